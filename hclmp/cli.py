@@ -1,0 +1,278 @@
+"""The command line: one command per step, and a few for people; heavy imports wait for use."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from hclmp import __version__, paths
+from hclmp.config import Config, load_config
+from hclmp.errors import UserError
+
+app = typer.Typer(
+    name="hclmp",
+    help="Predict vectors of correlated materials properties from composition: H-CLMP(T).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+ConfigOption = Annotated[
+    Path, typer.Option("--config", help="The configuration, resolved (JSON) or as written (YAML).")
+]
+FoldOption = Annotated[str, typer.Option("--fold", help="A fold of the sheet of systems.")]
+OptionalFold = Annotated[
+    str | None,
+    typer.Option("--fold", help="With `dos.held_out: drop`: the fold whose systems are not seen."),
+]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of the computation.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one message and exit code 2."""
+    _log_to_stderr()
+    try:
+        app()
+    except UserError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(
+            "error:", str(error), markup=False
+        )
+        sys.exit(2)
+
+
+def _log_to_stderr() -> None:
+    """Bare messages on a terminal; with the time in a log file."""
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        handler = RichHandler(
+            console=Console(stderr=True), show_time=False, show_path=False, show_level=False
+        )
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("hclmp")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def _run(name: str, step: Callable[[], None]) -> None:
+    """Run a step, noting date and duration beside it."""
+    from hclmp.provenance import run_record
+
+    with run_record(name):
+        step()
+
+
+def _scope(config: Config, fold: str | None) -> str | None:
+    """The fold that a generator and its features belong to; None for one generator."""
+    if config.dos.held_out == "keep" or not config.transfers:
+        if fold is not None:
+            raise UserError("--fold is for `dos.held_out: drop`; here one generator serves all")
+        return None
+    if fold is None:
+        raise UserError("`dos.held_out: drop` trains one generator per fold: name it with --fold")
+    return fold
+
+
+@app.command("pull-dos")
+def pull_dos(config: ConfigOption = paths.CONFIG) -> None:
+    """Read and check the densities of states -> data/processed/dos.parquet."""
+    from hclmp.steps.pull_dos import pull_dos as step
+
+    settings = load_config(config)
+    _run("pull-dos", lambda: step(settings, table=paths.DOS, record=paths.DOS_RECORD))
+
+
+@app.command("prepare-targets")
+def prepare_targets(config: ConfigOption = paths.CONFIG) -> None:
+    """Read and check the measured properties -> data/processed/targets.parquet."""
+    from hclmp.steps.prepare_targets import prepare_targets as step
+
+    settings = load_config(config)
+    _run(
+        "prepare-targets",
+        lambda: step(settings, table=paths.TARGETS, record=paths.TARGETS_RECORD),
+    )
+
+
+@app.command("pretrain-gan")
+def pretrain_gan(
+    config: ConfigOption = paths.CONFIG, fold: OptionalFold = None, threads: Threads = 1
+) -> None:
+    """Train the generator of density of states -> results/gan/."""
+    _set_threads(threads)
+    from hclmp.steps.pretrain_gan import pretrain_gan as step
+
+    settings = load_config(config)
+    scope = _scope(settings, fold)
+    gan = paths.Gan(scope)
+    _run(
+        "pretrain-gan" + (f".{scope}" if scope else ""),
+        lambda: step(
+            settings,
+            dos=paths.DOS,
+            generator=gan.generator,
+            metrics=gan.metrics,
+            history=gan.history,
+            examples=gan.examples,
+            fold=scope,
+        ),
+    )
+
+
+@app.command("featurize")
+def featurize(config: ConfigOption = paths.CONFIG, fold: OptionalFold = None) -> None:
+    """Compute what every model sees of every sample -> results/features/."""
+    _set_threads(1)
+    from hclmp.steps.featurize import featurize as step
+
+    settings = load_config(config)
+    scope = _scope(settings, fold)
+    _run(
+        "featurize" + (f".{scope}" if scope else ""),
+        lambda: step(
+            settings,
+            targets=paths.TARGETS,
+            generator=paths.Gan(scope).generator if settings.transfers else None,
+            features=paths.features(scope),
+        ),
+    )
+
+
+@app.command("train")
+def train(
+    variant: Annotated[str, typer.Option("--variant", help="A variant of the configuration.")],
+    fold: FoldOption,
+    config: ConfigOption = paths.CONFIG,
+    threads: Threads = 1,
+) -> None:
+    """Train one variant on one fold and predict its held-out samples -> results/predictions/."""
+    _set_threads(threads)
+    from hclmp.steps.train import train as step
+
+    settings = load_config(config)
+    drop = settings.transfers and settings.dos.held_out == "drop"
+    _run(
+        f"train.{variant}.{fold}",
+        lambda: step(
+            settings,
+            variant=variant,
+            fold=fold,
+            targets=paths.TARGETS,
+            features=paths.features(fold if drop else None),
+            out=paths.Trained(variant, fold),
+            threads=threads,
+        ),
+    )
+
+
+@app.command("aggregate")
+def aggregate(config: ConfigOption = paths.CONFIG) -> None:
+    """Pool the predictions of all folds to metrics and plots -> results/metrics/."""
+    from hclmp.steps.aggregate import aggregate as step
+
+    settings = load_config(config)
+    _run("aggregate", lambda: step(settings, targets=paths.TARGETS, folder=paths.METRICS))
+
+
+@app.command("results")
+def results() -> None:
+    """Show the table of results of the run in this directory."""
+    from hclmp.results import show
+
+    show(paths.METRICS / "summary.csv", paths.METRICS / "metrics.json")
+
+
+@app.command("new")
+def new(
+    directory: Annotated[Path, typer.Argument(help="The working directory to make.")],
+    targets: Annotated[Path, typer.Option(help="CSV or Parquet: formulas and properties.")],
+    dos: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet: formulas and densities of states.")
+    ] = None,
+    left_out: Annotated[
+        str, typer.Option(help="Elements dropped from the compositions, comma-separated.")
+    ] = "",
+    log10: Annotated[
+        str, typer.Option(help="Columns learned as log10, by commas; `auto`: those suggested.")
+    ] = "",
+    formula_column: Annotated[str, typer.Option(help="The column of formulas.")] = "formula",
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Hold systems out in so many groups.")
+    ] = None,
+    elements_per_system: Annotated[int, typer.Option(min=1, help="Size of held-out systems.")] = 3,
+    min_samples: Annotated[int, typer.Option(min=1, help="Fewest samples of such a system.")] = 5,
+) -> None:
+    """Make a working directory for your own table, and say how to run it."""
+    from hclmp.new import new_directory
+
+    new_directory(
+        directory,
+        targets=targets,
+        dos=dos,
+        left_out=_listed(left_out),
+        log10=_listed(log10),
+        formula_column=formula_column,
+        folds=folds,
+        elements_per_system=elements_per_system,
+        min_samples=min_samples,
+    )
+
+
+@app.command("systems")
+def systems(
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet with a column of formulas.")],
+    out: Annotated[Path, typer.Option(help="The sheet to write.")] = Path("config/systems.tsv"),
+    left_out: Annotated[str, typer.Option(help="Elements dropped, comma-separated.")] = "",
+    formula_column: Annotated[str, typer.Option(help="The column of formulas.")] = "formula",
+    folds: Annotated[int | None, typer.Option(min=2, help="Group them in so many folds.")] = None,
+    elements_per_system: Annotated[int, typer.Option(min=1, help="Size of the systems.")] = 3,
+    min_samples: Annotated[int, typer.Option(min=1, help="Fewest samples of a system.")] = 5,
+) -> None:
+    """Write the sheet of held-out systems of a table."""
+    from hclmp.new import write_systems
+
+    write_systems(
+        table,
+        out,
+        left_out=_listed(left_out),
+        formula_column=formula_column,
+        folds=folds,
+        elements_per_system=elements_per_system,
+        min_samples=min_samples,
+    )
+
+
+@app.command("config-docs")
+def config_docs(
+    root: Annotated[Path, typer.Option(help="The checkout of hclmp.")] = Path(),
+) -> None:
+    """Write what is generated from the configuration's types: JSON schema and config/README.md."""
+    from hclmp.config_docs import write_docs
+
+    write_docs(root)
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _set_threads(threads: int) -> None:
+    """Before numpy and torch are imported: their pools of threads take their size from this."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Formulas to cation fractions: the only thing a model here ever sees of a material."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hclmp.errors import UserError, listed
+
+# Fractions that agree to so many decimals are one composition: FeTi2 and Fe2Ti4, but not 0.3333 Fe.
+DECIMALS = 6
+
+Fractions = dict[str, float]
+"""Element symbol -> fraction; the fractions are positive and sum to 1."""
+
+
+@dataclass(frozen=True)
+class Compositions:
+    """Compositions as padded arrays, made once and indexed by row from then on.
+
+    Attributes:
+        vocabulary: the V element symbols that ``elements`` indexes, alphabetical.
+        elements: [n, k] int64, index of each element; padding is 0.
+        fractions: [n, k] float32, fraction of each element; padding is 0, rows sum to 1.
+    """
+
+    vocabulary: tuple[str, ...]
+    elements: NDArray[np.int64]
+    fractions: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.elements)
+
+    def take(self, rows: NDArray[np.int64]) -> "Compositions":
+        """The compositions of these rows, in this order."""
+        return Compositions(self.vocabulary, self.elements[rows], self.fractions[rows])
+
+    def dense(self) -> NDArray[np.float32]:
+        """Fractions over the whole vocabulary: [n, V]."""
+        dense = np.zeros((len(self), len(self.vocabulary)), dtype=np.float32)
+        np.add.at(dense, (np.arange(len(self))[:, None], self.elements), self.fractions)
+        return dense
+
+    def systems(self) -> list[str]:
+        """The chemical system of each row: its elements, alphabetical, joined by ``-``."""
+        return [
+            "-".join(sorted(self.vocabulary[e] for e, x in zip(row, xs, strict=True) if x > 0))
+            for row, xs in zip(self.elements, self.fractions, strict=True)
+        ]
+
+
+def parse_formula(formula: object, *, left_out: Sequence[str] = ()) -> Fractions:
+    """Fractions of a formula's elements, less those left out, normalised to sum 1.
+
+    Any formula that pymatgen reads: ``Fe2O3``, ``(Fe0.5Ti0.5)2O3``, ``Fe0.25Ti0.5W0.25``.
+
+    Raises:
+        ValueError: the text is no formula, names no real element, or nothing is left of it.
+    """
+    from pymatgen.core.composition import Composition  # a second to import
+    from pymatgen.core.periodic_table import Element
+
+    if not isinstance(formula, str) or not formula.strip():
+        raise ValueError(f"{formula!r} is not a formula")
+    try:
+        amounts = Composition(formula.strip()).get_el_amt_dict()
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{formula!r} does not parse as a formula ({error})") from error
+    unknown = [symbol for symbol in amounts if not Element.is_valid_symbol(symbol)]
+    if unknown:
+        raise ValueError(f"{formula!r} names no real element: {listed(unknown)}")
+    kept = {e: a for e, a in amounts.items() if e not in set(left_out) and a > 0}
+    total = sum(kept.values())
+    if not kept or not np.isfinite(total):
+        raise ValueError(f"{formula!r} has no element left once {listed(left_out)} is left out")
+    return {element: kept[element] / total for element in sorted(kept)}
+
+
+def parse_formulas(
+    formulas: Sequence[object], *, left_out: Sequence[str] = (), origin: str
+) -> list[Fractions]:
+    """Parse a column of formulas, reporting every bad row at once.
+
+    Args:
+        formulas: n formulas.
+        left_out: elements dropped before fractions are normalised (oxygen, for cation fractions).
+        origin: the file and column, for the message.
+
+    Raises:
+        UserError: names the rows (data rows counted from 1) whose formula cannot be used.
+    """
+    parsed, bad = [], []
+    for row, formula in enumerate(formulas, start=1):
+        try:
+            parsed.append(parse_formula(formula, left_out=left_out))
+        except ValueError as error:
+            bad.append(f"row {row}: {error}")
+    if bad:
+        raise UserError(f"{origin}: {listed(bad)}. Correct or remove these rows.")
+    return parsed
+
+
+def system_of(fractions: Fractions) -> str:
+    """The chemical system: elements, alphabetical, joined by ``-`` (``Fe-Ti-W``)."""
+    return "-".join(sorted(fractions))
+
+
+def composition_key(fractions: Fractions) -> tuple[tuple[str, float], ...]:
+    """What makes two formulas the same composition, to ``DECIMALS`` decimals of each fraction."""
+    return tuple((element, round(fractions[element], DECIMALS)) for element in sorted(fractions))
+
+
+def vocabulary_of(compositions: Sequence[Fractions]) -> tuple[str, ...]:
+    """All elements that occur, alphabetical."""
+    return tuple(sorted({element for fractions in compositions for element in fractions}))
+
+
+def pad(compositions: Sequence[Fractions], vocabulary: Sequence[str]) -> Compositions:
+    """Padded arrays of compositions over a vocabulary.
+
+    Raises:
+        UserError: an element is not in the vocabulary.
+    """
+    index = {element: i for i, element in enumerate(vocabulary)}
+    missing = sorted({e for fractions in compositions for e in fractions} - index.keys())
+    if missing:
+        raise UserError(
+            f"elements {listed(missing)} are unknown here; known are: {' '.join(vocabulary)}"
+        )
+    width = max((len(fractions) for fractions in compositions), default=1)
+    elements = np.zeros((len(compositions), width), dtype=np.int64)
+    fractions_ = np.zeros((len(compositions), width), dtype=np.float32)
+    for row, fractions in enumerate(compositions):
+        for column, element in enumerate(sorted(fractions)):
+            elements[row, column] = index[element]
+            fractions_[row, column] = fractions[element]
+    return Compositions(tuple(vocabulary), elements, fractions_)

@@ -1,0 +1,58 @@
+"""Fixed vectors and tabulated properties of the elements, from the ElementEmbeddings library."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pymatgen.core.periodic_table import Element
+
+from hclmp.errors import UserError, listed
+
+
+def known_elements(name: str) -> tuple[str, ...]:
+    """The elements that have a vector in an embedding, alphabetical."""
+    return tuple(sorted(_load(name)))
+
+
+def element_vectors(elements: Sequence[str], name: str) -> NDArray[np.float32]:
+    """Vectors of elements in a published embedding, each dimension scaled to unit variance.
+
+    Args:
+        elements: V symbols.
+        name: an embedding of ElementEmbeddings, such as ``matscholar`` (200 numbers; Weston et
+            al., J. Chem. Inf. Model. 59, 3692, 2019) or ``magpie`` (22 tabulated properties;
+            Ward et al., npj Comput. Mater. 2, 16028, 2016).
+
+    Returns:
+        [V, d] float32, standardised over all elements that the embedding knows, so that the
+        vector of an element does not depend on which others are asked for.
+
+    Raises:
+        UserError: an element has no vector in this embedding.
+    """
+    table = _load(name)
+    if missing := sorted(set(elements) - table.keys()):
+        raise UserError(
+            f"the `{name}` embedding has no vector for {listed(missing)}: leave their compositions "
+            "out of the table, name the elements in `targets.left_out`, or choose another "
+            "`model.embedding`"
+        )
+    known = np.array([table[element] for element in sorted(table)])
+    std = known.std(axis=0)
+    vectors = np.array([table[element] for element in elements])
+    scaled = (vectors - known.mean(axis=0)) / np.where(std > 0, std, 1.0)
+    return np.asarray(scaled, dtype=np.float32)
+
+
+@functools.cache
+def _load(name: str) -> dict[str, NDArray[np.float64]]:
+    """Element -> vector, as published; numbers that the table lacks are the dimension's mean."""
+    # Here, not above: it brings numba and umap with it, which take seconds to import.
+    from elementembeddings.core import Embedding
+
+    embedding = Embedding.load_data(name)
+    symbols = [symbol for symbol in embedding.element_list if Element.is_valid_symbol(symbol)]
+    values = np.array([embedding.embeddings[symbol] for symbol in symbols], dtype=np.float64)
+    values = np.where(np.isnan(values), np.nanmean(values, axis=0), values)
+    return dict(zip(symbols, values, strict=True))

@@ -1,0 +1,80 @@
+"""How many jobs, minutes and megabytes a run takes, before it starts."""
+
+import os
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from hclmp.config import Config, variant_settings
+
+# Measured on one core of the machine that hclmp was written on (benchmarks/README.md); another
+# machine is within a factor of three or so.
+DEMO_ROWS, DEMO_MATERIALS = 1500, 1000
+SECONDS_TO_START_A_JOB = 4.0
+SECONDS_PER_DEMO_ROW = 0.014
+SECONDS_PER_GAN_ROW_AND_EPOCH = 2.5e-4
+SECONDS_PER_ROW_AND_EPOCH = 7e-4
+SECONDS_PER_ROW_AND_TREE = 1.5e-5
+SECONDS_OF_A_LINEAR_MODEL = 5.0
+BYTES_PER_PREDICTION = 120
+BYTES_PER_PARAMETER = 4 * 300_000
+BYTES_OF_A_PLOT = 150_000
+
+
+def estimate(config: Config, *, folds: int) -> str:
+    """A sentence on a whole run (what is finished already costs nothing).
+
+    Args:
+        config: the resolved configuration.
+        folds: how many there are.
+    """
+    rows = _rows(config.targets.path, config.targets.limit, DEMO_ROWS)
+    materials = _rows(config.dos.path, config.dos.limit, DEMO_MATERIALS) if config.transfers else 0
+    generators = 0 if not config.transfers else folds if config.dos.held_out == "drop" else 1
+    jobs = 2 + max(1, generators) + bool(materials) + generators + folds * len(config.variants)
+    simulated = rows * (config.targets.source == "demo") + materials * (config.dos.source == "demo")
+    seconds = (
+        simulated * SECONDS_PER_DEMO_ROW
+        + generators * materials * config.gan.epochs * SECONDS_PER_GAN_ROW_AND_EPOCH
+        + folds * sum(_training_seconds(config, name, rows) for name in config.variants)
+        + jobs * SECONDS_TO_START_A_JOB
+    )
+    cores = os.cpu_count() or 1
+    neural = sum(v.model == "hclmp" for v in config.variants.values())
+    size = (
+        rows * 10 * len(config.variants) * BYTES_PER_PREDICTION
+        + folds * neural * config.training.members * BYTES_PER_PARAMETER
+        + (len(config.variants) + 6) * BYTES_OF_A_PLOT
+    )
+    return (
+        f"A whole run: {jobs} jobs ({len(config.variants)} variants x {folds} folds, {rows} rows), "
+        f"about {max(1, round(seconds / 60))} minutes of computing "
+        f"({max(1, round(seconds / 60 / cores))} on {cores} cores), "
+        f"{max(1, round(size / 1e6))} MB. What is finished already is not done again."
+    )
+
+
+def _training_seconds(config: Config, variant: str, rows: int) -> float:
+    """Seconds on one core for one fold."""
+    kind = config.variants[variant].model
+    if kind == "hclmp":
+        _, training = variant_settings(config, variant)
+        cost = SECONDS_PER_ROW_AND_EPOCH
+        if config.variants[variant].preset == "paper":
+            cost *= 5
+        return rows * training.epochs * training.members * cost
+    if kind in ("extra_trees", "random_forest"):
+        return rows * config.baselines.trees * SECONDS_PER_ROW_AND_TREE
+    return SECONDS_OF_A_LINEAR_MODEL
+
+
+def _rows(path: str | None, limit: int | None, demo: int) -> int:
+    """Rows of a table, counted without reading it; a missing file is the step's to complain of."""
+    rows = demo
+    if path is not None and Path(path).is_file():
+        if path.endswith(".parquet"):
+            rows = int(pq.read_metadata(path).num_rows)
+        else:
+            with open(path, "rb") as file:
+                rows = max(0, sum(1 for _ in file) - 1)
+    return min(rows, limit or rows)

@@ -1,0 +1,212 @@
+"""Folds: which systems are held out together, and how the samples divide around them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hclmp.errors import UserError, listed
+
+RANDOM_FOLD = "random"
+RANDOM_TEST_FRACTION = 0.2
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The rows of one fold.
+
+    Attributes:
+        train, validation, test: row numbers, ascending; no row is in two of them.
+        left_out: rows in neither: samples whose elements are a strict superset of a held-out or
+            a validation system.
+    """
+
+    train: Rows
+    validation: Rows
+    test: Rows
+    left_out: Rows
+
+
+def read_systems(path: str | Path) -> dict[str, tuple[str, ...]]:
+    """Read the sheet of held-out systems: fold -> its systems, both in the sheet's order.
+
+    Raises:
+        UserError: no such file, a missing column, an empty sheet, a system named twice, or a
+            system or fold that cannot be part of a file name.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such sheet; `hclmp systems` makes one from a table")
+    sheet = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, comment="#")
+    if "system" not in sheet.columns:
+        raise UserError(f"{path}: no column `system` (columns are separated by tabs)")
+    if sheet.empty:
+        raise UserError(f"{path}: no systems in it")
+    systems = ["-".join(sorted(s.strip().split("-"))) for s in sheet["system"]]
+    names = [f.strip() for f in sheet["fold"]] if "fold" in sheet.columns else list(systems)
+    if twice := sorted({s for s in systems if systems.count(s) > 1}):
+        raise UserError(f"{path}: systems named twice: {listed(twice)}")
+    for row, (system, fold) in enumerate(zip(systems, names, strict=True), start=1):
+        if not all(part.isalpha() for part in system.split("-")):
+            raise UserError(f"{path}: row {row}: {system!r} is not elements joined by `-`")
+        if not fold or not all(c.isalnum() or c in "-_+" for c in fold):
+            raise UserError(
+                f"{path}: row {row}: fold {fold!r} must be letters, digits, `-`, `_` or `+`"
+            )
+    folds: dict[str, list[str]] = {}
+    for system, fold in zip(systems, names, strict=True):
+        folds.setdefault(fold, []).append(system)
+    return {fold: tuple(members) for fold, members in folds.items()}
+
+
+def fold_names(split: str, systems: str | Path) -> list[str]:
+    """The names of the folds of a run, in the order of the sheet."""
+    return [RANDOM_FOLD] if split == "random" else list(read_systems(systems))
+
+
+def split_fold(
+    systems: Sequence[str],
+    held_out: Sequence[str],
+    *,
+    validation_fraction: float,
+    seed: int,
+    fold: str,
+) -> Fold:
+    """Divide samples around held-out systems.
+
+    Test: samples whose system is held out. Validation: whole systems of as many elements as the
+    held-out ones, drawn from the rest (any systems of the rest where there are none of that
+    size). Samples whose elements are a strict superset of a test or validation system are in
+    neither set, since they would show the model the system it is judged on.
+
+    Args:
+        systems: the system of each sample.
+        held_out: the systems of the fold.
+        validation_fraction: share of the candidate systems that become validation.
+        seed: of the draw.
+        fold: its name, for messages.
+
+    Raises:
+        UserError: a held-out system has no sample, or no training or validation data is left.
+    """
+    known = sorted(set(systems))
+    if absent := sorted(set(held_out) - set(known)):
+        raise UserError(
+            f"fold `{fold}`: the table has no sample of {listed(absent)}. Correct the sheet of "
+            "systems, or make one from the table with `hclmp systems`."
+        )
+    rest = [s for s in known if s not in set(held_out) and not is_superset(s, held_out)]
+    sizes = {len(s.split("-")) for s in held_out}
+    candidates = [s for s in rest if len(s.split("-")) in sizes]
+    if len(candidates) < 2:
+        candidates = rest
+    drawn = np.random.default_rng([seed, 1]).permutation(len(candidates))
+    count = max(1, round(validation_fraction * len(candidates)))
+    validation = {candidates[i] for i in drawn[:count]}
+    train = {s for s in rest if s not in validation and not is_superset(s, validation)}
+    if not train or not validation:
+        raise UserError(
+            f"fold `{fold}` leaves no training data: holding out {listed(held_out)} takes every "
+            "sample but those of the validation systems. Hold out fewer systems per fold."
+        )
+    return _rows(systems, train=train, validation=validation, test=set(held_out))
+
+
+def split_random(n: int, *, validation_fraction: float, seed: int) -> Fold:
+    """Divide samples at random: a fifth for the test, a share of the rest for validation.
+
+    Raises:
+        UserError: fewer than five samples.
+    """
+    if n < 5:
+        raise UserError(f"a random split needs at least 5 samples, the table has {n}")
+    drawn = np.random.default_rng([seed, 2]).permutation(n)
+    tested = round(RANDOM_TEST_FRACTION * n)
+    validated = max(1, round(validation_fraction * (n - tested)))
+    test, validation, train = np.split(drawn, [tested, tested + validated])
+    empty = np.array([], dtype=np.int64)
+    return Fold(np.sort(train), np.sort(validation), np.sort(test), empty)
+
+
+def split(
+    systems: Sequence[str],
+    folds: Mapping[str, Sequence[str]] | None,
+    fold: str,
+    *,
+    validation_fraction: float,
+    seed: int,
+) -> Fold:
+    """The rows of a fold; ``folds`` is None for a random split.
+
+    Raises:
+        UserError: no such fold, or it cannot be made from these samples.
+    """
+    if folds is None:
+        return split_random(len(systems), validation_fraction=validation_fraction, seed=seed)
+    if fold not in folds:
+        raise UserError(f"no fold `{fold}` in the sheet of systems; it has {listed(folds)}")
+    return split_fold(
+        systems, folds[fold], validation_fraction=validation_fraction, seed=seed, fold=fold
+    )
+
+
+def group_systems(
+    systems: Sequence[str], *, elements_per_system: int, min_samples: int, folds: int | None
+) -> dict[str, str]:
+    """Choose held-out systems from a table: system -> fold.
+
+    Args:
+        systems: the system of each sample.
+        elements_per_system: how many elements a held-out system has.
+        min_samples: the fewest samples of a held-out system.
+        folds: how many folds of about equal numbers of samples; None: each system its own.
+
+    Raises:
+        UserError: no system qualifies, or fewer than there are folds.
+    """
+    counts = pd.Series(list(systems)).value_counts()
+    sized = {
+        str(s): int(n) for s, n in counts.items() if len(str(s).split("-")) == elements_per_system
+    }
+    chosen = {s: n for s, n in sized.items() if n >= min_samples}
+    if not chosen or (folds is not None and len(chosen) < folds):
+        raise UserError(
+            f"{len(chosen)} of {len(sized)} systems of {elements_per_system} elements have at "
+            f"least {min_samples} samples; that is too few for {folds or 1} folds. Lower "
+            "--min-samples or --folds, or choose another --elements-per-system."
+        )
+    if folds is None:
+        return {system: system for system in sorted(chosen)}
+    # Largest first into the emptiest fold; ties fall to a shuffle, so that neighbours in the
+    # alphabet (which share elements) do not gather in one fold.
+    names = sorted(chosen)
+    order = np.random.default_rng(0).permutation(len(names))
+    sizes = [0] * folds
+    assigned: dict[str, str] = {}
+    for i in sorted(order, key=lambda i: -chosen[names[i]]):
+        smallest = sizes.index(min(sizes))
+        sizes[smallest] += chosen[names[i]]
+        assigned[names[i]] = f"fold-{smallest + 1}"
+    return {s: assigned[s] for s in sorted(assigned, key=lambda s: (_number(assigned[s]), s))}
+
+
+def _number(fold: str) -> int:
+    return int(fold.rsplit("-", 1)[1])
+
+
+def is_superset(system: str, others: Iterable[str]) -> bool:
+    """Whether a system's elements are a strict superset of any of the others'."""
+    elements = set(system.split("-"))
+    return any(set(other.split("-")) < elements for other in others)
+
+
+def _rows(systems: Sequence[str], *, train: set[str], validation: set[str], test: set[str]) -> Fold:
+    """Row numbers of the systems of each part; what is in no part is left out."""
+    names = np.array(list(systems))
+    parts = [np.isin(names, sorted(part)) for part in (train, validation, test)]
+    left_out = ~(parts[0] | parts[1] | parts[2])
+    rows = [np.flatnonzero(mask).astype(np.int64) for mask in (*parts, left_out)]
+    return Fold(*rows)

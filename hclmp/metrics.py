@@ -1,0 +1,114 @@
+"""Metrics of predictions on held-out systems, and the bootstrap of their ratios."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+from hclmp.tables import Floats
+
+ALL = "all"  # the property that stands for the mean over properties
+COVERAGE = 0.90
+BOOTSTRAPS = 2000
+INTERVAL = (0.025, 0.975)
+SUMMARY_COLUMNS = ["variant", "property", "metric", "value", "n"]
+SYSTEM_COLUMNS = ["variant", "system", "property", "metric", "value", "n"]
+
+
+def summarise(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The table of ``summary.csv``.
+
+    Rows of all folds are pooled per property; property ``all`` is the mean over properties.
+    ``mae``, ``rmse`` and ``r2`` are in property units; ``mae_std`` (the headline) is the mean of
+    |t_pred - t_true| / train_std; ``coverage90`` the share of labels in the central 90 %
+    interval; ``nll`` the negative log-likelihood of the standardised label under a Gaussian;
+    ``mae_std_vs_{other}_low`` and ``_high`` a 95 % bootstrap interval over systems of the ratio of
+    two variants' ``mae_std``.
+
+    Args:
+        frames: variant -> predictions of all folds, columns as in ``PREDICTION_COLUMNS``.
+    """
+    rows = []
+    for variant, frame in frames.items():
+        per_property = {str(p): _metrics(f) for p, f in frame.groupby("property", sort=False)}
+        n = frame["sample_id"].nunique()
+        for prop, metrics in per_property.items():
+            rows += [(variant, prop, name, value, n) for name, value in metrics.items()]
+        for name in next(iter(per_property.values())):
+            mean = float(np.mean([metrics[name] for metrics in per_property.values()]))
+            rows.append((variant, ALL, name, mean, n))
+        for name, value in _intervals(variant, frames).items():
+            rows.append((variant, ALL, name, value, frame["system"].nunique()))
+    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+
+
+def by_system(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The table of ``by_system.csv``: ``mae`` and ``mae_std`` per held-out system and property."""
+    parts = []
+    for variant, frame in frames.items():
+        errors = pd.DataFrame(
+            {
+                "system": frame["system"],
+                "property": frame["property"],
+                "mae": np.abs(frame["y_pred"] - frame["y_true"]),
+                "mae_std": standardised_error(frame),
+            }
+        )
+        grouped = errors.groupby(["system", "property"], sort=False)
+        part = grouped.mean().join(grouped.size().rename("n")).reset_index()
+        overall = part.groupby("system", sort=False)[["mae", "mae_std", "n"]].mean().reset_index()
+        part = pd.concat([part, overall.assign(property=ALL)])
+        part = part.melt(["system", "property", "n"], ["mae", "mae_std"], "metric", "value")
+        parts.append(part.assign(variant=variant, n=part["n"].astype(int)))
+    table = pd.concat(parts).sort_values(["system", "variant"], kind="stable")
+    return table[SYSTEM_COLUMNS].reset_index(drop=True)
+
+
+def standardised_error(frame: pd.DataFrame) -> "pd.Series[float]":
+    """|t_pred - t_true| / train_std of each row."""
+    return (frame["t_pred"] - frame["t_true"]).abs() / frame["train_std"]
+
+
+def _metrics(frame: pd.DataFrame) -> dict[str, float]:
+    """Metrics of one property."""
+    y_true, y_pred = frame["y_true"], frame["y_pred"]
+    std = np.hypot(frame["t_std_aleatoric"], frame["t_std_epistemic"])
+    deviation = frame["t_pred"] - frame["t_true"]
+    inside = deviation.abs() <= norm.ppf((1 + COVERAGE) / 2) * std
+    scaled, scaled_std = deviation / frame["train_std"], std / frame["train_std"]
+    return {
+        "mae": float(mean_absolute_error(y_true, y_pred)),
+        "rmse": float(root_mean_squared_error(y_true, y_pred)),
+        "r2": float(r2_score(y_true, y_pred)) if len(frame) > 1 else float("nan"),
+        "mae_std": float(standardised_error(frame).mean()),
+        "coverage90": float(inside.mean()),
+        "nll": float(-norm.logpdf(scaled, scale=scaled_std).mean()),
+    }
+
+
+def _intervals(variant: str, frames: Mapping[str, pd.DataFrame]) -> dict[str, float]:
+    """Bootstrap intervals of the ratio of a variant's ``mae_std`` to each other's."""
+    own = _resampled(frames[variant])
+    intervals: dict[str, float] = {}
+    for other, frame in frames.items():
+        if other != variant:
+            low, high = np.quantile(own / _resampled(frame), INTERVAL)
+            intervals[f"mae_std_vs_{other}_low"] = float(low)
+            intervals[f"mae_std_vs_{other}_high"] = float(high)
+    return intervals
+
+
+def _resampled(frame: pd.DataFrame) -> Floats:
+    """``mae_std`` under resampling of the systems with replacement: [BOOTSTRAPS].
+
+    Systems are taken in alphabetical order and the draws are seeded, so that two variants of the
+    same samples are resampled alike.
+    """
+    errors = standardised_error(frame).groupby([frame["system"], frame["property"]])
+    sums, counts = errors.sum().unstack(), errors.size().unstack()
+    systems = len(sums)
+    drawn = np.random.default_rng(0).multinomial(systems, np.full(systems, 1 / systems), BOOTSTRAPS)
+    ratios: Floats = ((drawn @ sums.to_numpy()) / (drawn @ counts.to_numpy())).mean(axis=1)
+    return ratios

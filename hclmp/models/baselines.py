@@ -1,0 +1,387 @@
+"""Baselines that every report shows beside H-CLMP: forests, ridge regression and the mean.
+
+They see the composition alone, never the DOS feature. Nothing of them is pickled: what is kept is
+`Baseline.settings`, and a fit is repeated byte for byte from the same rows and seed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve
+from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
+from threadpoolctl import threadpool_limits
+
+from hclmp.composition import Compositions
+from hclmp.config import BaselinesConfig
+from hclmp.models.interface import Floats, Inputs, Labelled, Prediction
+
+# Shares of the descriptors tried at each split, and fully grown trees. Measured on held-out
+# ternary systems: extra trees want all descriptors (Geurts et al., Mach. Learn. 63, 3, 2006,
+# recommend that for regression too), and larger leaves only cost accuracy.
+FOREST_SETTINGS: dict[str, dict[str, Any]] = {
+    "extra_trees": {"max_features": 1.0, "min_samples_leaf": 1},
+    "random_forest": {"max_features": 0.5, "min_samples_leaf": 1},
+}
+# The forest that only measures the error on the validation systems: its error and the spread of
+# its trees are those of a larger one to about a percent, and it saves its share of the time.
+CALIBRATION_TREES = 100
+
+RIDGE_ALPHAS: tuple[float, ...] = tuple(float(a) for a in np.logspace(5, -2, 15))
+RIDGE_FOLDS = 5
+PAIR_LEAST_ROWS = 3  # a pair of elements seen less often has no coefficient of its own
+PAIR_MOST = 2000  # pairs with a coefficient, the most frequent: bounds time and memory
+
+# Share of the squared error that the spread over trees may explain: where all trees agree, some
+# error is still expected.
+EPISTEMIC_MOST = 0.95
+LEAST_STD = 1e-6  # of an aleatoric std, in standardised units: likelihoods stay finite
+
+
+def descriptors(inputs: Inputs) -> Floats:
+    """What forests and ridge see of compositions: fractions and statistics of the elements.
+
+    Columns, for a vocabulary of V elements with p tabulated properties each: the V fractions; for
+    every property its fraction-weighted mean and standard deviation, minimum, maximum and mode
+    (of the most abundant element, the mean over them where several are) over the elements present
+    (the statistics of Ward et al., npj Comput. Mater. 2, 16028, 2016, less the range, which is
+    maximum - minimum and cost accuracy); the number of elements; the mixing entropy in units of k.
+
+    The order of the elements in a row and its padding make no difference at all.
+
+    Args:
+        inputs: n compositions; properties in standardised units.
+
+    Returns:
+        [n, V + 5 p + 2].
+    """
+    compositions = _in_order(inputs.compositions)
+    weights = compositions.fractions.astype(np.float64)
+    weights = weights / _over_elements(weights)[:, None]
+    present = weights > 0
+    most = weights == weights.max(axis=1, keepdims=True)
+    values = inputs.elements.properties.astype(np.float64)[compositions.elements]  # [n, k, p]
+    mean = _over_elements(weights[:, :, None] * values)
+    variance = _over_elements(weights[:, :, None] * (values - mean[:, None, :]) ** 2)
+    minimum = np.where(present[:, :, None], values, np.inf).min(axis=1)
+    maximum = np.where(present[:, :, None], values, -np.inf).max(axis=1)
+    mode = _over_elements(np.where(most[:, :, None], values, 0.0)) / most.sum(axis=1)[:, None]
+    entropy = -_over_elements(weights * np.log(np.where(present, weights, 1.0)))
+    statistics = [mean, np.sqrt(variance), minimum, maximum, mode]
+    count = present.sum(axis=1)
+    return np.column_stack([compositions.dense(), *statistics, count, entropy]).astype(np.float64)
+
+
+def _in_order(compositions: Compositions) -> Compositions:
+    """The same compositions with each row's elements in the vocabulary's order, padding last."""
+    padding = len(compositions.vocabulary)
+    keys = np.where(compositions.fractions > 0, compositions.elements, padding)
+    order = np.argsort(keys, axis=1, kind="stable")
+    return Compositions(
+        compositions.vocabulary,
+        np.take_along_axis(compositions.elements, order, axis=1),
+        np.take_along_axis(compositions.fractions, order, axis=1),
+    )
+
+
+def _over_elements(values: Floats) -> Floats:
+    """Sum over axis 1, left to right: NumPy's own order of summation depends on the padding."""
+    total = np.zeros_like(values[:, 0])
+    for column in range(values.shape[1]):
+        total = total + values[:, column]
+    return total
+
+
+@dataclass(frozen=True)
+class _Scaler:
+    """Standardisation of columns by the rows it was made from; constant columns are only centred."""
+
+    mean: Floats
+    std: Floats
+
+    @classmethod
+    def of(cls, values: Floats) -> "_Scaler":
+        mean, std = values.mean(axis=0), values.std(axis=0)
+        # The std of n equal numbers is their rounding error, not always 0.
+        constant = std <= 1e-12 * np.maximum(1.0, np.abs(mean))
+        return cls(mean, np.where(constant, 1.0, std))
+
+    def scale(self, values: Floats) -> Floats:
+        return (values - self.mean) / self.std
+
+
+class _Regressor(Protocol):
+    """A regressor of standardised labels, without an uncertainty of its own but its spread."""
+
+    def predict(self, inputs: Inputs) -> tuple[Floats, Floats]:
+        """Prediction and spread (std over trees), both [n, L], row by row independent."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """What, with the rows, makes the fit: JSON-able."""
+        ...
+
+
+class _Forest:
+    """A forest of multi-output trees: one set of trees predicts all properties."""
+
+    def __init__(
+        self, kind: str, inputs: Inputs, y: Floats, *, trees: int, seed: int, threads: int
+    ) -> None:
+        forest = {"extra_trees": ExtraTreesRegressor, "random_forest": RandomForestRegressor}[kind]
+        self._forest = forest(
+            n_estimators=trees, random_state=seed, n_jobs=threads, **FOREST_SETTINGS[kind]
+        )
+        self._labels = y.shape[1]
+        self._forest.fit(descriptors(inputs).astype(np.float32), y[:, 0] if len(y.T) == 1 else y)
+
+    def predict(self, inputs: Inputs) -> tuple[Floats, Floats]:
+        """Mean and standard deviation over the trees.
+
+        Summed tree by tree: scikit-learn's own `predict` adds up in the order in which threads
+        finish, which changes the last bits.
+        """
+        shape = (len(inputs), self._labels)
+        x = descriptors(inputs).astype(np.float32)
+        total, squares = np.zeros(shape), np.zeros(shape)
+        for tree in self._forest.estimators_:
+            value = np.asarray(tree.predict(x), dtype=np.float64).reshape(shape)
+            total += value
+            squares += value**2
+        mean = total / len(self._forest.estimators_)
+        variance = squares / len(self._forest.estimators_) - mean**2
+        return mean, np.sqrt(np.maximum(variance, 0.0))
+
+    def settings(self) -> dict[str, Any]:
+        parameters = self._forest.get_params(deep=False)
+        return {k: v for k, v in parameters.items() if k not in ("n_jobs", "verbose")}
+
+
+class _Ridge:
+    """Ridge regression on the descriptors and on products of the fractions of two elements.
+
+    The products are the interactions of Scheffé's quadratic mixture model (J. R. Stat. Soc. B 20,
+    344, 1958): what a third element adds is then learned from binaries. They share one scale, so
+    that a pair of few rows is held closer to zero than a frequent one. The penalty is chosen by
+    cross-validation over whole chemical systems: leave-one-out takes far too small a one where
+    rows come in series of one system.
+    """
+
+    def __init__(self, inputs: Inputs, y: Floats, *, seed: int) -> None:
+        dense = inputs.compositions.dense()
+        self._pairs = _frequent_pairs(dense > 0)
+        self._scaler = _Scaler.of(descriptors(inputs))
+        products = self._products(dense)
+        self._centre = products.mean(axis=0)
+        deviation = np.sqrt(((products - self._centre) ** 2).mean()) if products.size else 0.0
+        self._unit = float(deviation) or 1.0
+        folds = _system_folds(inputs.compositions.systems(), seed)
+        # One thread: BLAS adds up in another order on two.
+        with threadpool_limits(limits=1):
+            self._alpha, self._weights = _ridge(self._columns(inputs), y, folds)
+
+    def predict(self, inputs: Inputs) -> tuple[Floats, Floats]:
+        """Prediction, and a spread of 0.
+
+        Summed column by column: a matrix product adds up in an order that depends on the number
+        of rows.
+        """
+        mean = np.zeros((len(inputs), self._weights.shape[1]))
+        for column, weight in zip(self._columns(inputs).T, self._weights, strict=True):
+            mean += column[:, None] * weight
+        return mean, np.zeros_like(mean)
+
+    def settings(self) -> dict[str, Any]:
+        return {"alpha": self._alpha, "pairs": len(self._pairs)}
+
+    def _columns(self, inputs: Inputs) -> Floats:
+        products = self._products(inputs.compositions.dense())
+        scaled = (products - self._centre) / self._unit
+        return np.hstack([self._scaler.scale(descriptors(inputs)), scaled])
+
+    def _products(self, dense: NDArray[np.float32]) -> Floats:
+        first, second = self._pairs.T
+        return dense[:, first].astype(np.float64) * dense[:, second]
+
+
+def _frequent_pairs(present: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Pairs of elements, [q, 2], that occur together in enough of the rows of [n, V]."""
+    counts = present.T.astype(np.int64) @ present.astype(np.int64)
+    first, second = np.triu_indices(len(counts), k=1)
+    counts = counts[first, second]
+    order = np.argsort(-counts, kind="stable")[:PAIR_MOST]
+    kept = np.sort(order[counts[order] >= PAIR_LEAST_ROWS])
+    return np.column_stack([first[kept], second[kept]]).astype(np.int64)
+
+
+def _system_folds(systems: Sequence[str], seed: int) -> NDArray[np.int64]:
+    """A fold number per row, the same for all rows of a chemical system."""
+    names, index = np.unique(np.array(systems), return_inverse=True)
+    order = np.random.default_rng([seed, 3]).permutation(len(names))
+    return np.asarray(order[index.reshape(-1)] % RIDGE_FOLDS, dtype=np.int64)
+
+
+def _ridge(x: Floats, y: Floats, folds: NDArray[np.int64]) -> tuple[float, Floats]:
+    """Penalty with the smallest cross-validated squared error, and its coefficients [p, L].
+
+    ``x`` and ``y`` are centred on all rows. The normal equations without a fold are those of all
+    rows less the fold's own. Of equal errors (a single system) the largest penalty is taken.
+    """
+    gram, moments, identity = x.T @ x, x.T @ y, np.eye(x.shape[1])
+    errors = np.zeros(len(RIDGE_ALPHAS))
+    for fold in np.unique(folds):
+        out, label = x[folds == fold], y[folds == fold]
+        rest, target = gram - out.T @ out, moments - out.T @ label
+        for i, alpha in enumerate(RIDGE_ALPHAS):
+            weights = solve(rest + alpha * identity, target, assume_a="pos")
+            errors[i] += ((out @ weights - label) ** 2).sum()
+    alpha = RIDGE_ALPHAS[int(errors.argmin())]
+    weights = solve(gram + alpha * identity, moments, assume_a="pos")
+    return alpha, np.asarray(weights, dtype=np.float64)
+
+
+class _Mean:
+    """The mean of the rows: 0 in standardised labels."""
+
+    def __init__(self, y: Floats) -> None:
+        self._labels = y.shape[1]
+
+    def predict(self, inputs: Inputs) -> tuple[Floats, Floats]:
+        zeros = np.zeros((len(inputs), self._labels))
+        return zeros, zeros.copy()
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A regressor with the standardisation of the labels of the rows it was fitted on."""
+
+    labels: _Scaler
+    regressor: _Regressor
+
+    @classmethod
+    def of(
+        cls, kind: str, rows: Labelled, *, settings: BaselinesConfig, seed: int, threads: int
+    ) -> "_Fit":
+        labels = _Scaler.of(rows.t)
+        y = labels.scale(rows.t)
+        if kind in FOREST_SETTINGS:
+            return cls(
+                labels,
+                _Forest(kind, rows.inputs, y, trees=settings.trees, seed=seed, threads=threads),
+            )
+        if kind == "ridge":
+            return cls(labels, _Ridge(rows.inputs, y, seed=seed))
+        if kind == "mean":
+            return cls(labels, _Mean(y))
+        raise ValueError(f"no baseline `{kind}`")
+
+    def predict(self, inputs: Inputs) -> tuple[Floats, Floats]:
+        """Prediction and spread in the space of the labels, both [n, L]."""
+        mean, spread = self.regressor.predict(inputs)
+        return mean * self.labels.std + self.labels.mean, spread * self.labels.std
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A fitted baseline; `fit_baseline` makes one.
+
+    Attributes:
+        kind: ``extra_trees``, ``random_forest``, ``ridge`` or ``mean``.
+        std_aleatoric: [L], the scatter about a prediction, the same for all compositions.
+        std_scale: [L], what the spread over trees is multiplied by to be an epistemic std.
+    """
+
+    kind: str
+    seed: int
+    rows: int
+    std_aleatoric: Floats
+    std_scale: Floats
+    _fit: _Fit = field(repr=False)
+
+    def predict(self, inputs: Inputs) -> Prediction:
+        """Predict n compositions: the same bytes for a row in any batch, on any number of cores."""
+        mean, spread = self._fit.predict(inputs)
+        aleatoric = np.tile(self.std_aleatoric, (len(inputs), 1))
+        return Prediction(mean, aleatoric, spread * self.std_scale)
+
+    def settings(self) -> dict[str, Any]:
+        """What makes this fit again from the same rows: JSON-able."""
+        return {
+            "kind": self.kind,
+            "seed": self.seed,
+            "rows_fitted": self.rows,
+            "std_aleatoric": self.std_aleatoric.tolist(),
+            "std_scale": self.std_scale.tolist(),
+            **self._fit.regressor.settings(),
+        }
+
+
+def fit_baseline(
+    kind: str,
+    train: Labelled,
+    validation: Labelled,
+    *,
+    settings: BaselinesConfig,
+    seed: int,
+    threads: int,
+) -> Baseline:
+    """Fit a baseline on training and validation rows together.
+
+    A baseline has no early stopping to protect, and the strongest honest one uses every row that
+    is not held out. Its uncertainty is measured before that, by a fit to the training rows alone
+    that predicts the validation systems.
+
+    Args:
+        kind: ``extra_trees``, ``random_forest``, ``ridge`` or ``mean``.
+        train: rows of the training systems.
+        validation: rows of the validation systems.
+        settings: the size of the forests.
+        seed: of the trees and of the folds that choose ridge's penalty.
+        threads: trees fitted at a time; the result does not depend on it.
+    """
+    smaller = BaselinesConfig(trees=min(settings.trees, CALIBRATION_TREES))
+    trained = _Fit.of(kind, train, settings=smaller, seed=seed, threads=threads)
+    everything = _together(train, validation)
+    fit = _Fit.of(kind, everything, settings=settings, seed=seed, threads=threads)
+    if kind == "mean":
+        aleatoric, scale = everything.t.std(axis=0), np.ones(everything.t.shape[1])
+    else:
+        mean, spread = trained.predict(validation.inputs)
+        aleatoric, scale = _uncertainty(validation.t - mean, spread)
+    aleatoric = np.maximum(aleatoric, LEAST_STD * fit.labels.std)
+    return Baseline(kind, seed, len(everything), aleatoric, scale, fit)
+
+
+def _together(first: Labelled, second: Labelled) -> Labelled:
+    """The rows of both; their compositions may be padded to different widths."""
+    a, b = first.inputs.compositions, second.inputs.compositions
+    width = max(a.elements.shape[1], b.elements.shape[1])
+
+    def widened(values: NDArray[Any]) -> NDArray[Any]:
+        return np.pad(values, ((0, 0), (0, width - values.shape[1])))
+
+    compositions = Compositions(
+        a.vocabulary,
+        np.vstack([widened(a.elements), widened(b.elements)]),
+        np.vstack([widened(a.fractions), widened(b.fractions)]),
+    )
+    return Labelled(Inputs(compositions, first.inputs.elements), np.vstack([first.t, second.t]))
+
+
+def _uncertainty(residuals: Floats, spread: Floats) -> tuple[Floats, Floats]:
+    """Aleatoric std and the factor on the spread over trees, both [L], from validation rows.
+
+    The spread of fully grown trees follows the error closely from row to row, but is that of one
+    tree: often wider than the error of their mean. It counts in full where its mean square is
+    at most `EPISTEMIC_MOST` of the mean squared error, and is shrunk to that share otherwise. The
+    aleatoric variance is the rest, so that the two add up to the measured error.
+    """
+    total, epistemic = (residuals**2).mean(axis=0), (spread**2).mean(axis=0)
+    most = EPISTEMIC_MOST * total / np.where(epistemic > 0, epistemic, 1.0)
+    scale = np.where(epistemic > 0, np.sqrt(np.minimum(1.0, most)), 1.0)
+    return np.sqrt(np.maximum(total - scale**2 * epistemic, 0.0)), scale

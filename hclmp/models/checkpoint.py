@@ -1,0 +1,139 @@
+"""Training in progress, its best epoch and its checkpoints: tensors and JSON, never pickles."""
+
+import json
+import logging
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hclmp.errors import UserError
+from hclmp.provenance import written
+
+log = logging.getLogger(__name__)
+FOLDER = Path(".hclmp/checkpoints")
+
+
+@dataclass
+class State:
+    """All that changes during a training, besides the networks and their optimisers.
+
+    Attributes:
+        epoch: how many are finished.
+        best_score: the lowest validation score so far.
+        best: the tensors of the network that had it.
+        history: one row per epoch.
+    """
+
+    epoch: int = 0
+    best_score: float = float("inf")
+    best: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def finish_epoch(self, row: dict[str, Any], *, score: float, network: nn.Module) -> None:
+        """Note an epoch, and keep the network if its validation score is the lowest so far."""
+        self.epoch += 1
+        self.history.append({"epoch": self.epoch, **row})
+        if score < self.best_score:
+            self.best_score = score
+            self.best = {name: t.clone() for name, t in network.state_dict().items()}
+
+    def restore_best(self, network: nn.Module) -> None:
+        """Put the network back to its best epoch, ready to predict.
+
+        Raises:
+            UserError: no epoch had a finite score.
+        """
+        if not self.best:
+            raise UserError(
+                "the training diverged: no epoch gave a finite validation score. Lower the "
+                "learning rate."
+            )
+        network.load_state_dict(self.best)
+        network.eval()
+
+
+class Checkpoint:
+    """The state after the last finished epoch, under a key that determines the result.
+
+    A killed training that is started again with the same data, configuration and source finds its
+    own checkpoint; any other finds none.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.path = FOLDER / key / "state.safetensors"
+
+    def save(
+        self, state: State, networks: dict[str, nn.Module], optimizers: dict[str, Optimizer]
+    ) -> None:
+        """Replace the checkpoint."""
+        tensors = _pack("best", state.best)
+        for name, network in networks.items():
+            tensors |= _pack(name, network.state_dict())
+        for name, optimizer in optimizers.items():
+            tensors |= _pack(name, _optimizer_tensors(optimizer))
+        about = {"epoch": state.epoch, "best_score": state.best_score, "history": state.history}
+        # clone: tensors that share memory cannot be stored
+        kept = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+        with written(self.path) as temporary:
+            save_file(kept, temporary, metadata={"state": json.dumps(about)})
+
+    def resume(self, networks: dict[str, nn.Module], optimizers: dict[str, Optimizer]) -> State:
+        """Put networks and optimisers back to the last checkpoint; a fresh state without one."""
+        if not self.path.is_file():
+            return State()
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                about = json.loads(file.metadata()["state"])
+                tensors = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, ValueError):
+            return State()
+        for name, network in networks.items():
+            network.load_state_dict(_unpack(name, tensors))
+        for name, optimizer in optimizers.items():
+            _restore_optimizer(optimizer, _unpack(name, tensors))
+        log.info("going on after epoch %d of an interrupted training", about["epoch"])
+        return State(best=_unpack("best", tensors), **about)
+
+    def remove(self) -> None:
+        """Remove the checkpoint: the training has ended and its result is written."""
+        shutil.rmtree(self.path.parent, ignore_errors=True)
+
+
+def _pack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put a prefix before every name."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _unpack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with this prefix, without it."""
+    return {
+        name.removeprefix(f"{prefix}."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
+
+
+def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """The state of an Adam-like optimiser as named tensors."""
+    return {
+        f"{index}.{name}": value
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+
+
+def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put the state from ``_optimizer_tensors`` back."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )

@@ -1,0 +1,87 @@
+"""What every model is given and gives back, whether it is a forest or H-CLMP(T).
+
+``fit(train, validation, ...) -> Model`` and ``Model.predict(inputs) -> Prediction``; both are in
+the transformed space of the properties, in their order.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hclmp.composition import Compositions
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ElementTable:
+    """What is known of the V elements of the vocabulary.
+
+    Attributes:
+        vectors: embedding name -> [V, d] float32.
+        properties: [V, p] float32, tabulated properties (Magpie's), standardised.
+    """
+
+    vectors: dict[str, NDArray[np.float32]]
+    properties: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that a model may see of n compositions.
+
+    Attributes:
+        compositions: n compositions.
+        elements: the vocabulary's vectors and properties.
+        dos: [n, D] float32, the generator's DOS feature in scaled units, where there is one.
+    """
+
+    compositions: Compositions
+    elements: ElementTable
+    dos: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.compositions)
+
+    def take(self, rows: NDArray[np.int64]) -> "Inputs":
+        """The inputs of these rows, in this order."""
+        dos = None if self.dos is None else self.dos[rows]
+        return Inputs(self.compositions.take(rows), self.elements, dos)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Inputs with labels ``t``: [n, L] in the transformed space."""
+
+    inputs: Inputs
+    t: Floats
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A prediction with its uncertainty, in the transformed space.
+
+    Attributes:
+        mean: [n, L].
+        std_aleatoric: [n, L], the scatter that stays however much is learned.
+        std_epistemic: [n, L], the disagreement between members or trees; 0 for a single model.
+        covariance: [L, L] of the aleatoric scatter, for models that learn one.
+    """
+
+    mean: Floats
+    std_aleatoric: Floats
+    std_epistemic: Floats
+    covariance: Floats | None = None
+
+
+class Model(Protocol):
+    """A fitted model."""
+
+    def predict(self, inputs: Inputs) -> Prediction:
+        """Predict n compositions; the same inputs give the same bytes."""
+        ...

@@ -1,0 +1,222 @@
+"""``hclmp new``: a working directory for someone's own table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from hclmp.composition import parse_formulas, system_of, vocabulary_of
+from hclmp.config import DEFAULT_VARIANTS, Config, PropertyConfig, TargetsConfig, resolve
+from hclmp.errors import UserError, listed
+from hclmp.folds import group_systems, split_fold
+from hclmp.provenance import write_text
+from hclmp.sources.table import property_columns, read_frame, read_targets
+
+DECADES_FOR_LOG10 = 2.0  # a positive property that spans so many decades is better learned as log10
+
+
+def new_directory(
+    directory: Path,
+    *,
+    targets: Path,
+    dos: Path | None,
+    left_out: Sequence[str],
+    log10: Sequence[str],
+    formula_column: str,
+    folds: int | None,
+    elements_per_system: int,
+    min_samples: int,
+) -> None:
+    """Write ``config/config.yaml`` and ``config/systems.tsv`` into a new working directory.
+
+    Raises:
+        UserError: the directory has a configuration already, or the table cannot be used; nothing
+            is written then.
+    """
+    config_file = directory / "config" / "config.yaml"
+    if config_file.exists():
+        raise UserError(f"{config_file}: there already; choose another directory or remove it")
+    frame = read_frame(targets)
+    columns = property_columns(frame, formula_column)
+    if strangers := [c for c in log10 if c not in columns and c != "auto"]:
+        raise UserError(
+            f"{targets}: --log10 names {listed(strangers)}; the properties are {listed(columns)}"
+        )
+    raw = read_targets(
+        TargetsConfig(
+            source="table",
+            path=str(targets),
+            formula_column=formula_column,
+            properties={c: PropertyConfig() for c in columns},
+        )
+    )
+    suggested = [c for c, v in zip(columns, raw.values.T, strict=True) if _spans_decades(v)]
+    chosen = set(suggested) if list(log10) == ["auto"] else set(log10)
+    for i, column in enumerate(columns):
+        if column in chosen and (bad := np.flatnonzero(raw.values[:, i] <= 0)).size:
+            named = listed(f"row {j + 1} ({raw.values[j, i]:g})" for j in bad)
+            raise UserError(f"{targets}: --log10 {column}: not positive in {named}")
+    systems = _systems(raw.formula, left_out, str(targets))
+    sheet = group_systems(
+        systems, elements_per_system=elements_per_system, min_samples=min_samples, folds=folds
+    )
+    _check_folds(systems, sheet)
+    config = _config(targets, dos, formula_column, left_out, columns, chosen)
+    resolve(config)
+    write_text(directory / "config" / "systems.tsv", _sheet_text(sheet))
+    write_text(config_file, _config_text(config))
+    _describe(raw.values, columns, suggested, chosen, systems, sheet, vocabulary=_elements(systems))
+    Console().print(f"\nRun it:  snakemake --cores all --directory {directory}", soft_wrap=True)
+
+
+def write_systems(
+    table: Path,
+    out: Path,
+    *,
+    left_out: Sequence[str],
+    formula_column: str,
+    folds: int | None,
+    elements_per_system: int,
+    min_samples: int,
+) -> None:
+    """Write the sheet of held-out systems of a table.
+
+    Raises:
+        UserError: the table cannot be used, or has too few such systems.
+    """
+    frame = read_frame(table)
+    if formula_column not in frame.columns:
+        raise UserError(
+            f"{table}: no column `{formula_column}`; it has {listed(frame.columns, most=20)}"
+        )
+    systems = _systems(frame[formula_column].tolist(), left_out, str(table))
+    sheet = group_systems(
+        systems, elements_per_system=elements_per_system, min_samples=min_samples, folds=folds
+    )
+    _check_folds(systems, sheet)
+    write_text(out, _sheet_text(sheet))
+    Console().print(f"{out}: {len(sheet)} systems in {len(set(sheet.values()))} folds")
+
+
+def _systems(formulas: Sequence[object], left_out: Sequence[str], origin: str) -> list[str]:
+    return [system_of(f) for f in parse_formulas(formulas, left_out=left_out, origin=origin)]
+
+
+def _elements(systems: Sequence[str]) -> tuple[str, ...]:
+    return vocabulary_of([dict.fromkeys(system.split("-"), 1.0) for system in systems])
+
+
+def _check_folds(systems: Sequence[str], sheet: dict[str, str]) -> None:
+    """Every fold must leave training data."""
+    training = Config().training
+    for fold in sorted(set(sheet.values())):
+        split_fold(
+            systems,
+            [s for s, f in sheet.items() if f == fold],
+            validation_fraction=training.validation_fraction,
+            seed=training.seed,
+            fold=fold,
+        )
+
+
+def _spans_decades(values: "np.ndarray[Any, np.dtype[np.float64]]") -> bool:
+    return bool((values > 0).all() and np.log10(values.max() / values.min()) >= DECADES_FOR_LOG10)
+
+
+def _config(
+    targets: Path,
+    dos: Path | None,
+    formula_column: str,
+    left_out: Sequence[str],
+    columns: Sequence[str],
+    log10: set[str],
+) -> dict[str, Any]:
+    """The configuration for the table: what differs from the defaults."""
+    properties = {
+        c: {"unit": "", "transform": "log10" if c in log10 else "identity"} for c in columns
+    }
+    config: dict[str, Any] = {
+        "targets": {
+            "source": "table",
+            "path": str(targets.resolve()),
+            "formula_column": formula_column,
+            "left_out": list(left_out),
+            "properties": properties,
+        },
+        "dos": {"source": "none"},
+        "systems": "config/systems.tsv",
+        "variants": [n for n, v in DEFAULT_VARIANTS.items() if dos or not v.get("transfer")],
+    }
+    if dos is not None:
+        config["dos"] = {"source": "table", "path": str(dos.resolve()), **_dos_columns(dos)}
+    return config
+
+
+def _dos_columns(dos: Path) -> dict[str, Any]:
+    """The energy grid of a DOS table, as far as the file tells it."""
+    frame = read_frame(dos)
+    if "formula" not in frame.columns:
+        raise UserError(f"{dos}: no column `formula`; it has {listed(frame.columns, most=20)}")
+    if dos.suffix == ".csv":
+        bins = [str(c) for c in frame.columns if c not in ("formula", "material_id", "system")]
+        energies = pd.to_numeric(pd.Series(bins), errors="coerce")
+        if len(bins) > 1 and energies.notna().all():
+            grid = {"start": float(energies.iloc[0]), "stop": float(energies.iloc[-1])}
+            return {"energies": {**grid, "n": len(bins), "unit": "eV"}}
+        n = len(bins)
+    else:
+        if "dos" not in frame.columns:
+            raise UserError(f"{dos}: no list column `dos`; it has {listed(frame.columns, most=20)}")
+        n = len(frame["dos"].iloc[0])
+    return {"energies": {"start": 0.0, "stop": float(n - 1), "n": n, "unit": "bin"}}
+
+
+def _config_text(config: dict[str, Any]) -> str:
+    head = (
+        "# Made by `hclmp new`. Every key, with its default and unit: config/README.md of hclmp.\n"
+        "# Fill in the units; `coordinate` places a property on a common axis (a photon energy).\n"
+    )
+    if config["dos"].get("energies", {}).get("unit") == "bin":
+        head += "# dos.energies: the file does not tell them; correct start, stop and unit.\n"
+    return head + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+
+
+def _sheet_text(sheet: dict[str, str]) -> str:
+    lines = [f"{system}\t{fold}" for system, fold in sheet.items()]
+    return "\n".join(["system\tfold", *lines]) + "\n"
+
+
+def _describe(
+    values: "np.ndarray[Any, np.dtype[np.float64]]",
+    columns: Sequence[str],
+    suggested: Sequence[str],
+    chosen: set[str],
+    systems: Sequence[str],
+    sheet: dict[str, str],
+    *,
+    vocabulary: Sequence[str],
+) -> None:
+    """Print what was found."""
+    found = f"{len(values)} rows, {len(vocabulary)} elements, {len(set(systems))} systems"
+    table = Table(title=found)
+    for name in ("property", "minimum", "median", "maximum", "learned as", "suggested"):
+        table.add_column(name, justify="left" if name == "property" else "right")
+    for column, v in zip(columns, values.T, strict=True):
+        table.add_row(
+            column,
+            *(f"{x:.4g}" for x in (v.min(), float(np.median(v)), v.max())),
+            "log10" if column in chosen else "identity",
+            "log10" if column in suggested else "identity",
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"elements: {' '.join(vocabulary)}")
+    tested = sum(system in sheet for system in systems)
+    console.print(
+        f"held out: {len(sheet)} systems in {len(set(sheet.values()))} folds, {tested} rows"
+    )

@@ -1,0 +1,167 @@
+"""Where a result comes from: hashes of data, source and configuration, and atomic writes."""
+
+import ast
+import datetime
+import functools
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hclmp import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PACKAGE = Path(__file__).parent
+Provenance = dict[str, Any]
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_of(value: object) -> str:
+    """SHA-256 of a JSON-like value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def source_files(step: str) -> list[Path]:
+    """The modules of the package that a step imports, directly or not, found without running them.
+
+    Args:
+        step: a module of ``hclmp.steps``, such as ``train``.
+    """
+    found: set[Path] = set()
+    todo = [PACKAGE / "steps" / f"{step}.py"]
+    while todo:
+        module = todo.pop()
+        if module not in found:
+            found.add(module)
+            todo += _imported(module)
+    return sorted(found)
+
+
+@functools.cache
+def _imported(path: Path) -> tuple[Path, ...]:
+    """The package's own modules named by import statements anywhere in a module."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    files: set[Path] = set()
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == "hclmp":
+            # importing a.b.c runs a and a.b as well
+            for depth in range(1, len(parts) + 1):
+                base = PACKAGE.joinpath(*parts[1:depth])
+                files |= {f for f in (base.with_suffix(".py"), base / "__init__.py") if f.is_file()}
+    return tuple(sorted(files))
+
+
+@functools.cache
+def source_hash(step: str) -> str:
+    """SHA-256 over the names and bytes of the modules that a step imports."""
+    digest = hashlib.sha256()
+    for path in source_files(step):
+        digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0")
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def provenance(step: str, *, config: Mapping[str, Any], inputs: Mapping[str, Path]) -> Provenance:
+    """What every result carries: equal inputs give equal bytes, so nothing volatile is in it.
+
+    Args:
+        step: the step that makes the result.
+        config: the slice of the resolved configuration that determines it, seed included.
+        inputs: name -> file that was read.
+    """
+    return {
+        "hclmp": __version__,
+        "step": step,
+        "config": dict(config),
+        "inputs": {name: sha256(path) for name, path in sorted(inputs.items())},
+        "source": source_hash(step),
+    }
+
+
+@contextmanager
+def written(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside ``path``, renamed to it once the block has ended without an error.
+
+    A reader therefore finds the whole file or none, whenever the writer is killed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with written(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_csv(path: str | Path, frame: "pd.DataFrame") -> None:
+    """Write a CSV file without an index, whole or not at all."""
+    with written(path) as temporary:
+        frame.to_csv(temporary, index=False)
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write JSON with sorted keys, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+@contextmanager
+def run_record(name: str) -> Iterator[None]:
+    """Note the volatile facts of a run (date, host, duration, commit) in ``logs/runs/``.
+
+    Nothing reads them and DVC does not hash them.
+
+    Args:
+        name: the step and what it ran on, such as ``train.hclmp.Fe-Ti-W``.
+    """
+    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    yield
+    record = {
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - clock, 2),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "commit": _commit(),
+    }
+    write_json(Path("logs/runs") / f"{name}.json", record)
+
+
+def _commit() -> str | None:
+    """The commit of the package's checkout, where it is one."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(PACKAGE), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()

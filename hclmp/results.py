@@ -1,0 +1,49 @@
+"""The table of results on the terminal."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from hclmp.errors import UserError
+
+
+def show(summary: Path, metrics: Path) -> None:
+    """Print the headline of a finished run: one line per variant, best first.
+
+    Raises:
+        UserError: there are no results here.
+    """
+    if not (summary.is_file() and metrics.is_file()):
+        raise UserError(f"{summary}: no results here yet; `snakemake --cores all` makes them")
+    overall = pd.read_csv(summary).query("property == 'all'")
+    wide = overall.pivot(index="variant", columns="metric", values="value")
+    about = json.loads(metrics.read_text())
+    data = "simulated" if about["simulated"] else "measured"
+    table = Table(
+        title=f"{about['n']} {data} held-out samples, {len(about['properties'])} properties",
+        caption="mae_std: mean absolute error over the standard deviation of the training labels\n"
+        "coverage90: share of labels in the 90 % interval; nll: per standardised label\n"
+        f"DOS of held-out systems: {about['dos_of_held_out_systems']}. {summary}",
+    )
+    baseline = next((v for v in ("extra_trees", "ridge", "mean") if v in wide.index), None)
+    table.add_column("variant")
+    for name in ("mae_std", "r2", "coverage90", "nll"):
+        table.add_column(name, justify="right")
+    if baseline:
+        table.add_column(f"mae_std / {baseline} (95 % interval)", justify="right")
+    for variant, row in wide.sort_values("mae_std").iterrows():
+        cells = [f"{row[name]:.3f}" for name in ("mae_std", "r2", "coverage90", "nll")]
+        if baseline:
+            cells.append(_ratio(row, float(wide["mae_std"][baseline]), baseline))
+        table.add_row(str(variant), *cells)
+    Console().print(table)
+
+
+def _ratio(row: "pd.Series[float]", reference: float, baseline: str) -> str:
+    low, high = (row.get(f"mae_std_vs_{baseline}_{end}") for end in ("low", "high"))
+    if low is None or pd.isna(low):
+        return "1"
+    return f"{row['mae_std'] / reference:.3f} ({low:.3f} to {high:.3f})"

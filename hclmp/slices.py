@@ -1,0 +1,91 @@
+"""Which part of the configuration determines which result.
+
+A step's slice is embedded in what it writes, and is a parameter of its rule: a change elsewhere in
+the configuration reruns nothing.
+"""
+
+from typing import Any
+
+from hclmp.config import Config, variant_settings
+from hclmp.folds import fold_names, read_systems
+from hclmp.provenance import hash_of
+
+
+def targets_slice(config: Config) -> dict[str, Any]:
+    """The part of the configuration that determines the targets table."""
+    return {"targets": config.targets.model_dump(mode="json")}
+
+
+def dos_slice(config: Config) -> dict[str, Any]:
+    """The part of the configuration that determines the DOS table."""
+    return {
+        "dos": config.dos.model_dump(mode="json", exclude={"held_out"}),
+        "left_out": config.targets.left_out,
+    }
+
+
+def gan_slice(config: Config, fold: str | None = None) -> dict[str, Any]:
+    """The part of the configuration that determines the generator."""
+    held_out: dict[str, Any] = {"held_out": config.dos.held_out}
+    if fold is not None:
+        held_out |= {"fold": fold, "systems": list(read_systems(config.systems)[fold])}
+    return {
+        "gan": config.gan.model_dump(mode="json", exclude={"draws"}),
+        "embedding": config.model.embedding,
+        "left_out": config.targets.left_out,
+        **held_out,
+    }
+
+
+def features_slice(config: Config) -> dict[str, Any]:
+    """The part of the configuration that determines the features."""
+    return {
+        "draws": config.gan.draws if config.transfers else None,
+        "seed": config.gan.seed,
+        "embeddings": embeddings(config),
+        "left_out": config.targets.left_out,
+    }
+
+
+def train_slice(config: Config, variant: str, fold: str) -> dict[str, Any]:
+    """The part of the configuration that determines a variant on a fold."""
+    chosen = config.variants[variant]
+    settings: dict[str, Any] = {
+        "variant": variant,
+        "model": chosen.model,
+        "fold": fold,
+        "split": config.split,
+        "systems": [] if config.split == "random" else list(read_systems(config.systems)[fold]),
+        "dos_held_out": config.dos.held_out if chosen.transfer else None,
+    }
+    if chosen.model == "hclmp":
+        model, training = variant_settings(config, variant)
+        settings |= {
+            "transfer": chosen.transfer,
+            "hclmp": model.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
+        }
+    else:
+        settings |= {
+            "baselines": config.baselines.model_dump(mode="json"),
+            "seed": config.training.seed,
+            "validation_fraction": config.training.validation_fraction,
+        }
+    return settings
+
+
+def aggregate_slice(config: Config) -> dict[str, Any]:
+    """The part of the configuration that determines the metrics."""
+    folds = fold_names(config.split, config.systems)
+    trained = {
+        f"{variant}/{fold}": hash_of(train_slice(config, variant, fold))
+        for variant in config.variants
+        for fold in folds
+    }
+    return {"trained": trained, "dos_held_out": config.dos.held_out if config.transfers else None}
+
+
+def embeddings(config: Config) -> list[str]:
+    """The embeddings that some variant uses."""
+    used = {variant_settings(config, name)[0].embedding for name in config.variants}
+    return sorted(used)

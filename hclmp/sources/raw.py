@@ -1,0 +1,63 @@
+"""What a source hands over: rows as they came, before formulas are parsed and values checked."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hclmp.tables import EnergyGrid, Property
+
+
+@dataclass(frozen=True)
+class RawTargets:
+    """Labelled rows of a source.
+
+    Attributes:
+        origin: where they come from, for messages (a file name, or the demo's).
+        sample_id: n names, or None: the row's number.
+        formula: n formulas, unparsed.
+        properties: the L properties.
+        values: [n, L], in property units.
+        noise: [n, L] measurement standard deviations, in property units; NaN where unknown.
+        simulated: whether the values come from a simulation.
+        facts: what else belongs on record (hash of the file, ignored columns, ...).
+    """
+
+    origin: str
+    sample_id: list[str] | None
+    formula: list[object]
+    properties: tuple[Property, ...]
+    values: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    simulated: bool
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RawDos:
+    """Densities of states of a source.
+
+    Attributes:
+        origin: where they come from, for messages.
+        material_id: n names.
+        formula: n formulas, unparsed.
+        dos: [n, D], in ``unit``.
+        grid: the D energies.
+        unit: of the DOS values.
+        norm: what the values are counted per.
+        reference: what zero energy is.
+        simulated: whether the values come from a simulation.
+        facts: what else belongs on record.
+    """
+
+    origin: str
+    material_id: list[str]
+    formula: list[object]
+    dos: NDArray[np.float64]
+    grid: EnergyGrid
+    unit: str
+    norm: str
+    reference: str
+    simulated: bool
+    facts: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,17 @@
+"""The sources by the word that names them in the configuration."""
+
+from collections.abc import Callable
+
+from hclmp.config import DosConfig, TargetsConfig
+from hclmp.sources import demo, table
+from hclmp.sources.raw import RawDos, RawTargets
+
+TARGETS: dict[str, Callable[[TargetsConfig], RawTargets]] = {
+    "demo": demo.read_targets,
+    "table": table.read_targets,
+}
+
+DOS: dict[str, Callable[[DosConfig], RawDos]] = {
+    "demo": demo.read_dos,
+    "table": table.read_dos,
+}

@@ -1,0 +1,148 @@
+"""Step ``aggregate``: the predictions of all variants and folds to metrics and plots."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hclmp import plots
+from hclmp.config import Config
+from hclmp.errors import UserError, listed
+from hclmp.folds import fold_names
+from hclmp.metrics import by_system, summarise
+from hclmp.paths import Gan, Trained
+from hclmp.provenance import hash_of, provenance, sha256, write_csv, write_json
+from hclmp.slices import aggregate_slice, train_slice
+from hclmp.tables import Predictions, read_predictions
+
+log = logging.getLogger(__name__)
+
+
+def aggregate(config: Config, *, targets: Path, folder: Path) -> None:
+    """Pool the folds, compute metrics, draw plots.
+
+    Args:
+        config: the resolved configuration, which says which variants and folds there are.
+        targets: the targets table that all predictions must come from.
+        folder: ``results/metrics``.
+
+    Raises:
+        UserError: a predictions file is missing, or comes from other data or another configuration.
+    """
+    folds = fold_names(config.split, config.systems)
+    files = {v: [Trained(v, fold).predictions for fold in folds] for v in config.variants}
+    tables = {v: [read_predictions(path) for path in paths] for v, paths in files.items()}
+    _check_origin(config, files, tables, folds, data=sha256(targets))
+    frames = {v: pd.concat([t.frame for t in ts], ignore_index=True) for v, ts in tables.items()}
+    _check_samples(frames)
+    summary = summarise(frames)
+    write_csv(folder / "by_system.csv", by_system(frames))
+    _plots(config, frames, tables, folds, folder)
+    first = next(iter(tables.values()))[0]
+    inputs = {
+        f"{variant}/{fold}": path
+        for variant, paths in files.items()
+        for fold, path in zip(folds, paths, strict=True)
+    }
+    origin = provenance("aggregate", config=aggregate_slice(config), inputs=inputs)
+    write_json(folder / "metrics.json", _overall(config, summary, first) | {"provenance": origin})
+    write_csv(folder / "summary.csv", summary)
+
+
+def _check_origin(
+    config: Config,
+    files: Mapping[str, list[Path]],
+    tables: Mapping[str, list[Predictions]],
+    folds: list[str],
+    *,
+    data: str,
+) -> None:
+    """Refuse predictions of another configuration or of other data; warn of other code."""
+    sources = {t.provenance["source"] for ts in tables.values() for t in ts}
+    for variant, paths in files.items():
+        for path, table, fold in zip(paths, tables[variant], folds, strict=True):
+            origin = table.provenance
+            if hash_of(origin["config"]) != hash_of(train_slice(config, variant, fold)):
+                raise UserError(
+                    f"{path}: made with another configuration than this run's "
+                    f"({_difference(origin['config'], train_slice(config, variant, fold))}). "
+                    f"Train it again: `hclmp train --variant {variant} --fold {fold}`."
+                )
+            if origin["inputs"]["targets"] != data:
+                raise UserError(
+                    f"{path}: made from another targets table than this run's. Train it again: "
+                    f"`hclmp train --variant {variant} --fold {fold}`."
+                )
+    if len(sources) > 1:
+        log.warning("the predictions were made by %d versions of the source", len(sources))
+
+
+def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Where two configuration slices differ, in words."""
+    keys = [k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k)]
+    texts = []
+    for key in keys:
+        a, b = found.get(key), wanted.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            texts.append(f"{key}.{_difference(a, b)}")
+        else:
+            texts.append(f"{key}: {a} there, {b} here")
+    return listed(texts)
+
+
+def _check_samples(frames: Mapping[str, pd.DataFrame]) -> None:
+    """Every variant must be judged on the same samples."""
+    samples = {variant: set(frame["sample_id"]) for variant, frame in frames.items()}
+    first, *others = samples
+    for variant in others:
+        if samples[variant] != samples[first]:
+            raise UserError(f"predictions of `{variant}` and `{first}` are of different samples")
+
+
+def _plots(
+    config: Config,
+    frames: Mapping[str, pd.DataFrame],
+    tables: Mapping[str, list[Predictions]],
+    folds: list[str],
+    folder: Path,
+) -> None:
+    """Draw everything there is data for."""
+    first = next(iter(tables.values()))[0]
+    properties, simulated = first.properties, first.simulated
+    for variant, frame in frames.items():
+        plots.parity(
+            folder / f"parity_{variant}.png", frame, properties, variant, simulated=simulated
+        )
+    plots.mae_by_property(folder / "mae_by_property.png", frames, properties, simulated=simulated)
+    plots.mae_by_system(folder / "mae_by_system.png", frames, simulated=simulated)
+    neural = [v for v, settings in config.variants.items() if settings.model == "hclmp"]
+    if neural:
+        histories = {
+            v: {fold: pd.read_csv(Trained(v, fold).history) for fold in folds} for v in neural
+        }
+        plots.loss_curves(folder / "loss_curves.png", histories)
+        learned = [t.covariance for t in tables[neural[0]] if t.covariance is not None]
+        plots.correlation(
+            folder / "correlation.png", frames[neural[0]], learned, properties, neural[0]
+        )
+    if config.transfers:
+        gan = Gan(folds[0] if config.dos.held_out == "drop" else None)
+        plots.generated_dos(folder / "generated_dos.png", gan.examples, gan.metrics)
+        plots.gan_curves(folder / "gan_curves.png", gan.history)
+
+
+def _overall(config: Config, summary: pd.DataFrame, first: Predictions) -> dict[str, Any]:
+    """The headline numbers: variant -> metric -> value."""
+    rows = summary[summary["property"] == "all"]
+    values = {
+        str(v): dict(zip(f["metric"], f["value"], strict=True)) for v, f in rows.groupby("variant")
+    }
+    return {
+        "variants": {v: values[v] for v in config.variants},
+        "n": int(summary["n"].iloc[0]),
+        "properties": [p.name for p in first.properties],
+        "dos_of_held_out_systems": config.dos.held_out if config.transfers else "not used",
+        "simulated": first.simulated,
+    }

@@ -1,0 +1,76 @@
+"""Step ``featurize``: what every model sees of every sample, computed once."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hclmp.composition import Compositions, pad, parse_formulas, vocabulary_of
+from hclmp.config import Config
+from hclmp.elements import element_vectors
+from hclmp.errors import listed
+from hclmp.features import write_features
+from hclmp.models.gan import Generator
+from hclmp.models.interface import ElementTable, Inputs
+from hclmp.provenance import provenance
+from hclmp.slices import embeddings, features_slice
+from hclmp.tables import read_targets
+
+log = logging.getLogger(__name__)
+
+PROPERTIES = "magpie"  # the tabulated element properties that the baselines are given
+
+
+def featurize(config: Config, *, targets: Path, generator: Path | None, features: Path) -> None:
+    """Pad the compositions, look up the elements, and draw the DOS feature.
+
+    Args:
+        config: the resolved configuration.
+        targets: the targets table.
+        generator: the trained generator; None without transfer.
+        features: the file that is written.
+
+    Raises:
+        UserError: an element has no vector in an embedding.
+    """
+    table = read_targets(targets)
+    parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(targets))
+    vocabulary = vocabulary_of(parsed)
+    compositions = pad(parsed, vocabulary)
+    elements = ElementTable(
+        {name: element_vectors(vocabulary, name) for name in embeddings(config)},
+        element_vectors(vocabulary, PROPERTIES),
+    )
+    inputs = {"targets": targets}
+    dos = None
+    if generator is not None:
+        inputs["generator"] = generator
+        dos = _dos_feature(config, Generator.from_file(generator), compositions)
+    write_features(
+        features,
+        Inputs(compositions, elements, dos),
+        sample_id=table.sample_id,
+        provenance=provenance("featurize", config=features_slice(config), inputs=inputs),
+    )
+
+
+def _dos_feature(
+    config: Config, generator: Generator, compositions: Compositions
+) -> NDArray[np.float32]:
+    """The generator's mean over noise draws: [n, D], scaled."""
+    position = {element: i for i, element in enumerate(generator.vocabulary)}
+    seen = {e for e, s in zip(generator.vocabulary, generator.seen.tolist(), strict=True) if s}
+    dense = compositions.dense()
+    unseen = [e for e in compositions.vocabulary if e not in seen]
+    if unseen:
+        columns = [compositions.vocabulary.index(e) for e in unseen]
+        log.warning(
+            "%d of %d compositions hold elements that no DOS has shown to the generator (%s): it "
+            "knows these by their element vectors alone",
+            *(int(dense[:, columns].any(axis=1).sum()), len(compositions), listed(unseen)),
+        )
+    fractions = np.zeros((len(compositions), len(position)), dtype=np.float32)
+    fractions[:, [position[e] for e in compositions.vocabulary]] = dense
+    feature = generator.feature(fractions, draws=config.gan.draws, seed=config.gan.seed)
+    return feature.numpy()

@@ -1,0 +1,219 @@
+"""Step ``pretrain-gan``: train the generator of density of states, and measure what it is worth."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from torch import Tensor
+
+from hclmp.composition import Fractions, pad, parse_formulas, system_of
+from hclmp.config import Config
+from hclmp.elements import element_vectors, known_elements
+from hclmp.errors import UserError
+from hclmp.folds import is_superset, read_systems
+from hclmp.models.checkpoint import Checkpoint
+from hclmp.models.gan import DosScaler, Generator
+from hclmp.models.gan_training import energy_score, train_generator
+from hclmp.provenance import hash_of, provenance, write_csv, write_json
+from hclmp.slices import gan_slice
+from hclmp.tables import EnergyGrid, read_dos
+
+log = logging.getLogger(__name__)
+
+SHARES = (0.8, 0.9)  # of the systems: training up to 0.8, validation up to 0.9, test the rest
+FEWEST_SYSTEMS = 5
+DRAWS_OF_TEST = 50
+EXAMPLES = 6
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some of the DOS: fractions [n, V] over the vocabulary, and values [n, D] in their unit."""
+
+    fractions: NDArray[np.float32]
+    dos: NDArray[np.float32]
+
+    def scaled(self, scaler: DosScaler) -> tuple[Tensor, Tensor]:
+        """Fractions and scaled DOS as tensors."""
+        return torch.from_numpy(self.fractions), scaler.scale(self.dos)
+
+
+def pretrain_gan(
+    config: Config,
+    *,
+    dos: Path,
+    generator: Path,
+    metrics: Path,
+    history: Path,
+    examples: Path,
+    fold: str | None = None,
+) -> None:
+    """Train the generator on most systems of the DOS table and measure it on systems held out.
+
+    Args:
+        config: the resolved configuration.
+        dos: the DOS table that is read.
+        generator, metrics, history: files that are written.
+        examples: some held-out DOS beside the generated ones, for a plot.
+        fold: with ``dos.held_out: drop``, the fold whose systems it must not see.
+
+    Raises:
+        UserError: too few systems with a DOS.
+    """
+    table = read_dos(dos)
+    parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(dos))
+    vocabulary = known_elements(config.model.embedding)
+    vectors = element_vectors(vocabulary, config.model.embedding)
+    rows = _divide(_systems(config, parsed, fold), seed=config.gan.seed)
+    fractions = pad(parsed, vocabulary).dense()
+    train, validation, test = (_Part(fractions[r], table.dos[r]) for r in rows)
+    origin = provenance("pretrain_gan", config=gan_slice(config, fold), inputs={"dos": dos})
+    checkpoint = Checkpoint(hash_of(origin))
+    scaler = DosScaler.fit(train.dos)
+    torch.manual_seed(config.gan.seed)
+    model = Generator(
+        vocabulary=vocabulary,
+        vectors=torch.from_numpy(vectors),
+        seen=torch.from_numpy(train.fractions.any(axis=0)).float(),
+        noise=config.gan.noise,
+        hidden=config.gan.generator_hidden,
+        grid=table.grid,
+        scaler=scaler,
+    )
+    epochs = train_generator(
+        model,
+        train=train.scaled(scaler),
+        validation=validation.scaled(scaler),
+        settings=config.gan,
+        checkpoint=checkpoint,
+    )
+    report = _measured(model, train, test) | {
+        "n": {"train": len(train.dos), "validation": len(validation.dos), "test": len(test.dos)},
+        "held_out": config.dos.held_out,
+        "unit": table.unit,
+        "energy_unit": table.grid.unit,
+        "simulated": table.simulated,
+        "provenance": origin,
+    }
+    log.info("%s", _sentence(report))
+    write_csv(history, pd.DataFrame(epochs))
+    write_csv(examples, _examples(model, test, [table.formula[i] for i in rows[2]]))
+    write_json(metrics, report)
+    model.save(generator, provenance=origin)
+    checkpoint.remove()
+
+
+def _systems(config: Config, parsed: Sequence[Fractions], fold: str | None) -> list[str | None]:
+    """The system of each DOS; None for those that the generator of this fold must not see."""
+    systems = [system_of(fractions) for fractions in parsed]
+    if fold is None:
+        return list(systems)
+    held_out = read_systems(config.systems)[fold]
+    return [None if s in held_out or is_superset(s, held_out) else s for s in systems]
+
+
+def _divide(systems: Sequence[str | None], *, seed: int) -> list[NDArray[np.int64]]:
+    """Rows of training, validation and test DOS: whole systems, four fifths and a tenth each."""
+    known = sorted({s for s in systems if s is not None})
+    if len(known) < FEWEST_SYSTEMS:
+        raise UserError(
+            f"the generator needs DOS of at least {FEWEST_SYSTEMS} systems, there are "
+            f"{len(known)}: bring more, or set `dos.source: none` and leave out the variants with "
+            "`transfer`"
+        )
+    order = np.random.default_rng([seed, 3]).permutation(len(known))
+    part = np.searchsorted([round(share * len(known)) for share in SHARES], order, side="right")
+    part_of = dict(zip(known, part.tolist(), strict=True))
+    parts = np.array([part_of.get(s, -1) if s is not None else -1 for s in systems])
+    if dropped := int((parts == -1).sum()):
+        log.info("%d DOS of held-out systems and their supersets are dropped", dropped)
+    return [np.flatnonzero(parts == i) for i in range(len(SHARES) + 1)]
+
+
+def _measured(model: Generator, train: _Part, test: _Part) -> dict[str, Any]:
+    """Metrics on the test DOS, of the generator and of what it must beat."""
+    _, truth = test.scaled(model.scaler)
+    _, known = train.scaled(model.scaler)
+    samples = model.samples(torch.from_numpy(test.fractions), draws=DRAWS_OF_TEST, seed=1)
+    nearest = cdist(test.fractions, train.fractions).argmin(axis=1)
+    guesses = {
+        "generator": model.scaler.unscale(samples).mean(dim=1).numpy(),
+        "training_mean": np.broadcast_to(train.dos.mean(axis=0), test.dos.shape),
+        "training_median": np.broadcast_to(np.median(train.dos, axis=0), test.dos.shape),
+        "nearest_composition": train.dos[nearest],
+    }
+    scaled = {
+        "generator": samples.mean(dim=1),
+        "training_mean": known.mean(dim=0).expand_as(truth),
+        "training_median": known.median(dim=0).values.expand_as(truth),
+        "nearest_composition": known[nearest],
+    }
+    rng = torch.Generator().manual_seed(2)
+    around_mean = torch.randn(samples.shape, generator=rng) * known.std(dim=0) + known.mean(dim=0)
+    scores = {"generator": samples, "gaussian_around_training_mean": around_mean}
+    return {
+        "mae": {name: _mae(guess, test.dos) for name, guess in guesses.items()},
+        "mae_scaled": {name: _mae(guess.numpy(), truth.numpy()) for name, guess in scaled.items()},
+        "energy_score_scaled": {n: float(energy_score(s, truth).mean()) for n, s in scores.items()},
+        "wasserstein_energy": {
+            name: _wasserstein(guess, test.dos, model.grid) for name, guess in guesses.items()
+        },
+    }
+
+
+def _mae(guess: NDArray[np.floating[Any]], truth: NDArray[np.floating[Any]]) -> float:
+    return float(np.abs(guess.astype(np.float64) - truth.astype(np.float64)).mean())
+
+
+def _wasserstein(
+    guess: NDArray[np.floating[Any]], truth: NDArray[np.floating[Any]], grid: EnergyGrid
+) -> float:
+    """Mean Wasserstein-1 distance along the energy axis between DOS scaled to area 1.
+
+    In the unit of the grid: the area between the two cumulated DOS. Empty DOS are passed over.
+    """
+    step = (grid.stop - grid.start) / (grid.n - 1)
+    areas = guess.sum(axis=1, dtype=np.float64), truth.sum(axis=1, dtype=np.float64)
+    filled = (areas[0] > 0) & (areas[1] > 0)
+    a, b = (
+        np.cumsum(dos[filled], axis=1, dtype=np.float64) / area[filled, None]
+        for dos, area in zip((guess, truth), areas, strict=True)
+    )
+    return float(np.abs(a - b).sum(axis=1).mean() * step)
+
+
+def _examples(model: Generator, test: _Part, formulas: Sequence[str]) -> pd.DataFrame:
+    """True DOS, generated mean and spread of test materials, evenly chosen: one row per energy."""
+    chosen = np.unique(np.linspace(0, len(formulas) - 1, EXAMPLES).round().astype(int))
+    fractions = torch.from_numpy(test.fractions[chosen])
+    samples = model.scaler.unscale(model.samples(fractions, draws=DRAWS_OF_TEST, seed=1))
+    energies = model.grid.energies()
+    frames = [
+        pd.DataFrame(
+            {
+                "formula": formulas[row],
+                "energy": energies,
+                "dos": test.dos[row],
+                "generated_mean": samples[i].mean(dim=0).numpy(),
+                "generated_std": samples[i].std(dim=0).numpy(),
+            }
+        )
+        for i, row in enumerate(chosen)
+    ]
+    return pd.concat(frames)
+
+
+def _sentence(report: dict[str, Any]) -> str:
+    mae = report["mae"]
+    return (
+        f"generator on {report['n']['test']} DOS of held-out systems: mean absolute error "
+        f"{mae['generator']:.4g} {report['unit']}; training mean {mae['training_mean']:.4g}, "
+        f"nearest composition {mae['nearest_composition']:.4g}"
+    )

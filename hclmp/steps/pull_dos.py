@@ -1,0 +1,76 @@
+"""Step ``pull-dos``: computed densities of states of a source to one checked table."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from hclmp.composition import parse_formulas, vocabulary_of
+from hclmp.config import Config
+from hclmp.errors import UserError, listed
+from hclmp.provenance import provenance, write_json
+from hclmp.slices import dos_slice
+from hclmp.sources.raw import RawDos
+from hclmp.sources.registry import DOS
+from hclmp.tables import DosTable, write_dos
+
+log = logging.getLogger(__name__)
+
+
+def pull_dos(config: Config, *, table: Path, record: Path) -> None:
+    """Read and check the densities of states.
+
+    Args:
+        config: the resolved configuration.
+        table: the DOS table that is written.
+        record: the JSON file with its origin and counts.
+
+    Raises:
+        UserError: bad input, or ``dos.source: none``; nothing is written then.
+    """
+    if config.dos.source == "none":
+        raise UserError("`dos.source` is `none`: there is no DOS to pull")
+    raw = DOS[config.dos.source](config.dos)
+    parsed = parse_formulas(
+        raw.formula, left_out=config.targets.left_out, origin=f"{raw.origin}, formulas"
+    )
+    _check_dos(raw)
+    origin = provenance("pull_dos", config=dos_slice(config), inputs={})
+    facts = raw.facts | {
+        "materials": len(parsed),
+        "elements": list(vocabulary_of(parsed)),
+        "simulated": raw.simulated,
+    }
+    result = DosTable(
+        material_id=raw.material_id,
+        formula=[str(formula) for formula in raw.formula],
+        dos=raw.dos.astype(np.float32),
+        grid=raw.grid,
+        unit=raw.unit,
+        norm=raw.norm,
+        reference=raw.reference,
+        simulated=raw.simulated,
+        provenance=origin | {"origin": raw.facts},
+    )
+    kind = "simulated " if raw.simulated else ""
+    log.info(
+        "%s: %d %sdensities of states of %d elements, %d energies from %g to %g %s",
+        *(raw.origin, len(result), kind, len(facts["elements"])),
+        *(raw.grid.n, raw.grid.start, raw.grid.stop, raw.grid.unit),
+    )
+    write_dos(table, result)
+    write_json(record, {"provenance": result.provenance, "facts": facts})
+
+
+def _check_dos(raw: RawDos) -> None:
+    """A density of states is finite and not negative."""
+    for wrong, word in ((~np.isfinite(raw.dos), "not finite"), (raw.dos < 0, "negative")):
+        rows = np.flatnonzero(wrong.any(axis=1))
+        if len(rows):
+            named = listed(
+                f"row {i + 1} ({raw.formula[i]}: {raw.dos[i][wrong[i]][0]:g})" for i in rows
+            )
+            raise UserError(
+                f"{raw.origin}: the density of states is {word} in {named}. Correct or remove "
+                "these rows."
+            )

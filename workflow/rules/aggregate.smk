@@ -1,0 +1,33 @@
+rule aggregate:
+    input:
+        targets="data/processed/targets.parquet",
+        predictions=expand(
+            "results/predictions/{variant}/{fold}.parquet",
+            variant=SETTINGS.variants,
+            fold=FOLDS,
+        ),
+        histories=expand(
+            "results/models/{variant}/{fold}/history.csv", variant=NEURAL, fold=FOLDS
+        ),
+        gan=gan_results(),
+    output:
+        METRICS,
+        "results/metrics/by_system.csv",
+        plots(),
+    log:
+        "logs/aggregate.log",
+    benchmark:
+        "logs/benchmarks/aggregate.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=as_parameter(aggregate_slice(SETTINGS)),
+        source=source_hash("aggregate"),
+    message:
+        "Metrics and plots over all folds"
+    shell:
+        "hclmp aggregate > {log} 2>&1"

@@ -1,0 +1,93 @@
+"""The configuration, checked once; the folds; what every rule's parameters are made of."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+from hclmp import paths
+from hclmp.config import as_json, resolve
+from hclmp.errors import UserError
+from hclmp.estimate import estimate
+from hclmp.folds import fold_names
+from hclmp.provenance import source_hash, write_text
+from hclmp.slices import (
+    aggregate_slice,
+    dos_slice,
+    features_slice,
+    gan_slice,
+    targets_slice,
+    train_slice,
+)
+
+try:
+    SETTINGS = resolve(config, origin="config")
+    FOLDS = fold_names(SETTINGS.split, SETTINGS.systems)
+    ESTIMATE = estimate(SETTINGS, folds=len(FOLDS))
+except UserError as error:
+    raise WorkflowError(str(error))
+validate(config, "../schemas/config.schema.json", set_default=False)
+
+NEURAL = [name for name, v in SETTINGS.variants.items() if v.model == "hclmp"]
+BASELINES = [name for name, v in SETTINGS.variants.items() if v.model != "hclmp"]
+
+# With `dos.held_out: drop` each fold has a generator and features of its own.
+PER_FOLD = SETTINGS.transfers and SETTINGS.dos.held_out == "drop"
+SCOPE = "{fold}/" if PER_FOLD else ""
+FEATURES = f"results/features/{SCOPE}features.safetensors"
+GENERATOR = f"results/gan/{SCOPE}generator.safetensors"
+METRICS = ["results/metrics/summary.csv", "results/metrics/metrics.json"]
+
+# So that the jobs find `hclmp` even if the environment of this Snakemake is not activated.
+shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
+
+
+def as_parameter(settings):
+    """A slice of the configuration as a parameter: a rule reruns when it changes."""
+    return json.dumps(settings, sort_keys=True)
+
+
+def fold_option(wildcards):
+    """`--fold NAME` for steps that run once per fold, else nothing."""
+    return f"--fold {wildcards.fold}" if PER_FOLD else ""
+
+
+def fold_of(wildcards):
+    """The fold of a step that runs once per fold, else None."""
+    return wildcards.fold if PER_FOLD else None
+
+
+def plots():
+    """The pictures that aggregate draws."""
+    names = [f"parity_{variant}" for variant in SETTINGS.variants]
+    names += ["mae_by_property", "mae_by_system"]
+    names += ["loss_curves", "correlation"] if NEURAL else []
+    names += ["generated_dos", "gan_curves"] if SETTINGS.transfers else []
+    return [f"results/metrics/{name}.png" for name in names]
+
+
+def gan_results():
+    """The generator's metrics and curves, of every fold where each has one of its own."""
+    if not SETTINGS.transfers:
+        return []
+    files = [
+        f"results/gan/{SCOPE}{name}"
+        for name in ("metrics.json", "history.csv", "examples.csv")
+    ]
+    return expand(files, fold=FOLDS) if PER_FOLD else files
+
+
+wildcard_constraints:
+    fold="|".join(map(re.escape, FOLDS)),
+    variant="|".join(SETTINGS.variants),
+
+
+localrules:
+    all,
+
+
+if workflow.is_main_process:
+    print(ESTIMATE, file=sys.stderr)

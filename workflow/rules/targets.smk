@@ -1,0 +1,21 @@
+rule prepare_targets:
+    output:
+        table="data/processed/targets.parquet",
+        record="data/processed/targets.json",
+    log:
+        "logs/prepare_targets.log",
+    benchmark:
+        "logs/benchmarks/prepare_targets.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=as_parameter(targets_slice(SETTINGS)),
+        source=source_hash("prepare_targets"),
+    message:
+        "Measured properties: reading and checking"
+    shell:
+        "hclmp prepare-targets > {log} 2>&1"

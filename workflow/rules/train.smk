@@ -1,0 +1,47 @@
+rule train:
+    input:
+        targets="data/processed/targets.parquet",
+        features=FEATURES,
+    output:
+        weights="results/models/{variant}/{fold}/model.safetensors",
+        settings="results/models/{variant}/{fold}/model.json",
+        history="results/models/{variant}/{fold}/history.csv",
+        predictions="results/predictions/{variant}/{fold}.parquet",
+    log:
+        "logs/train/{variant}.{fold}.log",
+    benchmark:
+        "logs/benchmarks/train/{variant}.{fold}.tsv"
+    wildcard_constraints:
+        variant="|".join(NEURAL) or "(?!)",
+    # Neural variants take longest: first, so that no core waits for a straggler at the end.
+    priority: 1
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        settings=lambda wildcards: as_parameter(
+            train_slice(SETTINGS, wildcards.variant, wildcards.fold)
+        ),
+        source=source_hash("train"),
+    message:
+        "Training {wildcards.variant} with fold {wildcards.fold} held out"
+    shell:
+        "hclmp train --variant {wildcards.variant} --fold {wildcards.fold}"
+        " --threads {threads} > {log} 2>&1"
+
+
+use rule train as train_baseline with:
+    output:
+        settings="results/models/{variant}/{fold}/model.json",
+        predictions="results/predictions/{variant}/{fold}.parquet",
+    wildcard_constraints:
+        variant="|".join(BASELINES) or "(?!)",
+    priority: 0
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    message:
+        "Fitting {wildcards.variant} with fold {wildcards.fold} held out"
