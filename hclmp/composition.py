@@ -70,10 +70,13 @@ def parse_formula(formula: object, *, left_out: Sequence[str] = ()) -> Fractions
     unknown = [symbol for symbol in amounts if not Element.is_valid_symbol(symbol)]
     if unknown:
         raise ValueError(f"{formula!r} names no real element: {listed(unknown)}")
+    if not all(np.isfinite(amount) for amount in amounts.values()):
+        raise ValueError(f"{formula!r} has an amount that is not a finite number")
     kept = {e: a for e, a in amounts.items() if e not in set(left_out) and a > 0}
     total = sum(kept.values())
-    if not kept or not np.isfinite(total):
-        raise ValueError(f"{formula!r} has no element left once {listed(left_out)} is left out")
+    if not kept:
+        without = f" once {listed(left_out)} is left out" if left_out else ""
+        raise ValueError(f"{formula!r} has no element left{without}")
     return {element: kept[element] / total for element in sorted(kept)}
 
 
@@ -88,8 +91,13 @@ def parse_formulas(
         origin: the file and column, for the message.
 
     Raises:
-        UserError: names the rows (data rows counted from 1) whose formula cannot be used.
+        UserError: names the rows (data rows counted from 1) whose formula cannot be used, or what
+            is to be left out but is no element.
     """
+    from pymatgen.core.periodic_table import Element
+
+    if strangers := [e for e in left_out if not Element.is_valid_symbol(e)]:
+        raise UserError(f"elements to be left out: {listed(strangers)} is no element")
     parsed, bad = [], []
     for row, formula in enumerate(formulas, start=1):
         try:

@@ -25,12 +25,15 @@ S = TypeVar("S", bound="Section")
 NAME = r"^[a-z0-9_]+$"
 Positive = Annotated[int, Field(gt=0)]
 Sizes = tuple[Positive, ...]
+Seed = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
     """A mapping of the configuration; a key that it does not know is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class PropertyConfig(Section):
@@ -81,6 +84,12 @@ class EnergiesConfig(Section):
     """Number of energies (D)."""
     unit: str = "eV"
     """Unit of the grid: `eV` for electrons, `1/cm` for phonons."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "EnergiesConfig":
+        if self.start >= self.stop:
+            raise ValueError(f"`start` ({self.start:g}) must be less than `stop` ({self.stop:g})")
+        return self
 
 
 class DosConfig(Section):
@@ -139,7 +148,7 @@ class GanConfig(Section):
     values). 0 is the paper's loss, whose conditional mean carries little."""
     draws: Positive = 100
     """Noise draws averaged into the DOS feature of a composition (paper: 100)."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of initial weights, noise, and the division of the DOS systems."""
 
 
@@ -222,7 +231,7 @@ class TrainingConfig(Section):
     the held-out ones, that choose the best epoch and scale the uncertainty (at least one)."""
     members: Positive = 1
     """Models in the ensemble; their seeds derive from `seed`, their mean is the prediction."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of all that is random: initial weights, batches, draws, choice of validation systems."""
 
 
@@ -285,7 +294,12 @@ PAPER_PRESET: dict[str, dict[str, Any]] = {
 def _named_variants(value: Any) -> Any:
     """A list of names, or names without settings, stand for the default variants of that name."""
     if isinstance(value, list):
-        if repeated := sorted({str(name) for name in value if value.count(name) > 1}):
+        if strange := [name for name in value if not isinstance(name, str)]:
+            raise ValueError(
+                f"{strange[0]!r} is no name; a list holds names of default variants alone. To "
+                "describe one, write all as a mapping: {name: {model: ...}}"
+            )
+        if repeated := sorted({name for name in value if value.count(name) > 1}):
             raise ValueError(f"named twice: {', '.join(repeated)}")
         value = dict.fromkeys(value)
     if not isinstance(value, Mapping):
@@ -293,7 +307,7 @@ def _named_variants(value: Any) -> Any:
     for name, settings in value.items():
         if settings is None and name not in DEFAULT_VARIANTS:
             near = difflib.get_close_matches(str(name), DEFAULT_VARIANTS, n=1)
-            hint = f"; did you mean `{near[0]}`?" if near else ""
+            hint = f"; did you mean `{near[0]}`?" if near else "."
             raise ValueError(
                 f"`{name}` is no default variant ({', '.join(DEFAULT_VARIANTS)}){hint} "
                 "Say what it is: {" + str(name) + ": {model: ...}}"
@@ -407,12 +421,17 @@ def resolve(raw: Mapping[str, Any], *, origin: str = "config") -> Config:
 def _explain(problem: dict[str, Any], section: type[Section], where: str = "") -> str:
     """One of pydantic's problems, in the words of someone who edits a YAML file."""
     path = [str(part) for part in problem["loc"] if part != "[key]"]
+    named_by_key = "[key]" in problem["loc"]
     dotted = ".".join([where, *path] if where else path)
     if problem["type"] == "extra_forbidden":
         known = _keys_at(section, path[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.4)
         hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(known)}"
         return f"unknown key `{dotted}`; {hint}"
+    if problem["type"] == "literal_error" and named_by_key:
+        return f"unknown key `{dotted}`; known are {problem['ctx']['expected']}"
+    if problem["type"] == "missing":
+        return f"`{dotted}` is missing"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"`{dotted}`: {message}" if dotted else message
@@ -448,8 +467,8 @@ def load_config(path: str | Path) -> Config:
             "`--config config/config.yaml`."
         )
     try:
-        raw = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path}: a config is a mapping of keys to values")

@@ -9,6 +9,9 @@ from pymatgen.core.periodic_table import Element
 
 from hclmp.errors import UserError, listed
 
+# The tabulated element properties that the baselines are given, whatever the configuration says.
+TABULATED = "magpie"
+
 
 def known_elements(name: str) -> tuple[str, ...]:
     """The elements that have a vector in an embedding, alphabetical."""

@@ -40,26 +40,50 @@ def read_systems(path: str | Path) -> dict[str, tuple[str, ...]]:
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such sheet; `hclmp systems` makes one from a table")
-    sheet = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, comment="#")
-    if "system" not in sheet.columns:
-        raise UserError(f"{path}: no column `system` (columns are separated by tabs)")
-    if sheet.empty:
-        raise UserError(f"{path}: no systems in it")
-    systems = ["-".join(sorted(s.strip().split("-"))) for s in sheet["system"]]
-    names = [f.strip() for f in sheet["fold"]] if "fold" in sheet.columns else list(systems)
-    if twice := sorted({s for s in systems if systems.count(s) > 1}):
-        raise UserError(f"{path}: systems named twice: {listed(twice)}")
-    for row, (system, fold) in enumerate(zip(systems, names, strict=True), start=1):
+    fold_of: dict[str, str] = {}
+    for row, (named, fold) in enumerate(_sheet_rows(path), start=1):
+        system = "-".join(sorted(part.strip() for part in named.split("-")))
+        fold = system if fold is None else fold
         if not all(part.isalpha() for part in system.split("-")):
-            raise UserError(f"{path}: row {row}: {system!r} is not elements joined by `-`")
+            raise UserError(f"{path}: row {row}: {named!r} is not elements joined by `-`")
         if not fold or not all(c.isalnum() or c in "-_+" for c in fold):
             raise UserError(
                 f"{path}: row {row}: fold {fold!r} must be letters, digits, `-`, `_` or `+`"
             )
+        if system in fold_of:
+            raise UserError(
+                f"{path}: row {row}: system {system} is named twice (folds {fold_of[system]} and "
+                f"{fold}); remove one of the two"
+            )
+        fold_of[system] = fold
+    if not fold_of:
+        raise UserError(f"{path}: no systems in it; `hclmp systems` makes a sheet from a table")
     folds: dict[str, list[str]] = {}
-    for system, fold in zip(systems, names, strict=True):
+    for system, fold in fold_of.items():
         folds.setdefault(fold, []).append(system)
     return {fold: tuple(members) for fold, members in folds.items()}
+
+
+def _sheet_rows(path: str | Path) -> list[tuple[str, str | None]]:
+    """System and fold of each row (None without that column); ``#`` starts a comment."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file in UTF-8: {error}") from error
+    lines = [line.split("#")[0].rstrip() for line in text.splitlines()]
+    cells = [[cell.strip() for cell in line.split("\t")] for line in lines if line]
+    if not cells or "system" not in cells[0]:
+        raise UserError(f"{path}: no column `system` (columns are separated by tabs)")
+    header, *rows = cells
+    for row, found in enumerate(rows, start=1):
+        if len(found) > len(header):
+            raise UserError(
+                f"{path}: row {row} has {len(found)} cells, but the header has {len(header)}"
+            )
+    padded = [found + [""] * (len(header) - len(found)) for found in rows]
+    system = header.index("system")
+    fold = header.index("fold") if "fold" in header else None
+    return [(found[system], None if fold is None else found[fold]) for found in padded]
 
 
 def fold_names(split: str, systems: str | Path) -> list[str]:

@@ -15,8 +15,16 @@ from hclmp.config import DEFAULT_VARIANTS, Config, PropertyConfig, TargetsConfig
 from hclmp.errors import UserError, listed
 from hclmp.folds import group_systems, split_fold
 from hclmp.provenance import write_text
-from hclmp.sources.table import property_columns, read_frame, read_targets
+from hclmp.sources.raw import check_dos
+from hclmp.sources.table import (
+    energy_columns,
+    property_columns,
+    read_dos,
+    read_frame,
+    read_targets,
+)
 
+ENERGY_TOLERANCE = 0.02  # of a step: energies that name columns are rounded
 DECADES_FOR_LOG10 = 2.0  # a positive property that spans so many decades is better learned as log10
 
 
@@ -38,9 +46,13 @@ def new_directory(
         UserError: the directory has a configuration already, or the table cannot be used; nothing
             is written then.
     """
-    config_file = directory / "config" / "config.yaml"
-    if config_file.exists():
-        raise UserError(f"{config_file}: there already; choose another directory or remove it")
+    config_file, sheet_file = (directory / "config" / n for n in ("config.yaml", "systems.tsv"))
+    for file in (config_file, sheet_file):
+        if file.exists():
+            raise UserError(f"{file}: there already; choose another directory or remove it")
+    for folder in (directory, directory / "config"):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder}: a file, not a directory; choose another name")
     frame = read_frame(targets)
     columns = property_columns(frame, formula_column)
     if strangers := [c for c in log10 if c not in columns and c != "auto"]:
@@ -56,7 +68,7 @@ def new_directory(
         )
     )
     suggested = [c for c, v in zip(columns, raw.values.T, strict=True) if _spans_decades(v)]
-    chosen = set(suggested) if list(log10) == ["auto"] else set(log10)
+    chosen = set(log10) - {"auto"} | (set(suggested) if "auto" in log10 else set())
     for i, column in enumerate(columns):
         if column in chosen and (bad := np.flatnonzero(raw.values[:, i] <= 0)).size:
             named = listed(f"row {j + 1} ({raw.values[j, i]:g})" for j in bad)
@@ -67,8 +79,12 @@ def new_directory(
     )
     _check_folds(systems, sheet)
     config = _config(targets, dos, formula_column, left_out, columns, chosen)
-    resolve(config)
-    write_text(directory / "config" / "systems.tsv", _sheet_text(sheet))
+    checked = resolve(config, origin=f"the configuration for {targets}")
+    if dos is not None:
+        densities = read_dos(checked.dos)
+        check_dos(densities)
+        parse_formulas(densities.formula, left_out=left_out, origin=f"{dos}, formulas")
+    write_text(sheet_file, _sheet_text(sheet))
     write_text(config_file, _config_text(config))
     _describe(raw.values, columns, suggested, chosen, systems, sheet, vocabulary=_elements(systems))
     Console().print(f"\nRun it:  snakemake --cores all --directory {directory}", soft_wrap=True)
@@ -163,16 +179,25 @@ def _dos_columns(dos: Path) -> dict[str, Any]:
     if "formula" not in frame.columns:
         raise UserError(f"{dos}: no column `formula`; it has {listed(frame.columns, most=20)}")
     if dos.suffix == ".csv":
-        bins = [str(c) for c in frame.columns if c not in ("formula", "material_id", "system")]
-        energies = pd.to_numeric(pd.Series(bins), errors="coerce")
-        if len(bins) > 1 and energies.notna().all():
-            grid = {"start": float(energies.iloc[0]), "stop": float(energies.iloc[-1])}
-            return {"energies": {**grid, "n": len(bins), "unit": "eV"}}
+        bins = energy_columns(frame, "formula", "material_id")
+        energies = pd.to_numeric(pd.Series(bins, dtype=str), errors="coerce").to_numpy(np.float64)
         n = len(bins)
+        if n > 1 and np.isfinite(energies).all():
+            steps = np.diff(energies)
+            if (steps <= 0).any() or np.ptp(steps) > ENERGY_TOLERANCE * steps.mean():
+                raise UserError(
+                    f"{dos}: the energies that name its columns ({listed(bins)}) are not ascending "
+                    "in equal steps. Interpolate the table to such a grid."
+                )
+            grid = {"start": float(energies[0]), "stop": float(energies[-1])}
+            return {"energies": {**grid, "n": n, "unit": "eV"}}
     else:
         if "dos" not in frame.columns:
             raise UserError(f"{dos}: no list column `dos`; it has {listed(frame.columns, most=20)}")
-        n = len(frame["dos"].iloc[0])
+        first = frame["dos"].iloc[0]
+        n = len(first) if isinstance(first, np.ndarray | list) else 0
+    if n < 2:
+        raise UserError(f"{dos}: {n} DOS values per row; at least 2 are needed")
     return {"energies": {"start": 0.0, "stop": float(n - 1), "n": n, "unit": "bin"}}
 
 

@@ -41,7 +41,7 @@ def source_files(step: str) -> list[Path]:
         step: a module of ``hclmp.steps``, such as ``train``.
     """
     found: set[Path] = set()
-    todo = [PACKAGE / "steps" / f"{step}.py"]
+    todo = [PACKAGE / "steps" / f"{step}.py", PACKAGE / "steps" / "__init__.py"]
     while todo:
         module = todo.pop()
         if module not in found:

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from hclmp.composition import Compositions
 from hclmp.config import BaselinesConfig
 from hclmp.models.interface import Floats, Inputs, Labelled, Prediction
+from hclmp.models.scaling import Scaler
 
 # Shares of the descriptors tried at each split, and fully grown trees. Measured on held-out
 # ternary systems: extra trees want all descriptors (Geurts et al., Mach. Learn. 63, 3, 2006,
@@ -34,9 +35,9 @@ RIDGE_FOLDS = 5
 PAIR_LEAST_ROWS = 3  # a pair of elements seen less often has no coefficient of its own
 PAIR_MOST = 2000  # pairs with a coefficient, the most frequent: bounds time and memory
 
-# Share of the squared error that the spread over trees may explain: where all trees agree, some
-# error is still expected.
-EPISTEMIC_MOST = 0.95
+# Shares of the squared error that the spread over trees may explain. Never all of it: where all
+# trees agree, some error is still to be expected.
+EPISTEMIC_SHARES = np.linspace(0.0, 0.95, 20)
 LEAST_STD = 1e-6  # of an aleatoric std, in standardised units: likelihoods stay finite
 
 
@@ -44,10 +45,10 @@ def descriptors(inputs: Inputs) -> Floats:
     """What forests and ridge see of compositions: fractions and statistics of the elements.
 
     Columns, for a vocabulary of V elements with p tabulated properties each: the V fractions; for
-    every property its fraction-weighted mean and standard deviation, minimum, maximum and mode
-    (of the most abundant element, the mean over them where several are) over the elements present
-    (the statistics of Ward et al., npj Comput. Mater. 2, 16028, 2016, less the range, which is
-    maximum - minimum and cost accuracy); the number of elements; the mixing entropy in units of k.
+    every property its fraction-weighted mean and standard deviation, minimum, maximum, range and
+    mode (of the most abundant element, the mean over them where several are) over the elements
+    present (the statistics of Ward et al., npj Comput. Mater. 2, 16028, 2016); the number of
+    elements; the mixing entropy in units of k.
 
     The order of the elements in a row and its padding make no difference at all.
 
@@ -55,7 +56,7 @@ def descriptors(inputs: Inputs) -> Floats:
         inputs: n compositions; properties in standardised units.
 
     Returns:
-        [n, V + 5 p + 2].
+        [n, V + 6 p + 2].
     """
     compositions = _in_order(inputs.compositions)
     weights = compositions.fractions.astype(np.float64)
@@ -69,7 +70,7 @@ def descriptors(inputs: Inputs) -> Floats:
     maximum = np.where(present[:, :, None], values, -np.inf).max(axis=1)
     mode = _over_elements(np.where(most[:, :, None], values, 0.0)) / most.sum(axis=1)[:, None]
     entropy = -_over_elements(weights * np.log(np.where(present, weights, 1.0)))
-    statistics = [mean, np.sqrt(variance), minimum, maximum, mode]
+    statistics = [mean, np.sqrt(variance), minimum, maximum, maximum - minimum, mode]
     count = present.sum(axis=1)
     return np.column_stack([compositions.dense(), *statistics, count, entropy]).astype(np.float64)
 
@@ -92,24 +93,6 @@ def _over_elements(values: Floats) -> Floats:
     for column in range(values.shape[1]):
         total = total + values[:, column]
     return total
-
-
-@dataclass(frozen=True)
-class _Scaler:
-    """Standardisation of columns by the rows it was made from; constant columns are only centred."""
-
-    mean: Floats
-    std: Floats
-
-    @classmethod
-    def of(cls, values: Floats) -> "_Scaler":
-        mean, std = values.mean(axis=0), values.std(axis=0)
-        # The std of n equal numbers is their rounding error, not always 0.
-        constant = std <= 1e-12 * np.maximum(1.0, np.abs(mean))
-        return cls(mean, np.where(constant, 1.0, std))
-
-    def scale(self, values: Floats) -> Floats:
-        return (values - self.mean) / self.std
 
 
 class _Regressor(Protocol):
@@ -172,7 +155,7 @@ class _Ridge:
     def __init__(self, inputs: Inputs, y: Floats, *, seed: int) -> None:
         dense = inputs.compositions.dense()
         self._pairs = _frequent_pairs(dense > 0)
-        self._scaler = _Scaler.of(descriptors(inputs))
+        self._scaler = Scaler.fit(descriptors(inputs))
         products = self._products(dense)
         self._centre = products.mean(axis=0)
         deviation = np.sqrt(((products - self._centre) ** 2).mean()) if products.size else 0.0
@@ -260,14 +243,14 @@ class _Mean:
 class _Fit:
     """A regressor with the standardisation of the labels of the rows it was fitted on."""
 
-    labels: _Scaler
+    labels: Scaler
     regressor: _Regressor
 
     @classmethod
     def of(
         cls, kind: str, rows: Labelled, *, settings: BaselinesConfig, seed: int, threads: int
     ) -> "_Fit":
-        labels = _Scaler.of(rows.t)
+        labels = Scaler.fit(rows.t)
         y = labels.scale(rows.t)
         if kind in FOREST_SETTINGS:
             return cls(
@@ -283,7 +266,7 @@ class _Fit:
     def predict(self, inputs: Inputs) -> tuple[Floats, Floats]:
         """Prediction and spread in the space of the labels, both [n, L]."""
         mean, spread = self.regressor.predict(inputs)
-        return mean * self.labels.std + self.labels.mean, spread * self.labels.std
+        return self.labels.unscale(mean), spread * self.labels.std
 
 
 @dataclass(frozen=True)
@@ -376,12 +359,22 @@ def _together(first: Labelled, second: Labelled) -> Labelled:
 def _uncertainty(residuals: Floats, spread: Floats) -> tuple[Floats, Floats]:
     """Aleatoric std and the factor on the spread over trees, both [L], from validation rows.
 
-    The spread of fully grown trees follows the error closely from row to row, but is that of one
-    tree: often wider than the error of their mean. It counts in full where its mean square is
-    at most `EPISTEMIC_MOST` of the mean squared error, and is shrunk to that share otherwise. The
-    aleatoric variance is the rest, so that the two add up to the measured error.
+    The spread of fully grown trees often follows the error closely from row to row, but is that
+    of one tree: wider than the error of their mean. It is therefore never widened, and shrunk to
+    the share of the mean squared error that makes the residuals most likely (as Gaussian ones).
+    The aleatoric variance is the rest of it, so that the two add up to the measured error.
     """
     total, epistemic = (residuals**2).mean(axis=0), (spread**2).mean(axis=0)
-    most = EPISTEMIC_MOST * total / np.where(epistemic > 0, epistemic, 1.0)
-    scale = np.where(epistemic > 0, np.sqrt(np.minimum(1.0, most)), 1.0)
-    return np.sqrt(np.maximum(total - scale**2 * epistemic, 0.0)), scale
+    if not epistemic.any():
+        return np.sqrt(total), np.ones_like(total)
+    total = np.where(total > 0, total, LEAST_STD**2)
+    relative = spread**2 / np.where(epistemic > 0, epistemic, 1.0)
+    widest = epistemic / total
+    shares = np.minimum(EPISTEMIC_SHARES[:, None], widest)  # [candidates, L]
+    surprise = np.empty_like(shares)
+    for i, share in enumerate(shares):
+        variance = total * (1.0 - share + share * relative)
+        surprise[i] = (np.log(variance) + residuals**2 / variance).mean(axis=0)
+    share = np.take_along_axis(shares, surprise.argmin(axis=0)[None], axis=0)[0]
+    scale = np.sqrt(share * total / np.where(epistemic > 0, epistemic, 1.0))
+    return np.sqrt((1.0 - share) * total), np.where(epistemic > 0, scale, 1.0)

@@ -17,6 +17,7 @@ from hclmp.provenance import written
 
 log = logging.getLogger(__name__)
 FOLDER = Path(".hclmp/checkpoints")
+DIVERGED = "the training diverged: nothing finite came out of it. Lower the learning rate."
 
 
 @dataclass
@@ -50,10 +51,7 @@ class State:
             UserError: no epoch had a finite score.
         """
         if not self.best:
-            raise UserError(
-                "the training diverged: no epoch gave a finite validation score. Lower the "
-                "learning rate."
-            )
+            raise UserError(DIVERGED)
         network.load_state_dict(self.best)
         network.eval()
 

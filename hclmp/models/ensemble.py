@@ -66,7 +66,8 @@ class Ensemble:
         """Write safetensors with all that rebuilds the model in the metadata."""
         tensors: dict[str, Tensor] = {}
         for i, member in enumerate(self.members):
-            tensors |= {f"member{i}.{n}": t.contiguous() for n, t in member.state_dict().items()}
+            # clone: members share the element vectors, and shared tensors cannot be stored
+            tensors |= {f"member{i}.{n}": t.clone() for n, t in member.state_dict().items()}
         scalers = {"labels": self.labels} | ({"dos": self.dos} if self.dos else {})
         for name, scaler in scalers.items():
             tensors[f"{name}.mean"] = torch.from_numpy(scaler.mean)

@@ -17,8 +17,10 @@ class Scaler:
     @classmethod
     def fit(cls, values: Floats) -> "Scaler":
         """Fit to training values [n, d]; a constant column keeps its unit."""
-        std = values.std(axis=0)
-        return cls(values.mean(axis=0), np.where(std > 1e-12, std, 1.0))
+        mean, std = values.mean(axis=0), values.std(axis=0)
+        # The std of n equal numbers is their rounding error, not always 0.
+        constant = std <= 1e-12 * np.maximum(1.0, np.abs(mean))
+        return cls(mean, np.where(constant, 1.0, std))
 
     def scale(self, values: Floats) -> Floats:
         """Values to standardised ones."""

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C import _LinAlgError as LinAlgError  # torch.linalg's, which it does not export
 
 from hclmp.config import TrainingConfig
-from hclmp.models.checkpoint import Checkpoint
+from hclmp.errors import UserError
+from hclmp.models.checkpoint import DIVERGED, Checkpoint
 from hclmp.models.hclmp import Batch
 from hclmp.progress import progress
 
@@ -38,7 +40,7 @@ def train_model(
         One row per epoch: learning rate, parts of the loss, mean absolute error on validation.
     """
     rate, decay = settings.learning_rate, settings.weight_decay
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay, fused=True)
     networks = {"model": model}
     optimizers: dict[str, torch.optim.Optimizer] = {"adam": optimizer}
     state = checkpoint.resume(networks, optimizers)
@@ -47,12 +49,15 @@ def train_model(
             # Seeding each epoch by its number makes a resumed training equal an uninterrupted one.
             torch.manual_seed(seed * 100_003 + state.epoch + 1)
             epoch_rate = _rate(settings, state.epoch)
-            losses = _epoch(model, optimizer, *train, settings.batch_size, epoch_rate)
-            error = validation_error(model, *validation)
-            row = {"learning_rate": epoch_rate, **losses, "validation_mae": error}
-            state.finish_epoch(row, score=error, network=model)
+            try:
+                losses = _epoch(model, optimizer, *train, settings.batch_size, epoch_rate)
+            except LinAlgError as error:  # a covariance that is not finite
+                raise UserError(DIVERGED) from error
+            mae = validation_error(model, *validation)
+            row = {"learning_rate": epoch_rate, **losses, "validation_mae": mae}
+            state.finish_epoch(row, score=mae, network=model)
             checkpoint.save(state, networks, optimizers)
-            advance(state.epoch, f"loss {losses['loss']:.4f}, validation {error:.4f}")
+            advance(state.epoch, f"loss {losses['loss']:.4f}, validation {mae:.4f}")
     state.restore_best(model)
     return state.history
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hclmp.errors import UserError, listed
 from hclmp.tables import EnergyGrid, Property
 
 
@@ -61,3 +62,21 @@ class RawDos:
     reference: str
     simulated: bool
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+def check_dos(raw: RawDos) -> None:
+    """A density of states is finite and not negative.
+
+    Raises:
+        UserError: names the rows where it is not.
+    """
+    for wrong, word in ((~np.isfinite(raw.dos), "not finite"), (raw.dos < 0, "negative")):
+        rows = np.flatnonzero(wrong.any(axis=1))
+        if len(rows):
+            named = listed(
+                f"row {i + 1} ({raw.formula[i]}: {raw.dos[i][wrong[i]][0]:g})" for i in rows
+            )
+            raise UserError(
+                f"{raw.origin}: the density of states is {word} in {named}. Correct or remove "
+                "these rows."
+            )

@@ -14,8 +14,16 @@ from hclmp.provenance import sha256
 from hclmp.sources.raw import RawDos, RawTargets
 from hclmp.tables import EnergyGrid, Property
 
-# Columns with a meaning of their own, which are never taken for a property.
-RESERVED = ("sample_id", "system")
+# Columns with a meaning of their own, which are never taken for a property. A CSV column without a
+# name is the row number that some programs write.
+UNNAMED = "(no name)"
+RESERVED = ("sample_id", "system", UNNAMED)
+
+REMEDY = (
+    "Correct or remove these rows, or leave the column out (`targets.properties` names the columns "
+    "to use)."
+)
+DOS_REMEDY = "Correct or remove these rows; every column but formula and id is an energy."
 
 
 def read_frame(path: str | Path, *, limit: int | None = None) -> pd.DataFrame:
@@ -31,14 +39,29 @@ def read_frame(path: str | Path, *, limit: int | None = None) -> pd.DataFrame:
         if path.suffix == ".parquet":
             frame = pd.read_parquet(path)
         elif path.suffix == ".csv":
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+            frame = _read_csv(path)
         else:
             raise UserError(f"{path}: not a .csv or .parquet file")
     except (ValueError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
+        reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
+        raise UserError(
+            f"{path}: cannot be read: {reason}. It must be Parquet, or CSV in UTF-8 with commas."
+        ) from error
+    if repeated := sorted({str(c) for c in frame.columns[frame.columns.duplicated()]}):
+        raise UserError(f"{path}: columns named twice: {listed(repeated)}; rename or remove one")
     if frame.empty:
-        raise UserError(f"{path}: the table is empty")
+        raise UserError(f"{path}: the table is empty: it has no rows")
     return frame.head(limit).reset_index(drop=True) if limit else frame.reset_index(drop=True)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Text cells under the names of the first line; a row longer than that line is an error."""
+    # The header is read as a row like others: given it, pandas would take the cells that a longer
+    # row has too many for an index and shift the rest, and would rename repeated columns.
+    cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, skipinitialspace=True)
+    names = [str(name).strip() or UNNAMED for name in cells.iloc[0]]
+    rows: pd.DataFrame = cells.iloc[1:].apply(lambda column: column.str.strip())
+    return rows.set_axis(names, axis="columns")
 
 
 def property_columns(frame: pd.DataFrame, formula_column: str) -> list[str]:
@@ -62,6 +85,12 @@ def read_targets(config: TargetsConfig) -> RawTargets:
     }
     if not settings:
         raise UserError(f"{path}: no property column beside `{config.formula_column}`")
+    taken = {"formula", config.formula_column, *RESERVED, "all", *(f"{c}_std" for c in settings)}
+    if misnamed := sorted(taken & settings.keys()):
+        raise UserError(
+            f"{path}: a property cannot be called {listed(misnamed)}, which means something "
+            "else in hclmp's tables. Rename the column, or leave it out (`targets.properties`)."
+        )
     _require(path, frame, list(settings), "targets.properties")
     values = np.stack([numbers(path, frame, c) for c in settings], axis=1)
     blank = np.full(len(frame), np.nan)
@@ -99,9 +128,9 @@ def read_dos(config: DosConfig) -> RawDos:
     if column:
         _require(path, frame, [column], "dos.id_column")
     if path.endswith(".csv"):
-        known = {config.formula_column, column, *RESERVED}
-        bins = [str(c) for c in frame.columns if c not in known]
-        dos = np.stack([numbers(path, frame, c) for c in bins], axis=1) if bins else None
+        bins = energy_columns(frame, config.formula_column, column)
+        columns = [numbers(path, frame, c, DOS_REMEDY) for c in bins]
+        dos = np.stack(columns, axis=1) if columns else None
     else:
         _require(path, frame, [config.dos_column], "dos.dos_column")
         dos = _lists(path, frame[config.dos_column], config.dos_column)
@@ -125,22 +154,34 @@ def read_dos(config: DosConfig) -> RawDos:
     )
 
 
-def numbers(path: str, frame: pd.DataFrame, column: str) -> NDArray[np.float64]:
+def energy_columns(frame: pd.DataFrame, formula_column: str, id_column: str | None) -> list[str]:
+    """The columns of a CSV file that hold one energy each: all but formula, id and reserved."""
+    known = (formula_column, id_column, *RESERVED)
+    return [str(c) for c in frame.columns if c not in known]
+
+
+def numbers(
+    path: str, frame: pd.DataFrame, column: str, remedy: str = REMEDY
+) -> NDArray[np.float64]:
     """A column as finite floats: [n].
 
     Raises:
         UserError: names the rows (data rows from 1) and cells that are not finite numbers.
     """
     cells = frame[column]
-    values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    if cells.dtype.kind in "bmM":  # pandas would count dates in microseconds, and take True for 1
+        values = np.full(len(cells), np.nan)
+    else:
+        values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        named = listed(f"row {i + 1} ({cells.iloc[i]!r})" for i in bad)
-        raise UserError(
-            f"{path}: column `{column}` is not a finite number in {named}. Correct or remove these "
-            "rows, or take the column out of `targets.properties`."
-        )
+        named = listed(f"row {i + 1} ({_shown(cells.iloc[i])})" for i in bad)
+        raise UserError(f"{path}: column `{column}` is not a finite number in {named}. {remedy}")
     return values
+
+
+def _shown(cell: object) -> str:
+    return repr(cell) if isinstance(cell, str) else str(cell)
 
 
 def _lists(path: str, cells: "pd.Series[Any]", column: str) -> NDArray[np.float64]:
@@ -151,7 +192,7 @@ def _lists(path: str, cells: "pd.Series[Any]", column: str) -> NDArray[np.float6
     if odd or not usual:
         raise UserError(
             f"{path}: column `{column}` must hold lists of one length; most have {usual} values, "
-            f"but {listed(odd) or 'none has any'}"
+            f"but {listed(odd) or 'none has any'}. Correct or remove these rows."
         )
     try:
         return np.stack([np.asarray(c, dtype=np.float64) for c in cells])
@@ -168,6 +209,10 @@ def _require(path: str, frame: pd.DataFrame, columns: list[str], key: str) -> No
 
 
 def _ids(path: str, frame: pd.DataFrame, column: str) -> list[str]:
+    blank = np.flatnonzero(frame[column].isna() | (frame[column] == ""))
+    if len(blank):
+        rows = listed(f"row {i + 1}" for i in blank)
+        raise UserError(f"{path}: column `{column}` is empty in {rows}; fill it or leave it out")
     names = [str(name) for name in frame[column]]
     repeated = frame[column].duplicated()
     if repeated.any():

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hclmp.composition import Compositions, pad, parse_formulas, vocabulary_of
 from hclmp.config import Config
-from hclmp.elements import element_vectors
+from hclmp.elements import TABULATED, element_vectors
 from hclmp.errors import listed
 from hclmp.features import write_features
 from hclmp.models.gan import Generator
@@ -18,8 +18,6 @@ from hclmp.slices import embeddings, features_slice
 from hclmp.tables import read_targets
 
 log = logging.getLogger(__name__)
-
-PROPERTIES = "magpie"  # the tabulated element properties that the baselines are given
 
 
 def featurize(config: Config, *, targets: Path, generator: Path | None, features: Path) -> None:
@@ -40,7 +38,7 @@ def featurize(config: Config, *, targets: Path, generator: Path | None, features
     compositions = pad(parsed, vocabulary)
     elements = ElementTable(
         {name: element_vectors(vocabulary, name) for name in embeddings(config)},
-        element_vectors(vocabulary, PROPERTIES),
+        element_vectors(vocabulary, TABULATED),
     )
     inputs = {"targets": targets}
     dos = None

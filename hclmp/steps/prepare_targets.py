@@ -16,9 +16,9 @@ from hclmp.composition import (
 )
 from hclmp.config import Config
 from hclmp.errors import UserError, listed
-from hclmp.folds import read_systems, split
+from hclmp.folds import RANDOM_FOLD, read_systems, split
 from hclmp.provenance import Provenance, provenance, write_json
-from hclmp.slices import targets_slice
+from hclmp.slices import embeddings, targets_slice
 from hclmp.sources.raw import RawTargets
 from hclmp.sources.registry import TARGETS
 from hclmp.tables import Targets, write_targets
@@ -44,6 +44,7 @@ def prepare_targets(config: Config, *, table: Path, record: Path) -> None:
         raw.formula, left_out=config.targets.left_out, origin=f"{raw.origin}, formulas"
     )
     _check_values(raw)
+    _check_elements(config, raw, parsed)
     origin = provenance("prepare_targets", config=targets_slice(config), inputs={})
     targets, facts = _merged(raw, parsed, origin)
     _check_spread(raw.origin, targets)
@@ -67,7 +68,28 @@ def _check_values(raw: RawTargets) -> None:
             )
         if len(bad := np.flatnonzero(noise < 0)):
             raise UserError(
-                f"{raw.origin}: column `{prop.name}_std` is negative in row {bad[0] + 1}"
+                f"{raw.origin}: column `{prop.name}_std` is a standard deviation, but negative in "
+                f"{listed(f'row {j + 1} ({noise[j]:g})' for j in bad)}. Correct or remove these "
+                "rows, or leave the column out."
+            )
+
+
+def _check_elements(config: Config, raw: RawTargets, parsed: list[Fractions]) -> None:
+    """Every element needs its vectors: said before a generator is trained, not after."""
+    from hclmp.elements import TABULATED, known_elements  # seconds to import
+
+    for name in dict.fromkeys((*embeddings(config), TABULATED)):
+        known = set(known_elements(name))
+        bad = [
+            f"row {row} ({raw.formula[row - 1]}: {listed(strangers)})"
+            for row, fractions in enumerate(parsed, start=1)
+            if (strangers := [e for e in fractions if e not in known])
+        ]
+        if bad:
+            other = "" if name == TABULATED else ", or choose another `model.embedding`"
+            raise UserError(
+                f"{raw.origin}: the `{name}` vectors lack elements of {listed(bad)}. Remove these "
+                f"rows, or name the elements in `targets.left_out`{other}."
             )
 
 
@@ -109,21 +131,28 @@ def _check_spread(origin: str, targets: Targets) -> None:
     if constant:
         raise UserError(
             f"{origin}: {listed(constant)} has one value in every row: there is nothing to learn. "
-            "Take it out of `targets.properties`."
+            "Leave it out (`targets.properties` names the columns to use)."
         )
 
 
 def _check_folds(config: Config, targets: Targets) -> None:
     """Every fold must be possible, said now rather than hours later in the training of one."""
     folds = None if config.split == "random" else read_systems(config.systems)
-    for fold in folds or ["random"]:
-        split(
+    for fold in folds or [RANDOM_FOLD]:
+        rows = split(
             targets.system,
             folds,
             fold,
             validation_fraction=config.training.validation_fraction,
             seed=config.training.seed,
         )
+        still = np.ptp(targets.values[rows.train], axis=0) == 0
+        if still.any():
+            names = listed(p.name for p, s in zip(targets.properties, still, strict=True) if s)
+            raise UserError(
+                f"fold `{fold}` leaves {len(rows.train)} training rows, in which {names} has one "
+                "value: there is nothing to learn. Hold out fewer systems per fold."
+            )
 
 
 def _sentences(raw: RawTargets, facts: dict[str, Any]) -> list[str]:

@@ -7,10 +7,10 @@ import numpy as np
 
 from hclmp.composition import parse_formulas, vocabulary_of
 from hclmp.config import Config
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError
 from hclmp.provenance import provenance, write_json
 from hclmp.slices import dos_slice
-from hclmp.sources.raw import RawDos
+from hclmp.sources.raw import check_dos
 from hclmp.sources.registry import DOS
 from hclmp.tables import DosTable, write_dos
 
@@ -34,7 +34,7 @@ def pull_dos(config: Config, *, table: Path, record: Path) -> None:
     parsed = parse_formulas(
         raw.formula, left_out=config.targets.left_out, origin=f"{raw.origin}, formulas"
     )
-    _check_dos(raw)
+    check_dos(raw)
     origin = provenance("pull_dos", config=dos_slice(config), inputs={})
     facts = raw.facts | {
         "materials": len(parsed),
@@ -60,17 +60,3 @@ def pull_dos(config: Config, *, table: Path, record: Path) -> None:
     )
     write_dos(table, result)
     write_json(record, {"provenance": result.provenance, "facts": facts})
-
-
-def _check_dos(raw: RawDos) -> None:
-    """A density of states is finite and not negative."""
-    for wrong, word in ((~np.isfinite(raw.dos), "not finite"), (raw.dos < 0, "negative")):
-        rows = np.flatnonzero(wrong.any(axis=1))
-        if len(rows):
-            named = listed(
-                f"row {i + 1} ({raw.formula[i]}: {raw.dos[i][wrong[i]][0]:g})" for i in rows
-            )
-            raise UserError(
-                f"{raw.origin}: the density of states is {word} in {named}. Correct or remove "
-                "these rows."
-            )

@@ -1,0 +1,139 @@
+"""Formulas: what they mean does not depend on how they are written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hclmp.composition import (
+    composition_key,
+    pad,
+    parse_formula,
+    parse_formulas,
+    system_of,
+    vocabulary_of,
+)
+from hclmp.errors import UserError
+
+ELEMENTS = ("Al", "Co", "Cu", "Fe", "H", "Mn", "N", "Na", "O", "S", "Sc", "Si", "Ti", "W", "Zr")
+AMOUNTS = st.dictionaries(
+    st.sampled_from(ELEMENTS), st.integers(min_value=1, max_value=40), min_size=1, max_size=5
+)
+
+
+def formula(amounts: dict[str, int], scale: int = 1) -> str:
+    return "".join(f"{element}{scale * amount}" for element, amount in amounts.items())
+
+
+@given(AMOUNTS)
+@settings(max_examples=60, deadline=None)
+def test_fractions_are_amounts_over_their_sum(amounts: dict[str, int]) -> None:
+    fractions = parse_formula(formula(amounts))
+    total = sum(amounts.values())
+    assert fractions == pytest.approx({e: a / total for e, a in amounts.items()})
+    assert sum(fractions.values()) == pytest.approx(1.0)
+    assert list(fractions) == sorted(amounts)
+
+
+@given(AMOUNTS, st.randoms(use_true_random=False), st.integers(min_value=2, max_value=7))
+@settings(max_examples=60, deadline=None)
+def test_order_and_scale_change_nothing(amounts: dict[str, int], random: object, k: int) -> None:
+    shuffled = list(amounts.items())
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    written = parse_formula(formula(amounts))
+    for other in (formula(dict(shuffled)), formula(amounts, scale=k)):
+        assert composition_key(parse_formula(other)) == composition_key(written)
+        assert system_of(parse_formula(other)) == system_of(written)
+
+
+@given(AMOUNTS.filter(lambda amounts: set(amounts) - {"O", "H"}))
+@settings(max_examples=40, deadline=None)
+def test_left_out_elements_do_not_matter(amounts: dict[str, int]) -> None:
+    rest = {e: a for e, a in amounts.items() if e not in ("O", "H")}
+    fractions = parse_formula(formula(amounts), left_out=["O", "H"])
+    assert fractions == pytest.approx(parse_formula(formula(rest)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Fe2O3", {"Fe": 0.4, "O": 0.6}),
+        (" Fe2O3 ", {"Fe": 0.4, "O": 0.6}),
+        ("(Fe0.5Ti0.5)2O3", {"Fe": 0.2, "O": 0.6, "Ti": 0.2}),
+        ("Fe0.25Ti0.5W0.25", {"Fe": 0.25, "Ti": 0.5, "W": 0.25}),
+        ("Fe0Ti", {"Ti": 1.0}),
+        ("NaN", {"Na": 0.5, "N": 0.5}),
+    ],
+)
+def test_formulas_as_people_write_them(text: str, expected: dict[str, float]) -> None:
+    assert parse_formula(text) == pytest.approx(expected)
+
+
+def test_equal_compositions_have_equal_keys_and_others_do_not() -> None:
+    key = composition_key(parse_formula("FeTi2"))
+    assert key == composition_key(parse_formula("Ti4Fe2"))
+    assert key != composition_key(parse_formula("Fe0.3333Ti0.6667"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Xx2O3", "no real element: Xx"),
+        ("X2O", "no real element: X"),
+        ("fe2o3", "does not parse"),
+        ("FeOe", "does not parse"),
+        ("Fe(", "does not parse"),
+        ("Fe-2O3", "negative"),
+        ("123", "does not parse"),
+        ("", "is not a formula"),
+        ("  ", "is not a formula"),
+        (None, "is not a formula"),
+        (float("nan"), "is not a formula"),
+        ("Fe1e500", "not a finite number"),
+        ("Fe0", "'Fe0' has no element left"),
+    ],
+)
+def test_what_is_no_formula_is_refused(text: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_formula(text)
+
+
+def test_a_message_does_not_speak_of_leaving_out_nothing() -> None:
+    with pytest.raises(ValueError, match=r"has no element left once O is left out$"):
+        parse_formula("O2", left_out=["O"])
+    with pytest.raises(ValueError, match=r"has no element left$"):
+        parse_formula("O0", left_out=[])
+
+
+def test_all_bad_rows_are_named_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        parse_formulas(["Fe", "Xx", "Ti", "?"], origin="file.csv")
+    message = str(caught.value)
+    assert message.startswith("file.csv: row 2: ")
+    assert "row 4: " in message
+    assert "row 1" not in message
+
+
+def test_what_is_left_out_must_be_an_element() -> None:
+    with pytest.raises(UserError, match="ox is no element"):
+        parse_formulas(["Fe2O3"], left_out=["ox"], origin="file.csv")
+
+
+def test_padded_arrays_hold_what_was_parsed() -> None:
+    parsed = [parse_formula(f) for f in ("Fe2O3", "Ti", "Fe0.25Ti0.5W0.25")]
+    vocabulary = vocabulary_of(parsed)
+    padded = pad(parsed, vocabulary)
+    assert vocabulary == ("Fe", "O", "Ti", "W")
+    assert padded.elements.shape == padded.fractions.shape == (3, 3)
+    expected = [[fractions.get(e, 0.0) for e in vocabulary] for fractions in parsed]
+    np.testing.assert_allclose(padded.dense(), expected, rtol=1e-6)
+    assert padded.systems() == [system_of(fractions) for fractions in parsed]
+    taken = padded.take(np.array([2, 0]))
+    np.testing.assert_array_equal(taken.dense(), padded.dense()[[2, 0]])
+
+
+def test_an_element_outside_the_vocabulary_is_refused() -> None:
+    with pytest.raises(UserError, match="elements W are unknown here; known are: Fe Ti"):
+        pad([{"W": 1.0}], ("Fe", "Ti"))

@@ -1,0 +1,196 @@
+"""A fitted H-CLMP: scalers, saving and loading, resuming, uncertainty."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hclmp.config import ModelConfig, TrainingConfig
+from hclmp.errors import UserError
+from hclmp.models import checkpoint as checkpoints
+from hclmp.models import training as loop
+from hclmp.models.calibration import aleatoric_std
+from hclmp.models.ensemble import Ensemble, fit_hclmp
+from hclmp.models.interface import Labelled
+from hclmp.models.scaling import Scaler
+from tests.synthetic import inputs, labelled
+
+SMALL = ModelConfig(message_hidden=16, latent=8, property_size=16, token_size=16)
+FEW_EPOCHS = TrainingConfig(epochs=4, batch_size=16, members=2)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def fitted(
+    training: TrainingConfig = FEW_EPOCHS, *, dos: int | None = None, properties: int = 3
+) -> tuple[Ensemble, list[dict[str, Any]]]:
+    model, history, used = fit_hclmp(
+        labelled(60, dos=dos, properties=properties),
+        labelled(20, dos=dos, properties=properties, seed=1),
+        model=SMALL,
+        training=training,
+        key={"training": training.model_dump(mode="json"), "dos": dos},
+    )
+    for checkpoint in used:
+        checkpoint.remove()
+    return model, history
+
+
+@pytest.mark.parametrize("dos", [None, 11])
+@pytest.mark.parametrize("properties", [1, 3])
+def test_save_load_predict_equal(dos: int | None, properties: int) -> None:
+    model, _ = fitted(dos=dos, properties=properties)
+    model.save("model.safetensors", provenance={"step": "train"})
+    loaded = Ensemble.from_file("model.safetensors")
+    given = inputs(25, dos=dos, seed=2)
+    for name, value in vars(model.predict(given)).items():
+        np.testing.assert_array_equal(getattr(loaded.predict(given), name), value, err_msg=name)
+    assert loaded.vocabulary == given.compositions.vocabulary
+
+
+def test_what_is_no_model_is_refused_by_name() -> None:
+    Path("model.safetensors").write_bytes(b"not a model")
+    with pytest.raises(UserError, match=r"model\.safetensors: not a model"):
+        Ensemble.from_file("model.safetensors")
+    with pytest.raises(UserError, match="no such file"):
+        Ensemble.from_file("other.safetensors")
+
+
+def test_same_seed_same_bytes_other_seed_other_model() -> None:
+    paths = []
+    for i, seed in enumerate([0, 0, 1]):
+        model, _ = fitted(TrainingConfig(epochs=2, batch_size=16, seed=seed))
+        paths.append(Path(f"{i}.safetensors"))
+        model.save(paths[-1], provenance={})
+    first, again, other = (p.read_bytes() for p in paths)
+    assert first == again
+    assert first != other
+
+
+def test_scalers_see_training_rows_only() -> None:
+    train, validation = labelled(60, dos=11), labelled(20, dos=11, seed=1)
+    far = Labelled(validation.inputs, validation.t + 1000)
+    model, _, _ = fit_hclmp(
+        train, far, model=SMALL, training=TrainingConfig(epochs=1), key={"far": True}
+    )
+    assert train.inputs.dos is not None
+    np.testing.assert_allclose(model.labels.mean, train.t.mean(axis=0))
+    np.testing.assert_allclose(model.labels.std, train.t.std(axis=0))
+    assert model.dos is not None
+    np.testing.assert_allclose(model.dos.mean, train.inputs.dos.mean(axis=0), atol=1e-6)
+
+
+class _Killed(Exception):
+    pass
+
+
+def test_a_killed_training_resumes_to_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, history = fitted()
+    whole.save("whole.safetensors", provenance={})
+    real, epochs = loop.validation_error, []
+
+    def dies_in_the_sixth_epoch(*args: Any) -> float:
+        epochs.append(1)
+        if len(epochs) == 6:  # the second epoch of the second member
+            raise _Killed
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "validation_error", dies_in_the_sixth_epoch)
+        with pytest.raises(_Killed):
+            fitted()
+    torch.manual_seed(12345)  # a new process has another random state
+    calls: list[int] = []
+    monkeypatch.setattr(loop, "validation_error", lambda *a: (calls.append(1), real(*a))[1])
+    resumed, resumed_history = fitted()
+    resumed.save("resumed.safetensors", provenance={})
+    assert len(calls) == 3, "only the epochs that were not finished are trained"
+    assert resumed_history == history
+    assert Path("resumed.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
+    assert not list(checkpoints.FOLDER.glob("*")), "checkpoints are removed on success"
+
+
+def test_another_configuration_finds_no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = (labelled(60), labelled(20, seed=1))
+    kwargs: dict[str, Any] = {"model": SMALL, "training": TrainingConfig(epochs=2)}
+    fit_hclmp(*args, **kwargs, key={"learning_rate": 1})  # its checkpoint stays
+    calls: list[int] = []
+    real = loop.validation_error
+    monkeypatch.setattr(loop, "validation_error", lambda *a: (calls.append(1), real(*a))[1])
+    fit_hclmp(*args, **kwargs, key={"learning_rate": 2})
+    assert len(calls) == 2
+    fit_hclmp(*args, **kwargs, key={"learning_rate": 1})
+    assert len(calls) == 2, "a finished training is not repeated"
+
+
+def test_a_checkpoint_cut_short_is_not_used() -> None:
+    whole, history = fitted()
+    _, _, used = fit_hclmp(
+        labelled(60),
+        labelled(20, seed=1),
+        model=SMALL,
+        training=FEW_EPOCHS,
+        key={"training": FEW_EPOCHS.model_dump(mode="json"), "dos": None},
+    )
+    used[0].path.write_bytes(used[0].path.read_bytes()[:100])
+    again, history_again = fitted()
+    assert history_again == history
+    np.testing.assert_array_equal(again.predict(inputs(5)).mean, whole.predict(inputs(5)).mean)
+
+
+def test_the_best_epoch_by_validation_is_kept() -> None:
+    model, history = fitted(
+        TrainingConfig(epochs=20, batch_size=8, learning_rate=0.05, schedule="halve")
+    )
+    errors = [row["validation_mae"] for row in history]
+    assert min(errors) < errors[-1], "this training is meant to get worse again"
+    validation = labelled(20, seed=1)
+    error = np.abs(model.predict(validation.inputs).mean - validation.t) / model.labels.std
+    assert error.mean() == pytest.approx(min(errors), rel=1e-4)
+
+
+def test_a_training_that_diverges_says_so() -> None:
+    with pytest.raises(UserError, match="diverged"):
+        fitted(TrainingConfig(epochs=1, batch_size=8, learning_rate=1e30))
+
+
+def test_it_learns_more_than_the_mean() -> None:
+    model, _ = fitted(TrainingConfig(epochs=60, batch_size=8))
+    test = labelled(100, seed=3)
+    error = np.abs(model.predict(test.inputs).mean - test.t).mean()
+    assert error < 0.6 * np.abs(labelled(60).t.mean(axis=0) - test.t).mean()
+
+
+def test_uncertainty_of_members_and_of_residuals() -> None:
+    given = inputs(25, seed=2)
+    pair = fitted(TrainingConfig(epochs=3, members=2))[0].predict(given)
+    single = fitted(TrainingConfig(epochs=3, members=1))[0].predict(given)
+    assert (pair.std_epistemic > 0).all()
+    assert (single.std_epistemic == 0).all()
+    assert (single.std_aleatoric > 0).all()
+    assert single.covariance is not None
+    np.testing.assert_allclose(np.sqrt(np.diag(single.covariance)), single.std_aleatoric[0])
+    np.linalg.cholesky(single.covariance)  # positive definite
+
+
+def test_aleatoric_std_by_hand() -> None:
+    residuals = np.array([[3.0, 1.0], [-3.0, 1.0]])
+    epistemic = np.array([[1.0, 5.0], [1.0, 5.0]])
+    floor = np.zeros(2)
+    std = aleatoric_std(residuals, epistemic, floor=floor)
+    np.testing.assert_allclose(std, [np.sqrt(9 - 1), 0.1])
+    np.testing.assert_allclose(aleatoric_std(residuals * 0, epistemic, floor=floor + 2), [2, 2])
+
+
+def test_scaler_round_trip_and_constant_columns() -> None:
+    values = np.array([[1.0, 0.1, 2.0], [3.0, 0.1, 2.0], [8.0, 0.1, 5.0]])
+    scaler = Scaler.fit(values)
+    scaled = scaler.scale(values)
+    np.testing.assert_allclose(scaler.unscale(scaled), values)
+    np.testing.assert_allclose(scaled[:, [0, 2]].std(axis=0), 1)
+    np.testing.assert_allclose(scaled[:, 1], 0, atol=1e-12)

@@ -1,0 +1,196 @@
+"""Folds: no sample that tells of a held-out system is trained on."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from hclmp.errors import UserError
+from hclmp.folds import (
+    RANDOM_FOLD,
+    Fold,
+    fold_names,
+    group_systems,
+    is_superset,
+    read_systems,
+    split,
+    split_fold,
+    split_random,
+)
+
+SYSTEMS = ["-".join(s) for n in (1, 2, 3, 4) for s in itertools.combinations("BCFNO", n)]
+SAMPLES = st.lists(st.sampled_from(SYSTEMS), min_size=3, max_size=60)
+
+
+def parts(fold: Fold) -> list[set[int]]:
+    return [set(rows.tolist()) for rows in (fold.train, fold.validation, fold.test, fold.left_out)]
+
+
+def assert_divides(fold: Fold, n: int) -> None:
+    """Every row is in one part and one alone, in ascending order."""
+    together = np.concatenate([fold.train, fold.validation, fold.test, fold.left_out])
+    assert sorted(together.tolist()) == list(range(n))
+    for rows in (fold.train, fold.validation, fold.test):
+        assert rows.tolist() == sorted(rows.tolist())
+        assert len(rows)
+
+
+@given(SAMPLES, st.data(), st.floats(0.05, 0.45), st.integers(0, 9))
+@settings(max_examples=150, deadline=None)
+def test_nothing_of_a_held_out_or_validation_system_is_trained_on(
+    systems: list[str], data: st.DataObject, fraction: float, seed: int
+) -> None:
+    held_out = data.draw(st.lists(st.sampled_from(systems), min_size=1, max_size=3, unique=True))
+
+    def divide() -> Fold:
+        return split_fold(systems, held_out, validation_fraction=fraction, seed=seed, fold="f")
+
+    try:
+        fold = divide()
+    except UserError as error:
+        assume("leaves no training data" not in str(error))
+        raise
+    assert_divides(fold, len(systems))
+    train, validation, test, left_out = ({systems[i] for i in rows} for rows in parts(fold))
+    assert test == set(held_out)
+    assert not (train | validation) & test
+    assert not train & validation
+    for system in train | validation:
+        assert not is_superset(system, test)
+    for system in train:
+        assert not is_superset(system, validation)
+    for system in left_out:
+        assert is_superset(system, test | validation)
+    again = divide()
+    assert parts(again) == parts(fold)
+
+
+@given(st.permutations(range(12)))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_the_rows_does_not_choose_the_validation_systems(order: list[int]) -> None:
+    systems = ["A-B", "A-C", "B-C", "A-D", "B-D", "C-D", "A", "B", "C", "D", "A-B-C", "B-C-D"]
+    shuffled = [systems[i] for i in order]
+    drawn = [
+        split_fold(rows, ["A-B"], validation_fraction=0.4, seed=3, fold="f")
+        for rows in (systems, shuffled)
+    ]
+    assert {systems[i] for i in drawn[0].validation} == {shuffled[i] for i in drawn[1].validation}
+
+
+def test_validation_systems_have_the_size_of_the_held_out_ones() -> None:
+    systems = ["A-B", "A-C", "B-D", "C-D", "A-D", *"ABCD"] * 3
+    fold = split_fold(systems, ["A-B"], validation_fraction=0.3, seed=0, fold="f")
+    assert {len(systems[i].split("-")) for i in fold.validation} == {2}
+    assert len({systems[i] for i in fold.validation}) == 1  # 0.3 of four, rounded
+
+
+def test_seeds_draw_different_validation_systems() -> None:
+    systems = ["-".join(pair) for pair in itertools.combinations("ABCDEFG", 2)]
+    drawn = {
+        tuple(split_fold(systems, ["A-B"], validation_fraction=0.1, seed=s, fold="f").validation)
+        for s in range(8)
+    }
+    assert len(drawn) > 1
+
+
+def test_a_fold_that_cannot_be_made_is_refused() -> None:
+    with pytest.raises(UserError, match="fold `f`: the table has no sample of X-Y, Z"):
+        split_fold(["A", "B"], ["Z", "X-Y"], validation_fraction=0.2, seed=0, fold="f")
+    with pytest.raises(UserError, match="fold `f` leaves no training data"):
+        split_fold(["A", "B", "A-B"], ["A"], validation_fraction=0.2, seed=0, fold="f")
+    with pytest.raises(UserError, match="leaves no training data"):
+        split_fold(["A"], ["A"], validation_fraction=0.2, seed=0, fold="f")
+
+
+@given(st.integers(5, 200), st.floats(0.05, 0.45), st.integers(0, 5))
+@settings(max_examples=50, deadline=None)
+def test_a_random_split_divides_all_rows(n: int, fraction: float, seed: int) -> None:
+    fold = split_random(n, validation_fraction=fraction, seed=seed)
+    assert_divides(fold, n)
+    assert len(fold.test) == round(0.2 * n)
+    assert not len(fold.left_out)
+    assert parts(split_random(n, validation_fraction=fraction, seed=seed)) == parts(fold)
+
+
+def test_a_random_split_of_few_rows_is_refused() -> None:
+    with pytest.raises(UserError, match="at least 5 samples, the table has 4"):
+        split_random(4, validation_fraction=0.2, seed=0)
+
+
+def test_split_chooses_the_fold() -> None:
+    systems = ["A", "B", "C", "D", "E"]
+    folds = {"x": ["A"], "y": ["B"]}
+    assert split(systems, folds, "y", validation_fraction=0.2, seed=0).test.tolist() == [1]
+    assert len(split(systems, None, RANDOM_FOLD, validation_fraction=0.2, seed=0).test) == 1
+    with pytest.raises(UserError, match="no fold `z` in the sheet of systems; it has x, y"):
+        split(systems, folds, "z", validation_fraction=0.2, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "folds"),
+    [
+        ("system\tfold\nFe-Ti\ta\nTi-W\tb\nFe-W\ta\n", {"a": ("Fe-Ti", "Fe-W"), "b": ("Ti-W",)}),
+        ("system\nTi-Fe\nTi-W\n", {"Fe-Ti": ("Fe-Ti",), "Ti-W": ("Ti-W",)}),
+        ("fold\tsystem\n1\tTi-Fe\n", {"1": ("Fe-Ti",)}),
+        ("# a comment\nsystem\tfold\n\nFe-Ti\ta # why\n", {"a": ("Fe-Ti",)}),
+        ("\ufeffsystem\tfold \r\n Fe - Ti \ta\r\n", {"a": ("Fe-Ti",)}),
+        ("system\tfold\nNa\tNA\n", {"NA": ("Na",)}),
+    ],
+)
+def test_a_sheet_is_read(workdir: Path, text: str, folds: dict[str, tuple[str, ...]]) -> None:
+    (workdir / "s.tsv").write_text(text, newline="")
+    assert read_systems("s.tsv") == folds
+    assert fold_names("systems", "s.tsv") == list(folds)
+    assert fold_names("random", "no such file") == [RANDOM_FOLD]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no column `system` (columns are separated by tabs)"),
+        (b"system fold\nFe-Ti a\n", "no column `system` (columns are separated by tabs)"),
+        (b"name\tfold\nFe-Ti\ta\n", "no column `system`"),
+        (b"system\tfold\n", "no systems in it"),
+        (b"system\tfold\nFe-Ti\n", "row 1: fold ''"),
+        (b"system\tfold\nFe-W\ta\nFe-Ti\ta\tb\n", "row 2 has 3 cells, but the header has 2"),
+        (b"system\tfold\nFe-Ti\ta\tb\n", "row 1 has 3 cells, but the header has 2"),
+        (b"system\tfold\nFe-Ti\ta\nTi-Fe\tb\n", "row 2: system Fe-Ti is named twice (folds a and"),
+        (b"system\tfold\n\ta\n", "row 1: '' is not elements joined by `-`"),
+        (b"system\tfold\nFe2Ti\ta\n", "row 1: 'Fe2Ti' is not elements joined by `-`"),
+        (b"system\tfold\nFe-Ti\t../x\n", "row 1: fold '../x' must be letters"),
+        (b"system\tfold\nFe-\xff\ta\n", "not a text file in UTF-8"),
+    ],
+)
+def test_a_bad_sheet_is_refused(workdir: Path, content: bytes, words: str) -> None:
+    (workdir / "s.tsv").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_systems("s.tsv")
+    assert str(caught.value).startswith("s.tsv: ")
+    assert words in str(caught.value)
+
+
+def test_no_sheet_is_refused(workdir: Path) -> None:
+    with pytest.raises(UserError, match=r"s\.tsv: no such sheet; `hclmp systems` makes one"):
+        read_systems("s.tsv")
+
+
+@given(st.lists(st.sampled_from(SYSTEMS), min_size=1, max_size=80), st.integers(2, 4))
+@settings(max_examples=60, deadline=None)
+def test_grouped_systems_are_balanced_and_qualify(systems: list[str], folds: int) -> None:
+    qualified = {s for s in systems if s.count("-") == 1 and systems.count(s) >= 2}
+    if len(qualified) < folds:
+        with pytest.raises(UserError, match="too few for"):
+            group_systems(systems, elements_per_system=2, min_samples=2, folds=folds)
+        return
+    sheet = group_systems(systems, elements_per_system=2, min_samples=2, folds=folds)
+    assert set(sheet) == qualified
+    assert set(sheet.values()) == {f"fold-{i + 1}" for i in range(folds)}
+    sizes = [sum(systems.count(s) for s, f in sheet.items() if f == g) for g in sheet.values()]
+    assert max(sizes) - min(sizes) <= max(systems.count(s) for s in qualified)
+    alone = group_systems(systems, elements_per_system=2, min_samples=2, folds=None)
+    assert alone == {s: s for s in sorted(qualified)}

@@ -1,0 +1,195 @@
+"""Metrics against values worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hclmp.metrics import SUMMARY_COLUMNS, SYSTEM_COLUMNS, by_system, summarise
+from tests.conftest import Command
+
+BASIC = {"mae", "rmse", "r2", "mae_std", "coverage90", "nll"}
+
+
+def tiny() -> pd.DataFrame:
+    """Two properties, three samples, two systems; `gap` is linear, `rate` is log10."""
+    frame = pd.DataFrame(
+        {
+            "sample_id": ["a", "b", "c"] * 2,
+            "system": ["Fe-Ti", "Fe-Ti", "Fe-W"] * 2,
+            "property": ["gap"] * 3 + ["rate"] * 3,
+            "t_true": [1.0, 2.0, 4.0, 0.0, 1.0, 2.0],
+            "t_pred": [1.5, 2.0, 3.0, 0.0, 2.0, 2.0],
+            "t_std_aleatoric": [0.3, 0.3, 0.3, 1.0, 1.0, 1.0],
+            "t_std_epistemic": [0.4, 0.4, 0.4, 0.0, 0.0, 0.0],
+            "train_std": [2.0, 2.0, 2.0, 0.5, 0.5, 0.5],
+        }
+    )
+    decades = frame["property"] == "rate"
+    for kind in ("true", "pred"):
+        values = frame[f"t_{kind}"]
+        frame[f"y_{kind}"] = np.where(decades, 10.0**values, values)
+    return frame
+
+
+def noisy(seed: int, size: float, systems: int = 12) -> pd.DataFrame:
+    """Errors of about one size, on the same samples whatever the seed."""
+    rng = np.random.default_rng(seed)
+    n = systems * 4
+    true = np.random.default_rng(99).normal(size=2 * n)
+    pred = true + size * rng.normal(size=2 * n)
+    return pd.DataFrame(
+        {
+            "sample_id": [f"s{i}" for i in range(n)] * 2,
+            "system": [f"Fe-X{i % systems}" for i in range(n)] * 2,
+            "property": ["gap"] * n + ["rate"] * n,
+            "t_true": true,
+            "t_pred": pred,
+            "y_true": true,
+            "y_pred": pred,
+            "t_std_aleatoric": size,
+            "t_std_epistemic": 0.0,
+            "train_std": 1.0,
+        }
+    )
+
+
+def values(summary: pd.DataFrame, variant: str, prop: str) -> dict[str, float]:
+    rows = summary.query("variant == @variant and property == @prop")
+    assert not rows["metric"].duplicated().any()
+    return dict(zip(rows["metric"], rows["value"], strict=True))
+
+
+def gaussian_nll(deviations: list[float], std: float) -> float:
+    squares = [(d / std) ** 2 for d in deviations]
+    return math.log(std * math.sqrt(2 * math.pi)) + sum(squares) / (2 * len(squares))
+
+
+def test_metrics_of_one_property_by_hand() -> None:
+    summary = summarise({"v": tiny()})
+    assert list(summary) == SUMMARY_COLUMNS
+    gap = values(summary, "v", "gap")
+    assert set(gap) == BASIC
+    assert gap["mae"] == pytest.approx(0.5)  # errors 0.5, 0 and 1
+    assert gap["rmse"] == pytest.approx(math.sqrt(1.25 / 3))
+    spread = sum((t - 7 / 3) ** 2 for t in (1.0, 2.0, 4.0))
+    assert gap["r2"] == pytest.approx(1 - 1.25 / spread)
+    assert gap["mae_std"] == pytest.approx(0.25)
+    # the standard deviation is hypot(0.3, 0.4) = 0.5; its 90 % interval is 0.822 to either side
+    assert gap["coverage90"] == pytest.approx(2 / 3)
+    # deviation and standard deviation both over train_std = 2
+    assert gap["nll"] == pytest.approx(gaussian_nll([0.25, 0.0, -0.5], 0.25))
+
+
+def test_a_log10_property_is_judged_in_both_spaces() -> None:
+    rate = values(summarise({"v": tiny()}), "v", "rate")
+    assert rate["mae"] == pytest.approx(90 / 3)  # 100 for 10
+    assert rate["mae_std"] == pytest.approx(1 / 0.5 / 3)  # one decade, once in three
+    assert rate["coverage90"] == 1.0
+    assert rate["nll"] == pytest.approx(gaussian_nll([0.0, 2.0, 0.0], 2.0))
+
+
+def test_all_is_the_mean_over_properties() -> None:
+    summary = summarise({"v": tiny()})
+    gap, rate, mean = (values(summary, "v", prop) for prop in ("gap", "rate", "all"))
+    assert set(mean) == BASIC
+    for name in BASIC:
+        assert mean[name] == pytest.approx((gap[name] + rate[name]) / 2)
+    assert set(summary["n"]) == {3}
+
+
+def test_all_weighs_properties_alike_whatever_their_rows() -> None:
+    frame = tiny().drop(index=[4, 5])
+    mean = values(summarise({"v": frame}), "v", "all")
+    assert mean["mae_std"] == pytest.approx((0.25 + 0.0) / 2)
+
+
+def test_coverage_counts_the_central_ninety_percent() -> None:
+    frame = noisy(1, 0.7, systems=2000)
+    coverage = values(summarise({"v": frame}), "v", "all")["coverage90"]
+    assert coverage == pytest.approx(0.9, abs=0.01)
+    wide = frame.assign(t_std_aleatoric=7.0)
+    assert values(summarise({"v": wide}), "v", "all")["coverage90"] == 1.0
+
+
+def test_nll_is_least_for_the_true_spread() -> None:
+    frame = noisy(1, 0.7, systems=500)
+
+    def nll(std: float) -> float:
+        return values(summarise({"v": frame.assign(t_std_aleatoric=std)}), "v", "all")["nll"]
+
+    assert nll(0.7) < min(nll(0.5), nll(1.0))
+
+
+def test_the_interval_of_a_copy_is_one() -> None:
+    mean = values(summarise({"v": noisy(1, 0.5), "copy": noisy(1, 0.5)}), "v", "all")
+    assert mean["mae_std_vs_copy_low"] == pytest.approx(1.0)
+    assert mean["mae_std_vs_copy_high"] == pytest.approx(1.0)
+
+
+def test_the_interval_of_a_fixed_multiple_is_that_multiple() -> None:
+    frame = noisy(1, 0.5)
+    double = frame.assign(t_pred=frame["t_true"] + 2 * (frame["t_pred"] - frame["t_true"]))
+    summary = summarise({"v": frame, "double": double})
+    assert values(summary, "v", "all")["mae_std_vs_double_low"] == pytest.approx(0.5)
+    assert values(summary, "double", "all")["mae_std_vs_v_high"] == pytest.approx(2.0)
+
+
+def test_the_interval_holds_the_ratio_and_is_reciprocal() -> None:
+    summary = summarise({"good": noisy(1, 0.4), "bad": noisy(2, 0.6)})
+    good, bad = values(summary, "good", "all"), values(summary, "bad", "all")
+    low, high = good["mae_std_vs_bad_low"], good["mae_std_vs_bad_high"]
+    assert low < good["mae_std"] / bad["mae_std"] < high < 1
+    assert bad["mae_std_vs_good_low"] == pytest.approx(1 / high, rel=1e-2)
+    assert bad["mae_std_vs_good_high"] == pytest.approx(1 / low, rel=1e-2)
+    intervals = summary[summary["metric"].str.startswith("mae_std_vs_")]
+    assert set(intervals["n"]) == {12}  # systems, not samples
+    assert set(intervals["property"]) == {"all"}
+
+
+def test_the_interval_does_not_depend_on_the_order_of_rows() -> None:
+    frames = {"good": noisy(1, 0.4), "bad": noisy(2, 0.6)}
+    shuffled = {n: f.sample(frac=1, random_state=i) for i, (n, f) in enumerate(frames.items())}
+    expected = values(summarise(frames), "good", "all")
+    assert values(summarise(shuffled), "good", "all") == pytest.approx(expected)
+
+
+def test_systems_are_told_apart() -> None:
+    table = by_system({"v": tiny()})
+    assert list(table) == SYSTEM_COLUMNS
+    found = {
+        (row.system, row.property, row.metric): (row.value, row.n) for row in table.itertuples()
+    }
+    assert len(found) == len(table) == 2 * 3 * 2  # systems, properties and all, metrics
+    assert found["Fe-Ti", "gap", "mae"] == (pytest.approx(0.25), 2)
+    assert found["Fe-W", "gap", "mae_std"] == (pytest.approx(0.5), 1)
+    assert found["Fe-Ti", "rate", "mae"] == (pytest.approx(45.0), 2)
+    assert found["Fe-Ti", "all", "mae_std"] == (pytest.approx((0.125 + 1.0) / 2), 2)
+    assert found["Fe-W", "all", "mae_std"] == (pytest.approx(0.25), 1)
+
+
+def test_results_are_shown_best_first(workdir: Path, command: Command) -> None:
+    folder = workdir / "results/metrics"
+    folder.mkdir(parents=True)
+    summary = summarise({"extra_trees": noisy(2, 0.6), "hclmp": noisy(1, 0.4)})
+    summary.to_csv(folder / "summary.csv", index=False)
+    about = {
+        "simulated": True,
+        "n": 48,
+        "properties": ["gap", "rate"],
+        "dos_of_held_out_systems": "keep",
+    }
+    (folder / "metrics.json").write_text(json.dumps(about))
+    answer = command("results")
+    assert answer.code == 0
+    assert "48 simulated held-out samples, 2 properties" in answer.text
+    assert "DOS of held-out systems: keep" in answer.text
+    good, trees = (values(summary, v, "all") for v in ("hclmp", "extra_trees"))
+    assert f"{good['mae_std'] / trees['mae_std']:.3f}" in answer.text
+    first, second = (answer.text.index(f"{v['mae_std']:.3f}") for v in (good, trees))
+    assert first < second
