@@ -173,7 +173,7 @@ def test_gaussian_kl_against_torch() -> None:
 
 
 def test_shape_divergence_is_a_divergence() -> None:
-    """Zero for equal shapes whatever their offset, positive otherwise (the published is neither)."""
+    """Zero for equal shapes whatever their offset, positive otherwise; the published is not."""
     labels = torch.tensor([[0.0, 1.0, 2.0]])
     assert float(shape_divergence(labels + 3, labels)) == pytest.approx(0, abs=1e-6)
     assert float(shape_divergence(labels.flip(1), labels)) > 0.1

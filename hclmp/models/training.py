@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C import _LinAlgError as LinAlgError  # torch.linalg's, which it does not export
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from hclmp.config import TrainingConfig
 from hclmp.errors import UserError
