@@ -133,7 +133,7 @@ class GanConfig(Section):
     """Hidden layers of the generator (paper: 256, 256, 128)."""
     critic_hidden: Sizes = (256, 256, 128)
     """Hidden layers of the critic."""
-    epochs: Positive = 150
+    epochs: Positive = 100
     """Passes over the training DOS; the best epoch on the validation systems is kept."""
     batch_size: Positive = 64
     """Materials per step."""

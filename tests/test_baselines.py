@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from hclmp.composition import Compositions, pad
 from hclmp.config import BaselinesConfig
-from hclmp.models.baselines import Baseline, descriptors, fit_baseline
+from hclmp.models.baselines import Baseline, fit_baseline
+from hclmp.models.descriptors import descriptors
 from hclmp.models.interface import ElementTable, Floats, Inputs, Labelled
 
 VOCABULARY = ("Co", "Cu", "Fe", "Mn", "Ti", "W")

@@ -178,6 +178,24 @@ def test_uncertainty_of_members_and_of_residuals() -> None:
     np.linalg.cholesky(single.covariance)  # positive definite
 
 
+def test_the_correlation_of_the_scatter_is_learned() -> None:
+    """Labels with a scatter that two properties share and a third does not."""
+    rng = np.random.default_rng(0)
+    data = [labelled(400), labelled(100, seed=1)]
+    noisy = []
+    for part in data:
+        shared, own, third = rng.normal(size=(3, len(part)))
+        scatter = np.stack([shared, 0.95 * shared + 0.3 * own, third], axis=1)
+        noisy.append(Labelled(part.inputs, part.t + 3 * scatter))
+    training = TrainingConfig(epochs=25, batch_size=16)
+    model, _, _ = fit_hclmp(*noisy, model=SMALL, training=training, key={})
+    covariance = model.covariance()
+    std = np.sqrt(np.diag(covariance))
+    correlation = covariance / np.outer(std, std)
+    assert correlation[0, 1] > 0.8
+    assert np.abs(correlation[:2, 2]).max() < 0.35
+
+
 def test_aleatoric_std_by_hand() -> None:
     residuals = np.array([[3.0, 1.0], [-3.0, 1.0]])
     epistemic = np.array([[1.0, 5.0], [1.0, 5.0]])

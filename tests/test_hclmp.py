@@ -110,7 +110,7 @@ def test_batch_of_one_and_single_property(config: ModelConfig, rows: int, proper
 
 def used(model: HCLMP) -> list[torch.nn.Parameter]:
     """Parameters that can have a gradient: without covariance its factor has none."""
-    idle = set() if model.config.covariance else {"refinement.factor", "refinement.factor_map"}
+    idle = set() if model.config.covariance else {"refinement.slow_factor", "refinement.factor_map"}
     return [p for name, p in model.named_parameters() if name not in idle]
 
 
@@ -196,4 +196,4 @@ def test_the_likelihood_trains_the_covariance_alone() -> None:
     model = model_for(data.inputs).train()
     model.loss(batch_of(data.inputs), torch.randn(8, 3))["likelihood"].backward()
     moved = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
-    assert moved == {"refinement.factor"}
+    assert moved == {"refinement.slow_factor"}

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from hclmp.composition import Compositions
 from hclmp.config import BaselinesConfig
+from hclmp.models.descriptors import descriptors
 from hclmp.models.interface import Floats, Inputs, Labelled, Prediction
 from hclmp.models.scaling import Scaler
 
@@ -41,60 +42,6 @@ EPISTEMIC_SHARES = np.linspace(0.0, 0.95, 20)
 LEAST_STD = 1e-6  # of an aleatoric std, in standardised units: likelihoods stay finite
 
 
-def descriptors(inputs: Inputs) -> Floats:
-    """What forests and ridge see of compositions: fractions and statistics of the elements.
-
-    Columns, for a vocabulary of V elements with p tabulated properties each: the V fractions; for
-    every property its fraction-weighted mean and standard deviation, minimum, maximum, range and
-    mode (of the most abundant element, the mean over them where several are) over the elements
-    present (the statistics of Ward et al., npj Comput. Mater. 2, 16028, 2016); the number of
-    elements; the mixing entropy in units of k.
-
-    The order of the elements in a row and its padding make no difference at all.
-
-    Args:
-        inputs: n compositions; properties in standardised units.
-
-    Returns:
-        [n, V + 6 p + 2].
-    """
-    compositions = _in_order(inputs.compositions)
-    weights = compositions.fractions.astype(np.float64)
-    weights = weights / _over_elements(weights)[:, None]
-    present = weights > 0
-    most = weights == weights.max(axis=1, keepdims=True)
-    values = inputs.elements.properties.astype(np.float64)[compositions.elements]  # [n, k, p]
-    mean = _over_elements(weights[:, :, None] * values)
-    variance = _over_elements(weights[:, :, None] * (values - mean[:, None, :]) ** 2)
-    minimum = np.where(present[:, :, None], values, np.inf).min(axis=1)
-    maximum = np.where(present[:, :, None], values, -np.inf).max(axis=1)
-    mode = _over_elements(np.where(most[:, :, None], values, 0.0)) / most.sum(axis=1)[:, None]
-    entropy = -_over_elements(weights * np.log(np.where(present, weights, 1.0)))
-    statistics = [mean, np.sqrt(variance), minimum, maximum, maximum - minimum, mode]
-    count = present.sum(axis=1)
-    return np.column_stack([compositions.dense(), *statistics, count, entropy]).astype(np.float64)
-
-
-def _in_order(compositions: Compositions) -> Compositions:
-    """The same compositions with each row's elements in the vocabulary's order, padding last."""
-    padding = len(compositions.vocabulary)
-    keys = np.where(compositions.fractions > 0, compositions.elements, padding)
-    order = np.argsort(keys, axis=1, kind="stable")
-    return Compositions(
-        compositions.vocabulary,
-        np.take_along_axis(compositions.elements, order, axis=1),
-        np.take_along_axis(compositions.fractions, order, axis=1),
-    )
-
-
-def _over_elements(values: Floats) -> Floats:
-    """Sum over axis 1, left to right: NumPy's own order of summation depends on the padding."""
-    total = np.zeros_like(values[:, 0])
-    for column in range(values.shape[1]):
-        total = total + values[:, column]
-    return total
-
-
 class _Regressor(Protocol):
     """A regressor of standardised labels, without an uncertainty of its own but its spread."""
 
@@ -111,14 +58,25 @@ class _Forest:
     """A forest of multi-output trees: one set of trees predicts all properties."""
 
     def __init__(
-        self, kind: str, inputs: Inputs, y: Floats, *, trees: int, seed: int, threads: int
+        self,
+        kind: str,
+        inputs: Inputs,
+        y: Floats,
+        *,
+        trees: int,
+        with_range: bool,
+        seed: int,
+        threads: int,
     ) -> None:
         forest = {"extra_trees": ExtraTreesRegressor, "random_forest": RandomForestRegressor}[kind]
         self._forest = forest(
             n_estimators=trees, random_state=seed, n_jobs=threads, **FOREST_SETTINGS[kind]
         )
-        self._labels = y.shape[1]
-        self._forest.fit(descriptors(inputs).astype(np.float32), y[:, 0] if len(y.T) == 1 else y)
+        self._labels, self._with_range = y.shape[1], with_range
+        self._forest.fit(self._columns(inputs), y[:, 0] if len(y.T) == 1 else y)
+
+    def _columns(self, inputs: Inputs) -> NDArray[np.float32]:
+        return descriptors(inputs, with_range=self._with_range).astype(np.float32)
 
     def predict(self, inputs: Inputs) -> tuple[Floats, Floats]:
         """Mean and standard deviation over the trees.
@@ -127,7 +85,7 @@ class _Forest:
         finish, which changes the last bits.
         """
         shape = (len(inputs), self._labels)
-        x = descriptors(inputs).astype(np.float32)
+        x = self._columns(inputs)
         total, squares = np.zeros(shape), np.zeros(shape)
         for tree in self._forest.estimators_:
             value = np.asarray(tree.predict(x), dtype=np.float64).reshape(shape)
@@ -139,7 +97,8 @@ class _Forest:
 
     def settings(self) -> dict[str, Any]:
         parameters = self._forest.get_params(deep=False)
-        return {k: v for k, v in parameters.items() if k not in ("n_jobs", "verbose")}
+        kept = {k: v for k, v in parameters.items() if k not in ("n_jobs", "verbose")}
+        return {"with_range": self._with_range, **kept}
 
 
 class _Ridge:
@@ -248,15 +207,28 @@ class _Fit:
 
     @classmethod
     def of(
-        cls, kind: str, rows: Labelled, *, settings: BaselinesConfig, seed: int, threads: int
+        cls,
+        kind: str,
+        rows: Labelled,
+        *,
+        trees: int,
+        with_range: bool,
+        seed: int,
+        threads: int,
     ) -> "_Fit":
         labels = Scaler.fit(rows.t)
         y = labels.scale(rows.t)
         if kind in FOREST_SETTINGS:
-            return cls(
-                labels,
-                _Forest(kind, rows.inputs, y, trees=settings.trees, seed=seed, threads=threads),
+            forest = _Forest(
+                kind,
+                rows.inputs,
+                y,
+                trees=trees,
+                with_range=with_range,
+                seed=seed,
+                threads=threads,
             )
+            return cls(labels, forest)
         if kind == "ridge":
             return cls(labels, _Ridge(rows.inputs, y, seed=seed))
         if kind == "mean":
@@ -327,17 +299,37 @@ def fit_baseline(
         seed: of the trees and of the folds that choose ridge's penalty.
         threads: trees fitted at a time; the result does not depend on it.
     """
-    smaller = BaselinesConfig(trees=min(settings.trees, CALIBRATION_TREES))
-    trained = _Fit.of(kind, train, settings=smaller, seed=seed, threads=threads)
+    fewer = min(settings.trees, CALIBRATION_TREES)
+    best, aleatoric, scale = _calibrated(
+        kind, train, validation, trees=fewer, seed=seed, threads=threads
+    )
     everything = _together(train, validation)
-    fit = _Fit.of(kind, everything, settings=settings, seed=seed, threads=threads)
+    fit = _Fit.of(
+        kind, everything, trees=settings.trees, with_range=best, seed=seed, threads=threads
+    )
     if kind == "mean":
-        aleatoric, scale = everything.t.std(axis=0), np.ones(everything.t.shape[1])
-    else:
-        mean, spread = trained.predict(validation.inputs)
-        aleatoric, scale = _uncertainty(validation.t - mean, spread)
+        aleatoric = everything.t.std(axis=0)
     aleatoric = np.maximum(aleatoric, LEAST_STD * fit.labels.std)
     return Baseline(kind, seed, len(everything), aleatoric, scale, fit)
+
+
+def _calibrated(
+    kind: str, train: Labelled, validation: Labelled, *, trees: int, seed: int, threads: int
+) -> tuple[bool, Floats, Floats]:
+    """Fit to the training rows alone: whether the range helps, aleatoric std and scale, both [L].
+
+    The range repeats minimum and maximum: it helps forests on some tables and dilutes their choice
+    of splits on others, so the validation systems decide.
+    """
+    found = []
+    for with_range in (True, False) if kind in FOREST_SETTINGS else (True,):
+        fit = _Fit.of(kind, train, trees=trees, with_range=with_range, seed=seed, threads=threads)
+        mean, spread = fit.predict(validation.inputs)
+        residuals = validation.t - mean
+        error = float((np.abs(residuals) / fit.labels.std).mean())
+        found.append((error, with_range, *_uncertainty(residuals, spread)))
+    _, best, aleatoric, scale = min(found, key=lambda each: each[0])
+    return best, aleatoric, scale
 
 
 def _together(first: Labelled, second: Labelled) -> Labelled:

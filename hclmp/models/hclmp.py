@@ -18,7 +18,10 @@ from torch.nn import functional as F
 from hclmp.config import ModelConfig
 from hclmp.models.layers import SLOPE, mlp
 
-JITTER = 1e-2  # added to the diagonal of the covariance; labels are standardised
+JITTER = 1e-2  # added to the diagonal of the covariance, whose residuals have unit variance
+# Adam moves every number by about the learning rate per step, which is too little to turn a random
+# covariance into a learned one. What is optimised is the factor over this.
+FACTOR_SPEED = 10.0
 LOG_VARIANCE_BOUND = 8.0
 
 
@@ -147,7 +150,8 @@ class Refinement(nn.Module):
         size = config.token_size
         self.use_covariance, self.drawn = config.covariance, config.token_noise == "drawn"
         bound = (6 / (2 * properties)) ** 0.5
-        self.factor = nn.Parameter(torch.empty(properties, properties).uniform_(-bound, bound))
+        factor = torch.empty(properties, properties).uniform_(-bound, bound)
+        self.slow_factor = nn.Parameter(factor / FACTOR_SPEED)
         if self.drawn:
             self.register_buffer("fixed_noise", torch.randn(properties, size))
         else:
@@ -181,10 +185,15 @@ class Refinement(nn.Module):
         out: Tensor = self.attention(tokens)
         return out
 
+    @property
+    def factor(self) -> Tensor:
+        """The covariance factor A: [L, L]."""
+        return FACTOR_SPEED * self.slow_factor
+
     def covariance(self) -> Tensor:
-        """The learned covariance A A^T of the standardised labels: [L, L]."""
-        eye = torch.eye(len(self.factor), device=self.factor.device)
-        return self.factor @ self.factor.T + JITTER * eye
+        """The learned covariance A A^T of the residuals, each scaled to unit variance: [L, L]."""
+        factor = self.factor
+        return factor @ factor.T + JITTER * torch.eye(len(factor), device=factor.device)
 
 
 class HCLMP(nn.Module):
@@ -265,6 +274,9 @@ class HCLMP(nn.Module):
             )
         if config.covariance and config.likelihood_weight > 0:
             residual = (labels - predicted).detach()
+            # The size of the residuals is measured on validation rows; learned is how they go
+            # together, so the likelihood sees each property's at unit variance.
+            residual = residual / residual.square().mean(dim=0).sqrt().clamp_min(1e-6)
             parts["likelihood"] = config.likelihood_weight * gaussian_nll(
                 residual, self.refinement.covariance()
             )
