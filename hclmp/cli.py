@@ -175,10 +175,19 @@ def train(
 @app.command("aggregate")
 def aggregate(config: ConfigOption = paths.CONFIG) -> None:
     """Pool the predictions of all folds to metrics and plots -> results/metrics/."""
+    from hclmp.folds import fold_names
     from hclmp.steps.aggregate import aggregate as step
 
     settings = load_config(config)
-    _run("aggregate", lambda: step(settings, targets=paths.TARGETS, folder=paths.METRICS))
+    drop = settings.transfers and settings.dos.held_out == "drop"
+    features = {
+        fold: paths.features(fold if drop else None)
+        for fold in fold_names(settings.split, settings.systems)
+    }
+    _run(
+        "aggregate",
+        lambda: step(settings, targets=paths.TARGETS, features=features, folder=paths.METRICS),
+    )
 
 
 @app.command("results")
@@ -186,7 +195,7 @@ def results() -> None:
     """Show the table of results of the run in this directory."""
     from hclmp.results import show
 
-    show(paths.METRICS / "summary.csv", paths.METRICS / "metrics.json")
+    show(paths.METRICS / "summary.csv", paths.METRICS / "metrics.json", paths.TARGETS_RECORD)
 
 
 @app.command("new")

@@ -357,8 +357,18 @@ class Config(Section):
                 f"variant `{transfer[0]}` needs density of states, but `dos.source` is `none`: "
                 "name a source, or leave the variant out"
             )
-        for name in self.variants:
+        if transfer and self.dos.held_out == "drop" and self.split == "random":
+            raise ValueError(
+                "`dos.held_out: drop` leaves out the DOS of held-out systems, and `split: random` "
+                "holds out none: set `dos.held_out: keep`"
+            )
+        for name, variant in self.variants.items():
             _layered(self, name)
+            if "validation_fraction" in variant.overrides.get("training", {}):
+                raise ValueError(
+                    f"`variants.{name}.overrides.training.validation_fraction`: all variants share "
+                    "the rows of a fold: set `training.validation_fraction`"
+                )
         return self
 
     @property
@@ -476,5 +486,5 @@ def load_config(path: str | Path) -> Config:
 
 
 def as_json(config: Config) -> str:
-    """The resolved configuration as JSON, keys sorted: what ``results/config.json`` holds."""
-    return json.dumps(config.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+    """The resolved configuration as JSON, in its own order: what ``results/config.json`` holds."""
+    return json.dumps(config.model_dump(mode="json"), indent=2) + "\n"

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core.periodic_table import Element
 
+from hclmp.composition import Fractions
 from hclmp.errors import UserError, listed
 
 # The tabulated element properties that the baselines are given, whatever the configuration says.
@@ -59,3 +60,35 @@ def _load(name: str) -> dict[str, NDArray[np.float64]]:
     values = np.array([embedding.embeddings[symbol] for symbol in symbols], dtype=np.float64)
     values = np.where(np.isnan(values), np.nanmean(values, axis=0), values)
     return dict(zip(symbols, values, strict=True))
+
+
+def check_elements(
+    parsed: Sequence[Fractions],
+    formulas: Sequence[object],
+    names: Sequence[str],
+    *,
+    origin: str,
+) -> None:
+    """Refuse compositions with an element that an embedding lacks, before anything is trained.
+
+    Args:
+        parsed, formulas: n compositions, and what they were read from.
+        names: of the embeddings.
+        origin: the file, for the message.
+
+    Raises:
+        UserError: names the rows.
+    """
+    for name in dict.fromkeys(names):
+        known = set(known_elements(name))
+        bad = [
+            f"row {row} ({formula}: {listed(strangers)})"
+            for row, (fractions, formula) in enumerate(zip(parsed, formulas, strict=True), start=1)
+            if (strangers := [e for e in fractions if e not in known])
+        ]
+        if bad:
+            other = "" if name == TABULATED else ", or choose another `model.embedding`"
+            raise UserError(
+                f"{origin}: the `{name}` vectors lack elements of {listed(bad)}. Remove these "
+                f"rows, or name the elements in `targets.left_out`{other}."
+            )

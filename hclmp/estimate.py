@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hclmp.config import Config, variant_settings
@@ -73,7 +74,10 @@ def _rows(path: str | None, limit: int | None, demo: int) -> int:
     rows = demo
     if path is not None and Path(path).is_file():
         if path.endswith(".parquet"):
-            rows = int(pq.read_metadata(path).num_rows)
+            try:
+                rows = int(pq.read_metadata(path).num_rows)
+            except pa.ArrowException:  # the step that reads it says what is wrong with it
+                rows = 0
         else:
             with open(path, "rb") as file:
                 rows = max(0, sum(1 for _ in file) - 1)

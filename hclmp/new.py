@@ -8,9 +8,16 @@ import numpy as np
 import pandas as pd
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from hclmp.composition import parse_formulas, system_of, vocabulary_of
+from hclmp.composition import (
+    Fractions,
+    composition_key,
+    parse_formulas,
+    system_of,
+    vocabulary_of,
+)
 from hclmp.config import DEFAULT_VARIANTS, Config, PropertyConfig, TargetsConfig, resolve
 from hclmp.errors import UserError, listed
 from hclmp.folds import group_systems, split_fold
@@ -54,7 +61,7 @@ def new_directory(
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: a file, not a directory; choose another name")
     frame = read_frame(targets)
-    columns = property_columns(frame, formula_column)
+    columns, texts = _numeric_columns(frame, property_columns(frame, formula_column))
     if strangers := [c for c in log10 if c not in columns and c != "auto"]:
         raise UserError(
             f"{targets}: --log10 names {listed(strangers)}; the properties are {listed(columns)}"
@@ -87,6 +94,13 @@ def new_directory(
     write_text(sheet_file, _sheet_text(sheet))
     write_text(config_file, _config_text(config))
     _describe(raw.values, columns, suggested, chosen, systems, sheet, vocabulary=_elements(systems))
+    merged = len(systems) - len(
+        {composition_key(f) for f in _fractions(raw.formula, left_out, str(targets))}
+    )
+    if merged:
+        print(f"{merged} rows share a composition with another: they will be merged (median)")
+    if texts:
+        print(f"columns without numbers, not used: {listed(texts, most=10)}")
     Console().print(f"\nRun it:  snakemake --cores all --directory {directory}", soft_wrap=True)
 
 
@@ -119,8 +133,18 @@ def write_systems(
     Console().print(f"{out}: {len(sheet)} systems in {len(set(sheet.values()))} folds")
 
 
+def _numeric_columns(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The columns with numbers in them, and those without any (remarks, sources, labels)."""
+    numeric = [c for c in columns if pd.to_numeric(frame[c], errors="coerce").notna().any()]
+    return numeric, [c for c in columns if c not in numeric]
+
+
 def _systems(formulas: Sequence[object], left_out: Sequence[str], origin: str) -> list[str]:
-    return [system_of(f) for f in parse_formulas(formulas, left_out=left_out, origin=origin)]
+    return [system_of(f) for f in _fractions(formulas, left_out, origin)]
+
+
+def _fractions(formulas: Sequence[object], left_out: Sequence[str], origin: str) -> list[Fractions]:
+    return parse_formulas(formulas, left_out=left_out, origin=origin)
 
 
 def _elements(systems: Sequence[str]) -> tuple[str, ...]:
@@ -233,7 +257,7 @@ def _describe(
         table.add_column(name, justify="left" if name == "property" else "right")
     for column, v in zip(columns, values.T, strict=True):
         table.add_row(
-            column,
+            escape(column),
             *(f"{x:.4g}" for x in (v.min(), float(np.median(v)), v.max())),
             "log10" if column in chosen else "identity",
             "log10" if column in suggested else "identity",

@@ -95,7 +95,7 @@ def parity(
             _parity_panel(ax, frame[frame["property"] == prop.name], prop, variant)
             if len(units) > 1:
                 ax.set(xlabel=_plain(prop.unit), ylabel=_plain(prop.unit))
-        figure.supxlabel(_with_unit("measured", unit))
+        figure.supxlabel(_with_unit("simulated" if simulated else "measured", unit))
         figure.supylabel(_with_unit("predicted", unit))
         figure.suptitle(_title(title, simulated))
 
@@ -161,13 +161,16 @@ def mae_by_system(path: Path, frames: Mapping[str, pd.DataFrame], *, simulated: 
         figure.legend(loc="outside right upper")
 
 
-def loss_curves(path: Path, histories: Mapping[str, Mapping[str, pd.DataFrame]]) -> None:
+def loss_curves(
+    path: Path, histories: Mapping[str, Mapping[str, pd.DataFrame]], *, simulated: bool
+) -> None:
     """Training loss, and below it validation error, against epoch: a column per variant.
 
     Args:
         path: the PNG.
         histories: variant -> fold -> one row per ``member`` and ``epoch``, with ``loss`` and the
             standardised ``validation_mae``.
+        simulated: whether the labels come from a simulation.
     """
     columns = min(len(histories), 4)
     blocks = math.ceil(len(histories) / columns)
@@ -187,7 +190,8 @@ def loss_curves(path: Path, histories: Mapping[str, Mapping[str, pd.DataFrame]])
             top.set(title=variant, ylabel="training loss")
             bottom.set(xlabel="epoch", ylabel="validation MAE (standardised)")
             bottom.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
-        figure.suptitle("a line per fold and member; dots mark the best epochs")
+        title = "a line per fold and member; dots mark the best epochs"
+        figure.suptitle(_title(title, simulated))
 
 
 def correlation(
@@ -196,6 +200,8 @@ def correlation(
     covariances: Sequence[Floats],
     properties: Sequence[Property],
     variant: str,
+    *,
+    simulated: bool,
 ) -> None:
     """Correlation between properties: as learned, of the residuals, and of the labels.
 
@@ -205,6 +211,7 @@ def correlation(
         covariances: [L, L] per fold, in the transformed space; if empty, nothing learned is shown.
         properties: the L properties.
         variant: whose predictions they are.
+        simulated: whether the labels come from a simulation.
     """
     names = [p.name for p in properties]
     wide = [
@@ -226,6 +233,7 @@ def correlation(
         for ax, (title, values) in zip(axes, maps.items(), strict=True):
             image = _heat_map(ax, values, [_plain(n) for n in names])
             ax.set_title(title)
+        figure.suptitle(_title("correlation between properties", simulated))
         figure.colorbar(image, ax=list(axes), label="correlation", shrink=0.7, pad=0.015)
 
 

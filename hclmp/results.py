@@ -10,8 +10,11 @@ from rich.table import Table
 from hclmp.errors import UserError
 
 
-def show(summary: Path, metrics: Path) -> None:
+def show(summary: Path, metrics: Path, targets_record: Path) -> None:
     """Print the headline of a finished run: one line per variant, best first.
+
+    Below it stands what became of the rows of the table (merged, not used), from the record that
+    ``prepare-targets`` wrote.
 
     Raises:
         UserError: there are no results here.
@@ -39,7 +42,11 @@ def show(summary: Path, metrics: Path) -> None:
         if baseline:
             cells.append(_ratio(row, float(wide["mae_std"][baseline]), baseline))
         table.add_row(str(variant), *cells)
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    if targets_record.is_file():
+        for note in json.loads(targets_record.read_text())["facts"]["notes"]:
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 def _ratio(row: "pd.Series[float]", reference: float, baseline: str) -> str:

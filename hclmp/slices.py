@@ -7,6 +7,7 @@ the configuration reruns nothing.
 from typing import Any
 
 from hclmp.config import Config, variant_settings
+from hclmp.errors import UserError, listed
 from hclmp.folds import fold_names, read_systems
 from hclmp.provenance import hash_of
 
@@ -28,7 +29,7 @@ def gan_slice(config: Config, fold: str | None = None) -> dict[str, Any]:
     """The part of the configuration that determines the generator."""
     held_out: dict[str, Any] = {"held_out": config.dos.held_out}
     if fold is not None:
-        held_out |= {"fold": fold, "systems": list(read_systems(config.systems)[fold])}
+        held_out |= {"fold": fold, "systems": _held_out(config, fold)}
     return {
         "gan": config.gan.model_dump(mode="json", exclude={"draws"}),
         "embedding": config.model.embedding,
@@ -48,29 +49,32 @@ def features_slice(config: Config) -> dict[str, Any]:
 
 
 def train_slice(config: Config, variant: str, fold: str) -> dict[str, Any]:
-    """The part of the configuration that determines a variant on a fold."""
+    """The part of the configuration that determines a variant on a fold.
+
+    Raises:
+        UserError: no such variant or fold.
+    """
+    model, training = variant_settings(config, variant)
     chosen = config.variants[variant]
     settings: dict[str, Any] = {
         "variant": variant,
         "model": chosen.model,
         "fold": fold,
         "split": config.split,
-        "systems": [] if config.split == "random" else list(read_systems(config.systems)[fold]),
+        "systems": _held_out(config, fold),
+        # The rows of a fold are the same for every variant, whatever its own training seed.
+        "split_seed": config.training.seed,
+        "validation_fraction": config.training.validation_fraction,
         "dos_held_out": config.dos.held_out if chosen.transfer else None,
     }
     if chosen.model == "hclmp":
-        model, training = variant_settings(config, variant)
         settings |= {
             "transfer": chosen.transfer,
             "hclmp": model.model_dump(mode="json"),
             "training": training.model_dump(mode="json"),
         }
     else:
-        settings |= {
-            "baselines": config.baselines.model_dump(mode="json"),
-            "seed": config.training.seed,
-            "validation_fraction": config.training.validation_fraction,
-        }
+        settings["baselines"] = config.baselines.model_dump(mode="json")
     return settings
 
 
@@ -88,4 +92,13 @@ def aggregate_slice(config: Config) -> dict[str, Any]:
 def embeddings(config: Config) -> list[str]:
     """The embeddings that some variant uses."""
     used = {variant_settings(config, name)[0].embedding for name in config.variants}
-    return sorted(used)
+    # the generator's, whatever the variants override
+    return sorted(used | ({config.model.embedding} if config.transfers else set()))
+
+
+def _held_out(config: Config, fold: str) -> list[str]:
+    """The systems of a fold; none for a random split."""
+    folds = fold_names(config.split, config.systems)
+    if fold not in folds:
+        raise UserError(f"no fold `{fold}`; there are {listed(folds)}")
+    return [] if config.split == "random" else list(read_systems(config.systems)[fold])

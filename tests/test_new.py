@@ -237,3 +237,14 @@ def test_suggestions_follow_the_spread(workdir: Path, command: Command) -> None:
     config, _ = made(command, "--log10", "auto")
     learned = {n for n, p in config.targets.properties.items() if p.transform == "log10"}
     assert learned == {"wide"}
+
+
+def test_columns_without_numbers_are_left_out_and_said(workdir: Path, command: Command) -> None:
+    table = good_table().assign(note="from the second batch", **{"gap [eV]": 1.5})
+    table.loc[0, "gap [eV]"] = 2.5
+    write(workdir / "table.csv", table)
+    config, said = made(command)
+    assert "note" not in config.targets.properties
+    assert "gap [eV]" in config.targets.properties
+    assert "columns without numbers, not used: note" in said
+    assert "gap [eV]" in said

@@ -114,8 +114,10 @@ def draw_all(generator: dict[str, Path]) -> dict[str, Draw]:
         "parity": lambda p: plots.parity(p, frame, MIXED, "hclmp", simulated=True),
         "mae_by_property": lambda p: plots.mae_by_property(p, frames, MIXED, simulated=True),
         "mae_by_system": lambda p: plots.mae_by_system(p, frames, simulated=True),
-        "loss_curves": lambda p: plots.loss_curves(p, histories),
-        "correlation": lambda p: plots.correlation(p, frame, [np.eye(3)], MIXED, "hclmp"),
+        "loss_curves": lambda p: plots.loss_curves(p, histories, simulated=True),
+        "correlation": lambda p: plots.correlation(
+            p, frame, [np.eye(3)], MIXED, "hclmp", simulated=True
+        ),
         "generated_dos": lambda p: plots.generated_dos(
             p, generator["examples.csv"], generator["metrics.json"]
         ),
@@ -124,7 +126,15 @@ def draw_all(generator: dict[str, Path]) -> dict[str, Draw]:
 
 
 NAMES = list(draw_all({}))
-TOLD = {"parity", "mae_by_property", "mae_by_system", "generated_dos"}  # that data are simulated
+# that data are simulated
+TOLD = {
+    "parity",
+    "mae_by_property",
+    "mae_by_system",
+    "loss_curves",
+    "correlation",
+    "generated_dos",
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -240,7 +250,7 @@ def test_loss_curves_mark_the_best_epoch(tmp_path: Path, drawn: list[Figure]) ->
     histories = {
         v: {"fold-1": history(9, best=4), "fold-2": history(1, best=1)} for v in ("hclmp", "new")
     }
-    plots.loss_curves(tmp_path / "a.png", histories)
+    plots.loss_curves(tmp_path / "a.png", histories, simulated=False)
     axes = drawn[0].axes
     assert [ax.get_title() for ax in axes[::2]] == list(histories)
     assert len(axes[0].lines) == 4  # two folds of two members
@@ -251,7 +261,7 @@ def test_loss_curves_mark_the_best_epoch(tmp_path: Path, drawn: list[Figure]) ->
 def test_correlation_shows_learned_and_measured(tmp_path: Path, drawn: list[Figure]) -> None:
     frame = predictions(MIXED)
     covariances = [np.diag([1.0, 4.0, 9.0]), np.full((3, 3), 0.5) + 0.5 * np.eye(3)]
-    plots.correlation(tmp_path / "a.png", frame, covariances, MIXED, "hclmp")
+    plots.correlation(tmp_path / "a.png", frame, covariances, MIXED, "hclmp", simulated=True)
     learned, residuals, labels = (np.asarray(ax.images[0].get_array()) for ax in drawn[0].axes[:3])
     np.testing.assert_allclose(learned, np.full((3, 3), 0.25) + 0.75 * np.eye(3))
     t = {c: frame[c].to_numpy().reshape(3, -1) for c in ("t_true", "t_pred")}
@@ -265,7 +275,7 @@ def test_correlation_of_one_property(
     covariances: list[plots.Floats], maps: int, tmp_path: Path, drawn: list[Figure]
 ) -> None:
     frame = predictions(MIXED[:1])
-    plots.correlation(tmp_path / "a.png", frame, covariances, MIXED[:1], "hclmp")
+    plots.correlation(tmp_path / "a.png", frame, covariances, MIXED[:1], "hclmp", simulated=True)
     shown = [ax.images[0].get_array() for ax in drawn[0].axes if ax.images]
     np.testing.assert_allclose(np.stack(shown), np.ones((maps, 1, 1)))
 

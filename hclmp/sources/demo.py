@@ -203,10 +203,16 @@ def _simulate(
     return Simulated(formulas, np.stack(rows))
 
 
+def _limit(limit: int | None, available: int) -> int | None:
+    """How many to simulate; None for all there are."""
+    return None if limit is None or limit >= available else limit
+
+
 def read_targets(config: TargetsConfig) -> RawTargets:
     """The demo's absorption as a source of targets."""
-    with progress_bar("simulating absorption", len(target_formulas(config.limit))) as advance:
-        simulated = simulate_targets(n=config.limit, progress=lambda done, _: advance(done))
+    limit = _limit(config.limit, len(target_formulas()))
+    with progress_bar("simulating absorption", len(target_formulas(limit))) as advance:
+        simulated = simulate_targets(n=limit, progress=lambda done, _: advance(done))
     return RawTargets(
         origin="demo",
         sample_id=None,
@@ -235,8 +241,9 @@ def read_dos(config: DosConfig) -> RawDos:
     grid = EnergyGrid(start, stop, n, "eV")
     if config.energies != EnergiesConfig(start=start, stop=stop, n=n, unit="eV"):
         raise UserError(f"`dos.energies`: the demo's grid is {start} to {stop} eV, {n} energies")
-    with progress_bar("simulating DOS", len(dos_formulas(config.limit))) as advance:
-        simulated = simulate_dos(n=config.limit, progress=lambda done, _: advance(done))
+    limit = _limit(config.limit, len(dos_formulas()))
+    with progress_bar("simulating DOS", len(dos_formulas(limit))) as advance:
+        simulated = simulate_dos(n=limit, progress=lambda done, _: advance(done))
     return RawDos(
         origin="demo",
         material_id=[f"demo-{i}" for i in range(1, len(simulated.formulas) + 1)],

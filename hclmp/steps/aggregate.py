@@ -20,12 +20,13 @@ from hclmp.tables import Predictions, read_predictions
 log = logging.getLogger(__name__)
 
 
-def aggregate(config: Config, *, targets: Path, folder: Path) -> None:
+def aggregate(config: Config, *, targets: Path, features: Mapping[str, Path], folder: Path) -> None:
     """Pool the folds, compute metrics, draw plots.
 
     Args:
         config: the resolved configuration, which says which variants and folds there are.
         targets: the targets table that all predictions must come from.
+        features: fold -> the features file that its predictions must come from.
         folder: ``results/metrics``.
 
     Raises:
@@ -34,7 +35,9 @@ def aggregate(config: Config, *, targets: Path, folder: Path) -> None:
     folds = fold_names(config.split, config.systems)
     files = {v: [Trained(v, fold).predictions for fold in folds] for v in config.variants}
     tables = {v: [read_predictions(path) for path in paths] for v, paths in files.items()}
-    _check_origin(config, files, tables, folds, data=sha256(targets))
+    seen = {path: sha256(path) for path in set(features.values())}
+    data = {f: {"targets": sha256(targets), "features": seen[features[f]]} for f in folds}
+    _check_origin(config, files, tables, data=data)
     frames = {v: pd.concat([t.frame for t in ts], ignore_index=True) for v, ts in tables.items()}
     _check_samples(frames)
     summary = summarise(frames)
@@ -55,14 +58,13 @@ def _check_origin(
     config: Config,
     files: Mapping[str, list[Path]],
     tables: Mapping[str, list[Predictions]],
-    folds: list[str],
     *,
-    data: str,
+    data: Mapping[str, dict[str, str]],
 ) -> None:
     """Refuse predictions of another configuration or of other data; warn of other code."""
     sources = {t.provenance["source"] for ts in tables.values() for t in ts}
     for variant, paths in files.items():
-        for path, table, fold in zip(paths, tables[variant], folds, strict=True):
+        for path, table, fold in zip(paths, tables[variant], data, strict=True):
             origin = table.provenance
             if hash_of(origin["config"]) != hash_of(train_slice(config, variant, fold)):
                 raise UserError(
@@ -70,9 +72,12 @@ def _check_origin(
                     f"({_difference(origin['config'], train_slice(config, variant, fold))}). "
                     f"Train it again: `hclmp train --variant {variant} --fold {fold}`."
                 )
-            if origin["inputs"]["targets"] != data:
+            other = [
+                name for name, digest in data[fold].items() if origin["inputs"][name] != digest
+            ]
+            if other:
                 raise UserError(
-                    f"{path}: made from another targets table than this run's. Train it again: "
+                    f"{path}: made from other {listed(other)} than this run's. Train it again: "
                     f"`hclmp train --variant {variant} --fold {fold}`."
                 )
     if len(sources) > 1:
@@ -122,10 +127,15 @@ def _plots(
         histories = {
             v: {fold: pd.read_csv(Trained(v, fold).history) for fold in folds} for v in neural
         }
-        plots.loss_curves(folder / "loss_curves.png", histories)
+        plots.loss_curves(folder / "loss_curves.png", histories, simulated=simulated)
         learned = [t.covariance for t in tables[neural[0]] if t.covariance is not None]
         plots.correlation(
-            folder / "correlation.png", frames[neural[0]], learned, properties, neural[0]
+            folder / "correlation.png",
+            frames[neural[0]],
+            learned,
+            properties,
+            neural[0],
+            simulated=simulated,
         )
     if config.transfers:
         gan = Gan(folds[0] if config.dos.held_out == "drop" else None)

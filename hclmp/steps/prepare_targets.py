@@ -15,6 +15,7 @@ from hclmp.composition import (
     vocabulary_of,
 )
 from hclmp.config import Config
+from hclmp.elements import TABULATED, check_elements
 from hclmp.errors import UserError, listed
 from hclmp.folds import RANDOM_FOLD, read_systems, split
 from hclmp.provenance import Provenance, provenance, write_json
@@ -44,12 +45,13 @@ def prepare_targets(config: Config, *, table: Path, record: Path) -> None:
         raw.formula, left_out=config.targets.left_out, origin=f"{raw.origin}, formulas"
     )
     _check_values(raw)
-    _check_elements(config, raw, parsed)
+    check_elements(parsed, raw.formula, (*embeddings(config), TABULATED), origin=raw.origin)
     origin = provenance("prepare_targets", config=targets_slice(config), inputs={})
     targets, facts = _merged(raw, parsed, origin)
     _check_spread(raw.origin, targets)
     _check_folds(config, targets)
-    for line in _sentences(raw, facts):
+    facts["notes"] = _sentences(raw, facts)
+    for line in facts["notes"]:
         log.info(line)
     write_targets(table, targets)
     write_json(record, {"provenance": targets.provenance, "facts": facts})
@@ -71,25 +73,6 @@ def _check_values(raw: RawTargets) -> None:
                 f"{raw.origin}: column `{prop.name}_std` is a standard deviation, but negative in "
                 f"{listed(f'row {j + 1} ({noise[j]:g})' for j in bad)}. Correct or remove these "
                 "rows, or leave the column out."
-            )
-
-
-def _check_elements(config: Config, raw: RawTargets, parsed: list[Fractions]) -> None:
-    """Every element needs its vectors: said before a generator is trained, not after."""
-    from hclmp.elements import TABULATED, known_elements  # seconds to import
-
-    for name in dict.fromkeys((*embeddings(config), TABULATED)):
-        known = set(known_elements(name))
-        bad = [
-            f"row {row} ({raw.formula[row - 1]}: {listed(strangers)})"
-            for row, fractions in enumerate(parsed, start=1)
-            if (strangers := [e for e in fractions if e not in known])
-        ]
-        if bad:
-            other = "" if name == TABULATED else ", or choose another `model.embedding`"
-            raise UserError(
-                f"{raw.origin}: the `{name}` vectors lack elements of {listed(bad)}. Remove these "
-                f"rows, or name the elements in `targets.left_out`{other}."
             )
 
 

@@ -27,7 +27,8 @@ from hclmp.tables import EnergyGrid, read_dos
 
 log = logging.getLogger(__name__)
 
-SHARES = (0.8, 0.9)  # of the systems: training up to 0.8, validation up to 0.9, test the rest
+SHARE = 0.1  # of the systems for validation, and as many for the test; at least one each
+TRAIN, VALIDATION, TEST = range(3)
 FEWEST_SYSTEMS = 5
 DRAWS_OF_TEST = 50
 EXAMPLES = 6
@@ -129,12 +130,13 @@ def _divide(systems: Sequence[str | None], *, seed: int) -> list[NDArray[np.int6
             "`transfer`"
         )
     order = np.random.default_rng([seed, 3]).permutation(len(known))
-    part = np.searchsorted([round(share * len(known)) for share in SHARES], order, side="right")
+    count = max(1, round(SHARE * len(known)))
+    part = np.where(order < count, TEST, np.where(order < 2 * count, VALIDATION, TRAIN))
     part_of = dict(zip(known, part.tolist(), strict=True))
     parts = np.array([part_of.get(s, -1) if s is not None else -1 for s in systems])
     if dropped := int((parts == -1).sum()):
         log.info("%d DOS of held-out systems and their supersets are dropped", dropped)
-    return [np.flatnonzero(parts == i) for i in range(len(SHARES) + 1)]
+    return [np.flatnonzero(parts == i) for i in (TRAIN, VALIDATION, TEST)]
 
 
 def _measured(model: Generator, train: _Part, test: _Part) -> dict[str, Any]:

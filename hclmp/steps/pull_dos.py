@@ -7,6 +7,7 @@ import numpy as np
 
 from hclmp.composition import parse_formulas, vocabulary_of
 from hclmp.config import Config
+from hclmp.elements import check_elements
 from hclmp.errors import UserError
 from hclmp.provenance import provenance, write_json
 from hclmp.slices import dos_slice
@@ -35,6 +36,7 @@ def pull_dos(config: Config, *, table: Path, record: Path) -> None:
         raw.formula, left_out=config.targets.left_out, origin=f"{raw.origin}, formulas"
     )
     check_dos(raw)
+    check_elements(parsed, raw.formula, [config.model.embedding], origin=raw.origin)
     origin = provenance("pull_dos", config=dos_slice(config), inputs={})
     facts = raw.facts | {
         "materials": len(parsed),

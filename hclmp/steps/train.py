@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,9 @@ from hclmp.paths import Trained
 from hclmp.provenance import Provenance, provenance, write_csv, write_json
 from hclmp.slices import train_slice
 from hclmp.tables import Floats, Predictions, Targets, read_targets, write_predictions
+
+if TYPE_CHECKING:
+    from hclmp.models.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +65,14 @@ def train(
     train_rows, validation_rows = (
         Labelled(inputs.take(r), labels[r]) for r in (rows.train, rows.validation)
     )
+    model: Model
     if config.variants[variant].model == "hclmp":
-        model = _fit_neural(config, variant, train_rows, validation_rows, origin, out, threads)
+        model, checkpoints = _fit_neural(
+            config, variant, train_rows, validation_rows, origin, out, threads
+        )
     else:
         model = _fit_baseline(config, variant, train_rows, validation_rows, origin, out, threads)
+        checkpoints = []
     predicted = model.predict(inputs.take(rows.test))
     train_std = labels[rows.train].std(axis=0)
     write_predictions(
@@ -78,6 +85,8 @@ def train(
             provenance=origin,
         ),
     )
+    for checkpoint in checkpoints:  # not before the last file is written: a kill repeats nothing
+        checkpoint.remove()
     error = np.abs(predicted.mean - labels[rows.test]) / np.where(train_std > 0, train_std, 1.0)
     log.info("%s on fold %s: standardised MAE %.4f", variant, fold, error.mean())
 
@@ -137,7 +146,7 @@ def _fit_neural(
     origin: Provenance,
     out: Trained,
     threads: int,
-) -> Model:
+) -> "tuple[Model, list[Checkpoint]]":
     """Train H-CLMP, write its weights, settings and history."""
     import torch  # takes seconds, and the baselines do without
 
@@ -153,9 +162,7 @@ def _fit_neural(
     parameters = sum(p.numel() for p in fitted.members[0].parameters())
     write_json(out.settings, {"provenance": origin, "parameters": parameters})
     fitted.save(out.weights, provenance=origin)
-    for checkpoint in checkpoints:
-        checkpoint.remove()
-    return fitted
+    return fitted, checkpoints
 
 
 def _fit_baseline(

@@ -38,7 +38,7 @@ def snakemake(
 ) -> "subprocess.CompletedProcess[str]":
     """Run Snakemake as a user does, from the checkout, on a working directory."""
     return subprocess.run(
-        command(directory, *arguments),
+        snakemake_command(directory, *arguments),
         cwd=root,
         env=environment(root),
         capture_output=True,
@@ -47,7 +47,7 @@ def snakemake(
     )
 
 
-def command(directory: Path, *arguments: str) -> list[str]:
+def snakemake_command(directory: Path, *arguments: str) -> list[str]:
     snakemake_ = [sys.executable, "-m", "snakemake", "--cores", "2"]
     return [*snakemake_, "--directory", str(directory), *arguments]
 

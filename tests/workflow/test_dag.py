@@ -212,6 +212,21 @@ def test_own_table_from_new_to_results(tmp_path: Path) -> None:
     text = succeeded(snakemake(run))
     assert "measured held-out samples" in text
     assert (run / "results/metrics/summary.csv").is_file()
+    assert planned(run) == {}
+    frame = pd.read_csv(table)
+    write(table, frame.iloc[:-1])
+    changed = planned(run)
+    assert changed["prepare_targets"] == 1, "the user's own file is an input"
+    assert changed["train"] == 2
+
+
+def test_a_run_for_another_target_shows_no_old_table(
+    demo_run: tuple[Path, str], tmp_path: Path
+) -> None:
+    run = copied(demo_run[0], tmp_path / "run")
+    (run / "results/gan/metrics.json").unlink()
+    text = succeeded(snakemake(run, "results/gan/metrics.json"))
+    assert "held-out samples" not in text
 
 
 def test_a_random_split_runs_too(tmp_path: Path) -> None:

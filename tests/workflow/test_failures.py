@@ -1,5 +1,6 @@
 """Mistakes, kills and foreign files, as a user of the workflow meets them."""
 
+import json
 import os
 import shutil
 import signal
@@ -12,13 +13,14 @@ import psutil
 import pytest
 
 from hclmp.paths import Trained
+from tests.conftest import Command
 from tests.workflow.conftest import (
     ROOT,
     TINY,
-    command,
     copied,
     environment,
     snakemake,
+    snakemake_command,
     succeeded,
     write_config,
 )
@@ -37,6 +39,10 @@ LONG: dict[str, Any] = {
         ({"trainng": {"epochs": 3}}, "unknown key `trainng`; did you mean `training`?"),
         ({"training": {"epohcs": 3}}, "unknown key `training.epohcs`; did you mean `epochs`?"),
         ({"dos": {"source": "none"}}, "variant `hclmp_t` needs density of states"),
+        (
+            {"split": "random", "dos": {**TINY["dos"], "held_out": "drop"}},
+            "set `dos.held_out: keep`",
+        ),
         ({"systems": "config/none.tsv"}, "config/none.tsv: no such sheet"),
     ],
 )
@@ -84,6 +90,34 @@ def test_predictions_of_another_configuration_are_refused(
     assert "variant: hclmp there, hclmp_t here" in text
 
 
+def test_predictions_from_other_features_are_refused(
+    demo_run: tuple[Path, str], tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(demo_run[0], tmp_path / "run")
+    monkeypatch.chdir(run)
+    config = json.loads(Path("results/config.json").read_text())
+    config["gan"]["draws"] = 7
+    Path("results/config.json").write_text(json.dumps(config))
+    assert command("featurize").code == 0
+    answer = command("aggregate")
+    assert answer.code == 2
+    assert "results/predictions/hclmp_t/first.parquet: made from other features" in answer.text
+
+
+@pytest.mark.parametrize("option", ["--variant", "--fold"])
+def test_unknown_variant_or_fold_is_one_message(
+    option: str,
+    demo_run: tuple[Path, str],
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(demo_run[0])
+    given = {"--variant": "hclmp", "--fold": "first"} | {option: "nope"}
+    answer = command("train", *(word for pair in given.items() for word in pair))
+    assert answer.code == 2
+    assert f"no {option[2:]} `nope`" in answer.text
+
+
 def _training(parent: int) -> psutil.Process | None:
     """The Python process that trains H-CLMP, among the children of a Snakemake."""
     for child in psutil.Process(parent).children(recursive=True):
@@ -99,7 +133,7 @@ def _training(parent: int) -> psutil.Process | None:
 def _started(directory: Path) -> "subprocess.Popen[str]":
     """Start a run and wait until a training has finished some epochs."""
     process = subprocess.Popen(
-        command(directory),
+        snakemake_command(directory),
         cwd=ROOT,
         env=environment(ROOT),
         stdout=subprocess.DEVNULL,

@@ -1,6 +1,7 @@
 rule aggregate:
     input:
         targets="data/processed/targets.parquet",
+        features=expand(FEATURES, fold=FOLDS) if PER_FOLD else FEATURES,
         predictions=expand(
             "results/predictions/{variant}/{fold}.parquet",
             variant=SETTINGS.variants,

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -27,10 +28,14 @@ try:
     SETTINGS = resolve(config, origin="config")
     FOLDS = fold_names(SETTINGS.split, SETTINGS.systems)
     ESTIMATE = estimate(SETTINGS, folds=len(FOLDS))
+    for own in (SETTINGS.targets.path, SETTINGS.dos.path):
+        if own and not Path(own).is_file():
+            raise UserError(f"{own}: no such file (relative to the working directory)")
 except UserError as error:
     raise WorkflowError(str(error))
 validate(config, "../schemas/config.schema.json", set_default=False)
 
+STARTED = time.time()
 NEURAL = [name for name, v in SETTINGS.variants.items() if v.model == "hclmp"]
 BASELINES = [name for name, v in SETTINGS.variants.items() if v.model != "hclmp"]
 
@@ -43,6 +48,11 @@ METRICS = ["results/metrics/summary.csv", "results/metrics/metrics.json"]
 
 # So that the jobs find `hclmp` even if the environment of this Snakemake is not activated.
 shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
+
+
+def own_file(path):
+    """The user's file as an input: a rule reruns when it changes. Nothing for the demo."""
+    return [path] if path else []
 
 
 def as_parameter(settings):

@@ -1,4 +1,6 @@
 rule pull_dos:
+    input:
+        own_file(SETTINGS.dos.path),
     output:
         table="data/processed/dos.parquet",
         record="data/processed/dos.json",

@@ -1,4 +1,6 @@
 rule prepare_targets:
+    input:
+        own_file(SETTINGS.targets.path),
     output:
         table="data/processed/targets.parquet",
         record="data/processed/targets.json",

@@ -1,0 +1,71 @@
+"""What determines a result is in its slice, and what does not is not."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hclmp.config import resolve
+from hclmp.errors import UserError
+from hclmp.slices import embeddings, train_slice
+from hclmp.sources import demo
+from hclmp.steps.pretrain_gan import _divide
+
+SEEDED = {"mine": {"model": "hclmp", "overrides": {"training": {"seed": 7}}}}
+
+
+@pytest.fixture(autouse=True)
+def sheet(workdir: Path) -> None:
+    Path("config").mkdir()
+    Path("config/systems.tsv").write_text("system\tfold\nCu-Fe\ta\nFe-Ti\tb\n")
+
+
+@pytest.mark.parametrize("change", [{"seed": 3}, {"validation_fraction": 0.2}])
+@pytest.mark.parametrize("variant", ["mine", "ridge"])
+def test_the_rows_of_a_fold_are_in_the_slice_of_every_variant(
+    variant: str, change: dict[str, Any]
+) -> None:
+    raw = {"variants": {**SEEDED, "ridge": None}}
+    assert train_slice(resolve(raw), variant, "a") != train_slice(
+        resolve({**raw, "training": change}), variant, "a"
+    )
+
+
+def test_another_fold_and_the_settings_of_others_are_not_in_it() -> None:
+    before = train_slice(resolve({}), "ridge", "a")
+    assert before == train_slice(
+        resolve({"training": {"epochs": 3}, "gan": {"seed": 1}}), "ridge", "a"
+    )
+    assert before["systems"] == ["Cu-Fe"]
+
+
+def test_variants_share_the_rows_of_a_fold() -> None:
+    overrides = {"training": {"validation_fraction": 0.3}}
+    with pytest.raises(UserError, match="all variants share the rows of a fold"):
+        resolve({"variants": {"mine": {"model": "hclmp", "overrides": overrides}}})
+
+
+def test_the_generator_needs_its_own_embedding_beside_those_of_the_variants() -> None:
+    other = {"model": "hclmp", "transfer": True, "overrides": {"model": {"embedding": "mat2vec"}}}
+    assert embeddings(resolve({"variants": {"t": other}})) == ["mat2vec", "matscholar"]
+
+
+@pytest.mark.parametrize("n", [5, 6, 7, 12, 100])
+def test_every_part_of_the_dos_has_whole_systems(n: int) -> None:
+    systems = [f"s{i % n}" for i in range(3 * n)]
+    parts = _divide(systems, seed=0)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(3 * n))
+    names = [{systems[row] for row in part} for part in parts]
+    assert all(names)
+    assert not names[0] & names[1]
+    assert not names[0] & names[2]
+    assert not names[1] & names[2]
+    assert len(names[0]) >= 3 * max(len(names[1]), len(names[2]))
+
+
+def test_the_demo_gives_all_it_has_when_asked_for_more() -> None:
+    available = len(demo.target_formulas())
+    assert demo._limit(available + 1, available) is None
+    assert demo._limit(None, available) is None
+    assert demo._limit(60, available) == 60
