@@ -10,13 +10,14 @@ from hclmp.config import Config, variant_settings
 
 # Measured on one core of the machine that hclmp was written on (benchmarks/README.md); another
 # machine is within a factor of three or so.
+CALIBRATION_TREES = 100
 DEMO_ROWS, DEMO_MATERIALS = 1500, 1048
 SECONDS_TO_START_A_JOB = 4.0
 SECONDS_PER_DEMO_ROW = 0.012
 SECONDS_PER_GAN_ROW_AND_EPOCH = 3.5e-4
 SECONDS_PER_ROW_AND_EPOCH = 2.6e-4
-SECONDS_PER_ROW_AND_TREE = 1.2e-5
-SECONDS_OF_A_LINEAR_MODEL = 1.0
+SECONDS_PER_ROW_AND_TREE = 1.5e-5
+SECONDS_PER_ROW_OF_RIDGE = 2e-3
 BYTES_PER_PREDICTION = 120
 BYTES_PER_PARAMETER = 4 * 300_000
 BYTES_OF_A_PLOT = 150_000
@@ -65,8 +66,10 @@ def _training_seconds(config: Config, variant: str, rows: int) -> float:
             cost *= 5
         return rows * training.epochs * training.members * cost
     if kind in ("extra_trees", "random_forest"):
-        return rows * config.baselines.trees * SECONDS_PER_ROW_AND_TREE
-    return SECONDS_OF_A_LINEAR_MODEL
+        # two smaller forests before it say whether the range helps
+        trees = config.baselines.trees + 2 * min(config.baselines.trees, CALIBRATION_TREES)
+        return rows * trees * SECONDS_PER_ROW_AND_TREE
+    return rows * SECONDS_PER_ROW_OF_RIDGE if kind == "ridge" else 0.0
 
 
 def _rows(path: str | None, limit: int | None, demo: int) -> int:
