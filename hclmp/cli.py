@@ -71,7 +71,7 @@ def _run(name: str, step: Callable[[], None]) -> None:
 
 def _scope(config: Config, fold: str | None) -> str | None:
     """The fold that a generator and its features belong to; None for one generator."""
-    if config.dos.held_out == "keep" or not config.transfers:
+    if not config.generator_per_fold:
         if fold is not None:
             raise UserError("--fold is for `dos.held_out: drop`; here one generator serves all")
         return None
@@ -157,7 +157,6 @@ def train(
     from hclmp.steps.train import train as step
 
     settings = load_config(config)
-    drop = settings.transfers and settings.dos.held_out == "drop"
     _run(
         f"train.{variant}.{fold}",
         lambda: step(
@@ -165,7 +164,7 @@ def train(
             variant=variant,
             fold=fold,
             targets=paths.TARGETS,
-            features=paths.features(fold if drop else None),
+            features=paths.features(fold if settings.generator_per_fold else None),
             out=paths.Trained(variant, fold),
             threads=threads,
         ),
@@ -179,9 +178,8 @@ def aggregate(config: ConfigOption = paths.CONFIG) -> None:
     from hclmp.steps.aggregate import aggregate as step
 
     settings = load_config(config)
-    drop = settings.transfers and settings.dos.held_out == "drop"
     features = {
-        fold: paths.features(fold if drop else None)
+        fold: paths.features(fold if settings.generator_per_fold else None)
         for fold in fold_names(settings.split, settings.systems)
     }
     _run(

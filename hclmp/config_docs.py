@@ -12,6 +12,8 @@ from hclmp.config import (
     PAPER_PRESET,
     Config,
     EnergiesConfig,
+    MaterialsProjectConfig,
+    PlatesConfig,
     PropertyConfig,
     VariantConfig,
 )
@@ -21,7 +23,9 @@ SCHEMA = Path("workflow/schemas/config.schema.json")
 README = Path("config/README.md")
 NESTED: dict[str, type[BaseModel]] = {
     "targets.properties.{column}": PropertyConfig,
+    "targets.plates": PlatesConfig,
     "dos.energies": EnergiesConfig,
+    "dos.materials_project": MaterialsProjectConfig,
     "variants.{name}": VariantConfig,
 }
 INTRODUCTION = """\
@@ -35,7 +39,7 @@ mapping in full. The resolved configuration is written to `results/config.json`.
 `systems.tsv` names the held-out systems: `system<TAB>fold`, elements joined by `-`; systems of one
 fold are held out together. `hclmp systems` makes one from a table.
 
-*This page is generated from `hclmp/config.py` by `hclmp config-docs`.*
+*This page is generated from `hclmp/config/` by `hclmp config-docs`.*
 """
 
 

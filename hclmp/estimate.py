@@ -6,11 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hclmp.config import Config, variant_settings
+from hclmp.config import CALIBRATION_TREES, Config, variant_settings
 
 # Measured on one core of the machine that hclmp was written on (benchmarks/README.md); another
 # machine is within a factor of three or so.
-CALIBRATION_TREES = 100
 DEMO_ROWS, DEMO_MATERIALS = 1500, 1048
 SECONDS_TO_START_A_JOB = 4.0
 SECONDS_PER_DEMO_ROW = 0.012
@@ -31,8 +30,8 @@ def estimate(config: Config, *, folds: int) -> str:
         folds: how many there are.
     """
     rows = _rows(config.targets.path, config.targets.limit, DEMO_ROWS)
-    materials = _rows(config.dos.path, config.dos.limit, DEMO_MATERIALS) if config.transfers else 0
-    generators = 0 if not config.transfers else folds if config.dos.held_out == "drop" else 1
+    materials = _rows(config.dos.path, config.dos.limit, DEMO_MATERIALS) if config.pretrains else 0
+    generators = folds if config.generator_per_fold else int(config.pretrains)
     jobs = 2 + max(1, generators) + bool(materials) + generators + folds * len(config.variants)
     simulated = rows * (config.targets.source == "demo") + materials * (config.dos.source == "demo")
     seconds = (

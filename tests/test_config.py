@@ -68,7 +68,11 @@ def test_a_typo_names_the_nearest_key(raw: dict[str, Any], key: str, nearest: st
         ({"targets": {"left_out": "O"}}, "`targets.left_out` is 'O'"),
         ({"targets": {"properties": ["a"]}}, "`targets.properties` is ['a']"),
         ({"model": {"embedding": "matscolar"}}, "'matscolar': Input should be 'matscholar'"),
-        ({"split": "column"}, "`split` is 'column': Input should be 'systems' or 'random'"),
+        (
+            {"split": "columns"},
+            "`split` is 'columns': Input should be 'systems', 'random' or 'column'",
+        ),
+        ({"split": "column"}, "`split: column` needs `targets.split_column`"),
         ({1: 2}, "`1` is 1: Keys should be strings"),
         ({"targets": {"source": "table"}}, "`targets`: `path` names the file of `source: table`"),
         ({"targets": {"path": "t.csv"}}, "`targets`: `path` names the file of `source: table`"),

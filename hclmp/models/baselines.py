@@ -15,7 +15,7 @@ from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from threadpoolctl import threadpool_limits
 
 from hclmp.composition import Compositions
-from hclmp.config import BaselinesConfig
+from hclmp.config import CALIBRATION_TREES, BaselinesConfig
 from hclmp.models.descriptors import descriptors
 from hclmp.models.interface import Floats, Inputs, Labelled, Prediction
 from hclmp.models.scaling import Scaler
@@ -27,10 +27,6 @@ FOREST_SETTINGS: dict[str, dict[str, Any]] = {
     "extra_trees": {"max_features": 1.0, "min_samples_leaf": 1},
     "random_forest": {"max_features": 0.5, "min_samples_leaf": 1},
 }
-# The forest that only measures the error on the validation systems: its error and the spread of
-# its trees are those of a larger one to about a percent, and it saves its share of the time.
-CALIBRATION_TREES = 100
-
 RIDGE_ALPHAS: tuple[float, ...] = tuple(float(a) for a in np.logspace(5, -2, 15))
 RIDGE_FOLDS = 5
 PAIR_LEAST_ROWS = 3  # a pair of elements seen less often has no coefficient of its own

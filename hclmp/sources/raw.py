@@ -19,10 +19,11 @@ class RawTargets:
         sample_id: n names, or None: the row's number.
         formula: n formulas, unparsed.
         properties: the L properties.
-        values: [n, L], in property units.
+        values: [n, L], in property units; NaN where missing (``allow_missing``).
         noise: [n, L] measurement standard deviations, in property units; NaN where unknown.
         simulated: whether the values come from a simulation.
         facts: what else belongs on record (hash of the file, ignored columns, ...).
+        split: n words ``train``, ``val`` or ``test``, or "" for neither; None where not given.
     """
 
     origin: str
@@ -33,6 +34,7 @@ class RawTargets:
     noise: NDArray[np.float64]
     simulated: bool
     facts: dict[str, Any] = field(default_factory=dict)
+    split: list[str] | None = None
 
 
 @dataclass(frozen=True)

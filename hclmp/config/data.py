@@ -1,0 +1,167 @@
+"""The configuration of what enters: measured properties and computed densities of states."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from hclmp.config.base import Positive, Section
+
+
+class PropertyConfig(Section):
+    """One property of the targets."""
+
+    unit: str = ""
+    """Unit of the values in the table, shown wherever they are (`eV`, `GPa`, `1/cm`)."""
+    transform: Literal["identity", "log10"] = "identity"
+    """What the models learn: the value itself, or its log10 (values must be positive)."""
+    coordinate: float | None = None
+    """Where the property lies on a common axis (a photon energy, say); orders and labels plots."""
+
+
+class PlatesConfig(Section):
+    """How `source: plates` reads printed plates of metal oxides (CaltechDATA g1tyb-nje27)."""
+
+    quantity: Literal["absorbance", "transmission"] = "absorbance"
+    """What the optical transmission becomes: absorbance, -log10(transmission), or itself."""
+    outlier: Annotated[float, Field(gt=0)] = 5.0
+    """A patch is an outlier where it is farther from the median of its replicas than so many
+    robust standard deviations; outliers are counted and left out of the mean."""
+
+
+class TargetsConfig(Section):
+    """The measured properties: what is to be predicted."""
+
+    source: Literal["demo", "table", "reference", "plates"] = "demo"
+    """`demo`: simulated oxides that ship with hclmp. `table`: a CSV or Parquet file of yours.
+    `reference`: the paper's archive, `data.zip` or its folder. `plates`: the folder `ten_replicas`
+    of CaltechDATA g1tyb-nje27, optical transmission of printed metal oxides."""
+    path: str | None = None
+    """The file or folder of a source other than `demo`, relative to the working directory."""
+    formula_column: str = "formula"
+    """`table` only. The column that holds the formula, as pymatgen reads it (`Fe2O3`,
+    `Fe0.25Ti0.5W0.25`)."""
+    composition_columns: list[str] = []
+    """`table` only. Instead of a formula: columns named after elements that hold their amounts
+    (any unit, the row's sum is made 1; blank is 0)."""
+    properties: dict[str, PropertyConfig] = {}
+    """Column -> unit, transform and coordinate. Empty: every column other than the formula,
+    `sample_id`, `system`, `split_column` and `*_std` is a property, untransformed, in the unit
+    that the file's metadata gives, if any."""
+    allow_missing: bool = False
+    """`table` only. Accept blank property cells: losses and metrics then count the values that are
+    there. Rows without any are left out and counted."""
+    split_column: str | None = None
+    """`table` only. The column that says `train`, `val` or `test`, for `split: column`; rows where
+    it is blank are in neither set."""
+    left_out: list[str] = ["O"]
+    """Elements dropped before fractions are normalised to 1; `[O]` gives cation fractions."""
+    plates: PlatesConfig = PlatesConfig()
+    """`plates` only."""
+    limit: Positive | None = None
+    """For a quick trial: use only so many compositions (`demo`) or rows. Null: all."""
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> "TargetsConfig":
+        if (self.source != "demo") != (self.path is not None):
+            raise ValueError(
+                "`path` names the file or folder of `source: table`, `reference` or `plates`; "
+                "the demo has none"
+            )
+        if self.source != "table":
+            if self.source == "demo" and self.properties:
+                raise ValueError("the demo brings its own properties: leave `properties` empty")
+            for key in ("composition_columns", "allow_missing", "split_column"):
+                if getattr(self, key):
+                    raise ValueError(f"`{key}` is for `source: table` alone")
+        return self
+
+
+class EnergiesConfig(Section):
+    """The energy grid of the density of states."""
+
+    start: float = -8.0
+    """First energy, in `unit`, relative to the reference (the Fermi level for electrons)."""
+    stop: float = 8.0
+    """Last energy, in `unit`."""
+    n: Annotated[int, Field(gt=1)] = 161
+    """Number of energies (D)."""
+    unit: str = "eV"
+    """Unit of the grid: `eV` for electrons, `1/cm` for phonons."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "EnergiesConfig":
+        if self.start >= self.stop:
+            raise ValueError(f"`start` ({self.start:g}) must be less than `stop` ({self.stop:g})")
+        return self
+
+
+# fmt: off
+PAPER_CATIONS = [
+    "Ag", "Ba", "Bi", "Ca", "Ce", "Co", "Cr", "Cu", "Er", "Eu", "Fe", "Ga", "Gd", "Hf", "In", "K",
+    "La", "Mg", "Mn", "Mo", "Nb", "Nd", "Ni", "P", "Pb", "Pd", "Pr", "Rb", "Sc", "Sm", "Sn", "Sr",
+    "Tb", "Ti", "V", "W", "Yb", "Zn", "Zr",
+]
+# fmt: on
+
+
+class MaterialsProjectConfig(Section):
+    """Which densities of states of the Materials Project, and how they are resampled."""
+
+    elements: list[str] = PAPER_CATIONS
+    """Elements beside oxygen that an oxide may have (default: the paper's 39 cations)."""
+    max_elements: Annotated[int, Field(ge=2)] = 4
+    """The most elements of an oxide, oxygen included."""
+    exclude: list[str] = []
+    """Elements (`Pb`) and materials (`mp-1234`) that are left out."""
+    run_types: Annotated[list[str], Field(min_length=1)] = ["GGA", "GGA+U"]
+    """Kinds of calculation whose DOS are taken."""
+    spin: Literal["sum"] = "sum"
+    """What becomes of the two spin channels: their sum."""
+    norm: Literal["atom", "cation"] = "atom"
+    """What states are counted per: `atom`, or `cation` (atoms other than oxygen)."""
+    broadening: Annotated[float, Field(ge=0)] = 0.0
+    """Standard deviation in eV of a Gaussian that the resampled DOS is convolved with; 0: none."""
+    duplicates: Literal["keep", "lowest"] = "keep"
+    """Several materials of one composition: `keep` all, or only that of `lowest` energy above
+    hull."""
+
+
+class DosConfig(Section):
+    """The computed densities of states that the generator is trained on."""
+
+    source: Literal["demo", "materials_project", "table", "reference", "none"] = "demo"
+    """`demo`: simulated. `materials_project`: pulled with your API key (`MP_API_KEY`). `table`: a
+    Parquet file with a list column, or a CSV file with one column per energy. `reference`: the
+    paper's archive, `data.zip` or its folder. `none`: no DOS, and no variant with `transfer`."""
+    path: str | None = None
+    """The file or folder of `source: table` or `reference`, relative to the working directory."""
+    formula_column: str = "formula"
+    """`table` only. The column that holds the formula."""
+    id_column: str | None = None
+    """`table` only. The column that identifies a material. Null: `material_id` if there is one,
+    else the row."""
+    dos_column: str = "dos"
+    """Parquet: the list column. (CSV: every column other than formula and id is an energy.)"""
+    unit: str = "states/eV/atom"
+    """`table` only. Unit of the DOS values, shown wherever they are."""
+    held_out: Literal["keep", "drop"] = "keep"
+    """`keep`: one generator, which may have seen DOS of held-out systems (as in the paper: a
+    computed DOS may exist where no measurement does). `drop`: one generator per fold, without
+    the DOS of its systems and of their supersets."""
+    energies: EnergiesConfig = EnergiesConfig()
+    """The energy grid: that of the table or archive; the Materials Project is resampled onto it."""
+    materials_project: MaterialsProjectConfig = MaterialsProjectConfig()
+    """`materials_project` only."""
+    limit: Positive | None = None
+    """For a quick trial: use only so many materials. Null: all."""
+
+    @model_validator(mode="after")
+    def _path_goes_with_files(self) -> "DosConfig":
+        if (self.source in ("table", "reference")) != (self.path is not None):
+            raise ValueError(
+                "`path` names the file or folder of `source: table` or `reference`, and goes with "
+                "these alone"
+            )
+        if self.source == "materials_project" and self.energies.unit != "eV":
+            raise ValueError("`energies.unit` of the Materials Project is eV")
+        return self

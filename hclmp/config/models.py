@@ -1,0 +1,190 @@
+"""The configuration of what is trained: generator, H-CLMP, baselines, and the variants compared."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from hclmp.config.base import Positive, Section, Seed, Sizes
+
+# The forest that only measures the error on the validation systems: its error and the spread of
+# its trees are those of a larger one to about a percent, and it saves its share of the time.
+CALIBRATION_TREES = 100
+
+
+class GanConfig(Section):
+    """The conditional Wasserstein GAN with gradient penalty, trained on the DOS."""
+
+    source: Literal["train", "pretrained"] = "train"
+    """`train`: on the DOS of `dos:`. `pretrained`: take the generator at `path`, so that no DOS is
+    needed; of the other keys `draws` and `seed` still hold."""
+    path: str | None = None
+    """The file of `source: pretrained`: a `generator.safetensors` of another run, or what
+    `hclmp import-generator` wrote; relative to the working directory."""
+    noise: Positive = 50
+    """Length of the noise vector drawn beside the composition."""
+    generator_hidden: Sizes = (256, 256, 128)
+    """Hidden layers of the generator (paper: 256, 256, 128)."""
+    critic_hidden: Sizes = (256, 256, 128)
+    """Hidden layers of the critic."""
+    epochs: Positive = 100
+    """Passes over the training DOS; the best epoch on the validation systems is kept."""
+    batch_size: Positive = 64
+    """Materials per step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    """Adam's learning rate at the start; it falls to a hundredth along a cosine."""
+    critic_steps: Positive = 2
+    """Critic steps per generator step (paper: 2)."""
+    gradient_penalty: Annotated[float, Field(ge=0)] = 10.0
+    """Weight of the critic's gradient penalty (paper: 10)."""
+    mean_weight: Annotated[float, Field(ge=0)] = 30.0
+    """Weight of a term that pulls the mean of four draws to the true DOS (absolute error, scaled
+    values). 0 is the paper's loss, whose conditional mean carries little."""
+    draws: Positive = 100
+    """Noise draws averaged into the DOS feature of a composition (paper: 100)."""
+    seed: Seed = 0
+    """Seed of initial weights, noise, and the division of the DOS systems."""
+
+    @model_validator(mode="after")
+    def _path_goes_with_pretrained(self) -> "GanConfig":
+        if (self.source == "pretrained") != (self.path is not None):
+            raise ValueError("`path` is the file of `source: pretrained`, and goes with it alone")
+        return self
+
+
+class ModelConfig(Section):
+    """Sizes and parts of H-CLMP; the defaults are ours, `preset: paper` has the published ones."""
+
+    embedding: Literal["matscholar", "mat2vec", "magpie", "skipatom", "megnet16"] = "matscholar"
+    """Fixed element vectors, from the ElementEmbeddings library."""
+    element_size: Annotated[int, Field(gt=1)] = 64
+    """Length of an element's vector: the mapped embedding and, last, its fraction (paper: 64)."""
+    message_layers: Positive = 2
+    """Rounds of message passing over the elements of a composition (paper: 3)."""
+    message_heads: Positive = 2
+    """Attention heads per round, averaged (paper: 3)."""
+    message_hidden: Positive = 64
+    """Hidden width of the gate and message networks (paper: 256)."""
+    pooling_heads: Positive = 2
+    """Heads of the last pooling over elements, averaged (paper: 3)."""
+    dos_size: Positive = 64
+    """Length that the DOS feature is mapped to before it joins the material vector (paper: 64)."""
+    latent: Positive = 64
+    """Length of the latent vector z shared by label and feature encoder (paper: 128)."""
+    label_encoder_hidden: Sizes = (128,)
+    """Hidden layers of q(z | y) (paper: 512, 256)."""
+    feature_encoder_hidden: Sizes = (128,)
+    """Hidden layers of p(z | x) (paper: 256, 512, 256)."""
+    decoder_hidden: Sizes = (128,)
+    """Hidden layers of the shared decoder, before its output (paper: 512)."""
+    property_size: Positive = 128
+    """Length of decoder output and property embeddings, whose product is the first prediction
+    (paper: 512)."""
+    token_size: Positive = 64
+    """Length of the token per property in the refinement (paper: 512, the number of draws)."""
+    attention_heads: Positive = 4
+    """Heads of the self-attention over properties (paper: 4)."""
+    attention_hidden: Positive = 128
+    """Feed-forward width of that layer (paper: 512)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout in the self-attention layer."""
+    label_branch: bool = True
+    """Learn q(z | y) beside p(z | x) and align the two; false for an ablation."""
+    covariance: bool = True
+    """Learn the factor of a covariance between properties; false for an ablation."""
+    property_attention: bool = True
+    """Refine by self-attention over the properties; false for an ablation."""
+    token_noise: Literal["learned", "drawn"] = "learned"
+    """How the covariance enters the tokens. `drawn`: by random draws, fresh in training and fixed
+    in prediction (the paper draws in both, so that two predictions differ). `learned`: by a
+    learned projection of the covariance factor, which draws only approximate."""
+    kl_weight: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of KL(q(z | y) || p(z | x)) (paper: 0.1)."""
+    shape_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the divergence between the softmax of label and prediction over the properties."""
+    likelihood_weight: Annotated[float, Field(ge=0)] = 0.05
+    """Weight of the Gaussian likelihood of the residuals under the learned covariance, per
+    property. It trains the covariance alone, never the mean. The paper has no such term."""
+
+    @model_validator(mode="after")
+    def _heads_divide_tokens(self) -> "ModelConfig":
+        if self.token_size % self.attention_heads:
+            raise ValueError("`token_size` must be a multiple of `attention_heads`")
+        return self
+
+
+class TrainingConfig(Section):
+    """How a variant is trained on a fold."""
+
+    epochs: Positive = 60
+    """Passes over the training rows; the best epoch on the validation systems is kept."""
+    batch_size: Positive = 64
+    """Rows per step (paper: 128)."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """AdamW's learning rate at the start (paper: 5e-4)."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """AdamW's weight decay (paper: 1e-2)."""
+    schedule: Literal["cosine", "halve"] = "cosine"
+    """`cosine`: to zero along a cosine. `halve`: halved at half of the epochs (the paper)."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
+    """Share of the systems that are neither held out nor their supersets, of as many elements as
+    the held-out ones, that choose the best epoch and scale the uncertainty (at least one)."""
+    members: Positive = 1
+    """Models in the ensemble; their seeds derive from `seed`, their mean is the prediction."""
+    seed: Seed = 0
+    """Seed of all that is random: initial weights, batches, draws, choice of validation systems."""
+
+
+class BaselinesConfig(Section):
+    """The baselines that every report shows beside H-CLMP."""
+
+    trees: Positive = 300
+    """Trees of the forests."""
+
+
+class VariantConfig(Section):
+    """A model in the comparison: one line of every table of results."""
+
+    model: Literal["hclmp", "extra_trees", "random_forest", "ridge", "mean"]
+    """Which model it is."""
+    transfer: bool = False
+    """`hclmp` only: give it the DOS feature, which makes it H-CLMP(T)."""
+    preset: Literal["default", "paper"] = "default"
+    """`hclmp` only. `paper`: the published sizes, losses and optimiser instead of `model:` and
+    `training:` (whose `members`, `seed` and `validation_fraction` still hold)."""
+    overrides: dict[Literal["model", "training"], dict[str, Any]] = {}
+    """`hclmp` only: keys of `model:` and `training:` that differ for this variant."""
+
+    @model_validator(mode="after")
+    def _settings_are_for_hclmp(self) -> "VariantConfig":
+        if self.model != "hclmp" and (self.transfer or self.preset != "default" or self.overrides):
+            raise ValueError(f"`{self.model}` takes no `transfer`, `preset` or `overrides`")
+        return self
+
+
+DEFAULT_VARIANTS: dict[str, dict[str, Any]] = {
+    "hclmp_t": {"model": "hclmp", "transfer": True},
+    "hclmp": {"model": "hclmp"},
+    "extra_trees": {"model": "extra_trees"},
+    "random_forest": {"model": "random_forest"},
+    "ridge": {"model": "ridge"},
+    "mean": {"model": "mean"},
+}
+
+PAPER_PRESET: dict[str, dict[str, Any]] = {
+    "model": {
+        "message_layers": 3,
+        "message_heads": 3,
+        "message_hidden": 256,
+        "pooling_heads": 3,
+        "latent": 128,
+        "label_encoder_hidden": (512, 256),
+        "feature_encoder_hidden": (256, 512, 256),
+        "decoder_hidden": (512,),
+        "property_size": 512,
+        "token_size": 512,
+        "attention_hidden": 512,
+        "token_noise": "drawn",
+        "likelihood_weight": 0.0,
+    },
+    "training": {"epochs": 40, "batch_size": 128, "learning_rate": 5e-4, "schedule": "halve"},
+}

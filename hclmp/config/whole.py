@@ -1,0 +1,173 @@
+"""The whole configuration, and what holds between its sections."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from hclmp.config.base import NAME, Section
+from hclmp.config.data import DosConfig, TargetsConfig
+from hclmp.config.explain import explain
+from hclmp.config.models import (
+    DEFAULT_VARIANTS,
+    PAPER_PRESET,
+    BaselinesConfig,
+    GanConfig,
+    ModelConfig,
+    TrainingConfig,
+    VariantConfig,
+)
+from hclmp.errors import UserError
+
+S = TypeVar("S", bound=Section)
+
+
+def _named_variants(value: Any) -> Any:
+    """A list of names, or names without settings, stand for the default variants of that name."""
+    if isinstance(value, list):
+        if strange := [name for name in value if not isinstance(name, str)]:
+            raise ValueError(
+                f"{strange[0]!r} is no name; a list holds names of default variants alone. To "
+                "describe one, write all as a mapping: {name: {model: ...}}"
+            )
+        if repeated := sorted({name for name in value if value.count(name) > 1}):
+            raise ValueError(f"named twice: {', '.join(repeated)}")
+        value = dict.fromkeys(value)
+    if not isinstance(value, Mapping):
+        return value
+    for name, settings in value.items():
+        if settings is None and name not in DEFAULT_VARIANTS:
+            near = difflib.get_close_matches(str(name), DEFAULT_VARIANTS, n=1)
+            hint = f"; did you mean `{near[0]}`?" if near else "."
+            raise ValueError(
+                f"`{name}` is no default variant ({', '.join(DEFAULT_VARIANTS)}){hint} "
+                "Say what it is: {" + str(name) + ": {model: ...}}"
+            )
+    return {n: DEFAULT_VARIANTS[n] if s is None else s for n, s in value.items()}
+
+
+Variants = Annotated[
+    dict[Annotated[str, Field(pattern=NAME)], VariantConfig],
+    BeforeValidator(
+        _named_variants,
+        json_schema_input_type=list[str] | dict[str, VariantConfig | None],
+    ),
+    Field(min_length=1),
+]
+
+
+class Config(Section):
+    """The whole configuration of a run."""
+
+    targets: TargetsConfig = TargetsConfig()
+    """The measured properties: what is to be predicted."""
+    dos: DosConfig = DosConfig()
+    """The computed densities of states that the generator is trained on."""
+    gan: GanConfig = GanConfig()
+    """The generator of density of states."""
+    systems: str = "config/systems.tsv"
+    """The sheet of held-out systems, tab-separated: `system`, `fold`. Systems of one fold are held
+    out together; without a `fold` column each system is a fold of its own."""
+    split: Literal["systems", "random", "column"] = "systems"
+    """`systems`: hold out the sheet's systems. `random`: one fold, `random`, of a fifth of the
+    rows (with `targets.source: reference` the archive's own random split); its errors say nothing
+    of systems nobody has made yet. `column`: one fold, `column`, as `targets.split_column` says."""
+    variants: Variants = Field(default=list(DEFAULT_VARIANTS), validate_default=True)
+    """The models to compare: names of default variants, or `{name: {model: ..., ...}}`."""
+    model: ModelConfig = ModelConfig()
+    """Sizes and parts of H-CLMP."""
+    training: TrainingConfig = TrainingConfig()
+    """How H-CLMP is trained on a fold."""
+    baselines: BaselinesConfig = BaselinesConfig()
+    """The baselines."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        transfer = [name for name, variant in self.variants.items() if variant.transfer]
+        if self.pretrains and self.dos.source == "none":
+            raise ValueError(
+                f"variant `{transfer[0]}` needs density of states, but `dos.source` is `none`: "
+                "name a source, or leave the variant out"
+            )
+        if transfer and self.dos.held_out == "drop":
+            if self.split != "systems":
+                raise ValueError(
+                    "`dos.held_out: drop` leaves out the DOS of held-out systems, and `split: "
+                    f"{self.split}` holds out none: set `dos.held_out: keep`"
+                )
+            if not self.pretrains:
+                raise ValueError(
+                    "`dos.held_out: drop` cannot be had of a pretrained generator, which has seen "
+                    "what it has seen: set `dos.held_out: keep`"
+                )
+        if self.split == "column" and self.targets.split_column is None:
+            raise ValueError("`split: column` needs `targets.split_column`, which names it")
+        for name, variant in self.variants.items():
+            _layered(self, name)
+            if "validation_fraction" in variant.overrides.get("training", {}):
+                raise ValueError(
+                    f"`variants.{name}.overrides.training.validation_fraction`: all variants share "
+                    "the rows of a fold: set `training.validation_fraction`"
+                )
+        return self
+
+    @property
+    def transfers(self) -> bool:
+        """Whether any variant uses the DOS feature (otherwise no DOS is read at all)."""
+        return any(variant.transfer for variant in self.variants.values())
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether a generator is trained, rather than not needed or brought along."""
+        return self.transfers and self.gan.source == "train"
+
+    @property
+    def generator_per_fold(self) -> bool:
+        """Whether each fold has a generator, and so features, of its own."""
+        return self.pretrains and self.dos.held_out == "drop"
+
+    @property
+    def given_split(self) -> bool:
+        """Whether the table itself divides its rows, in a fold named as `split`."""
+        return self.split == "column" or (
+            self.split == "random" and self.targets.source == "reference"
+        )
+
+
+def _layered(config: Config, variant: str) -> tuple[ModelConfig, TrainingConfig]:
+    """Model and training settings of a variant: the preset's or the config's, then overrides."""
+    chosen = config.variants[variant]
+    model, training = config.model.model_dump(), config.training.model_dump()
+    if chosen.preset == "paper":
+        kept = {k: training[k] for k in ("members", "seed", "validation_fraction")}
+        model = {"embedding": model["embedding"]} | PAPER_PRESET["model"]
+        training = PAPER_PRESET["training"] | kept
+    model |= chosen.overrides.get("model", {})
+    training |= chosen.overrides.get("training", {})
+    where = f"variants.{variant}.overrides"
+    return (
+        _checked(ModelConfig, model, f"{where}.model"),
+        _checked(TrainingConfig, training, f"{where}.training"),
+    )
+
+
+def _checked(section: type[S], values: dict[str, Any], where: str) -> S:
+    """Validate one section by itself, with messages that say where its values stand."""
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(
+            "; ".join(explain(dict(p), section, where) for p in error.errors())
+        ) from error
+
+
+def variant_settings(config: Config, variant: str) -> tuple[ModelConfig, TrainingConfig]:
+    """The model and training settings that hold for one variant.
+
+    Raises:
+        UserError: no such variant.
+    """
+    if variant not in config.variants:
+        raise UserError(f"no variant `{variant}`; the config has {', '.join(config.variants)}")
+    return _layered(config, variant)
