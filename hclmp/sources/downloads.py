@@ -1,0 +1,211 @@
+"""What can be had from elsewhere: a registry of files with their hashes, and their download."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, model_validator
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import hclmp
+from hclmp.config.base import Positive, Section
+from hclmp.config.explain import explain
+from hclmp.errors import UserError, listed
+from hclmp.provenance import sha256
+
+log = logging.getLogger(__name__)
+
+REGISTRY = Path("config/downloads.yaml")
+WIDTH_IN_A_LOG = 160
+TIMEOUT = 60
+"""Seconds without a byte after which a server is given up."""
+
+
+class Download(Section):
+    """One entry of the registry."""
+
+    what: str
+    """What it is."""
+    used_as: str
+    """The configuration that uses it."""
+    licence: str
+    citation: str
+    file: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = None
+    """Its name under `data/raw/`; none where it is not one file."""
+    url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    """Where it is downloaded from."""
+    how: str | None = None
+    """Instead of `url`: what to do by hand."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Of its bytes; null: not recorded yet, a download is not verified."""
+    size: Positive | None = None
+    """In bytes, if known."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Download":
+        if (self.url is None) == (self.how is None):
+            raise ValueError("has either `url` or `how`, what to do by hand")
+        if self.file is None and (self.url or self.sha256 or self.size):
+            raise ValueError("`url`, `sha256` and `size` are those of a `file`")
+        return self
+
+
+OWN: dict[str, tuple[str, str, str]] = {
+    "demo": ("oxides simulated by a tight-binding model", "MIT, as hclmp", "nothing: simulated"),
+    "table": ("your own CSV or Parquet file", "yours", "`hclmp new DIRECTORY --targets FILE`"),
+}
+"""Sources that need no download: what they are, licence, how to get them."""
+
+
+def registry_file() -> Path:
+    """The registry of the working directory, or else of the checkout that hclmp runs from.
+
+    Raises:
+        UserError: neither has one.
+    """
+    places = [REGISTRY, Path(hclmp.__file__).parent.parent / REGISTRY]
+    for place in places:
+        if place.is_file():
+            return place
+    raise UserError(
+        f"no registry of downloads: {REGISTRY} is neither in the working directory nor at "
+        f"{places[1]}. Run this in a checkout of hclmp, or copy the file from one."
+    )
+
+
+def read_registry(path: Path) -> dict[str, Download]:
+    """Read and check a registry.
+
+    Raises:
+        UserError: it is not YAML, or an entry has unknown, missing or bad keys.
+    """
+    import yaml
+
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(raw, Mapping):
+        raise UserError(f"{path}: a registry is a mapping of names to entries")
+    entries, problems = dict[str, Download](), list[str]()
+    for name, entry in raw.items():
+        try:
+            entries[str(name)] = Download.model_validate(entry)
+        except ValidationError as error:
+            found: list[dict[str, Any]] = [dict(problem) for problem in error.errors()]
+            problems += [explain(problem, Download, str(name)) for problem in found]
+    if problems:
+        raise UserError(f"{path}: {'; '.join(problems)}")
+    return entries
+
+
+def show_sources() -> None:
+    """Print the table of sources: what they are, licence, citation and how to get them.
+
+    Raises:
+        UserError: no registry, or a bad one.
+    """
+    path = registry_file()
+    table = Table(title="Sources of data", caption=str(path), show_lines=True)
+    for title in ("source", "what", "licence", "citation", "how to get it"):
+        table.add_column(title, overflow="fold")
+    for name, (what, licence, how) in OWN.items():
+        table.add_row(name, what, licence, "", how)
+    for name, entry in read_registry(path).items():
+        how = entry.how or f"hclmp fetch {name}" + ("" if entry.sha256 else " (not verified)")
+        what = f"{entry.what}\n({entry.used_as})"
+        table.add_row(*map(escape, (name, what, entry.licence, entry.citation, how)))
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH_IN_A_LOG
+    console.print(table)
+
+
+def fetch(name: str, folder: Path) -> Path:
+    """Download a file of the registry, or verify the one that is there already.
+
+    Nothing is requested for a file that is there. A download is complete and, where the registry
+    knows its hash, verified, or it leaves nothing behind.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: no such entry, an entry to be fetched by hand, no connection, a truncated file,
+            or one whose hash is not the registry's; the message has both hashes.
+    """
+    path = registry_file()
+    entries = read_registry(path)
+    if name not in entries:
+        own = f"; `{name}` needs no download" if name in OWN else ""
+        raise UserError(f"{path}: no entry `{name}`; there are {listed(entries, most=20)}{own}")
+    entry = entries[name]
+    file = folder / entry.file if entry.file else None
+    if file is not None and file.exists():
+        _verify(file, entry)
+        _say(f"{file} was there already", file, entry, name, path)
+        return file
+    if file is None or entry.url is None:
+        where = f" Put it at {file}; `hclmp fetch {name}` then checks it." if file else ""
+        raise UserError(f"`{name}` has to be fetched by hand. {entry.how}{where}")
+    _download(entry.url, file, entry)
+    _say(f"{entry.url} -> {file}", file, entry, name, path)
+    return file
+
+
+def _download(url: str, file: Path, entry: Download) -> None:
+    """Download through pooch: to a temporary name, verified, then renamed."""
+    import pooch
+
+    http = pooch.HTTPDownloader(timeout=TIMEOUT)
+
+    def download(url: str, temporary: str, caller: Any) -> None:
+        http(url, temporary, caller)
+        # here, while the file is temporary still: pooch removes it where this raises
+        _verify(Path(temporary), entry, called=url)
+
+    pooch.get_logger().setLevel(logging.WARNING)  # what it says of hashes, we say
+    try:
+        pooch.retrieve(url, entry.sha256, fname=file.name, path=file.parent, downloader=download)
+    except OSError as error:  # the exceptions of requests are these too
+        raise UserError(
+            f"{url}: cannot be downloaded to {file}: {error}. Nothing was kept; try again, or "
+            f"fetch it with a browser and put it there."
+        ) from error
+
+
+def _verify(file: Path, entry: Download, *, called: str = "") -> None:
+    """Size and hash are those of the registry, as far as it knows them.
+
+    Raises:
+        UserError: has both hashes and sizes.
+    """
+    size, digest = file.stat().st_size, sha256(file)
+    known = {"sha256": (entry.sha256, digest), "size": (entry.size, size)}
+    if any(wanted not in (None, got) for wanted, got in known.values()):
+        short = " It is too short: the download was cut off." if size < (entry.size or 0) else ""
+        end = "Nothing was kept." if called else "Move it away to download it again."
+        raise UserError(
+            f"{called or file}: not the file of the registry. It has sha256 {digest} and {size} "
+            f"bytes; the registry says sha256 {entry.sha256 or 'unknown'} and "
+            f"{entry.size or 'unknown'} bytes.{short} {end}"
+        )
+
+
+def _say(what: str, file: Path, entry: Download, name: str, registry: Path) -> None:
+    """Tell what was got, and whether it was verified."""
+    if entry.sha256:
+        log.info("%s: sha256 verified (%s)", what, entry.sha256)
+        return
+    log.info(
+        "%s: NOT VERIFIED, the registry has no hash of it. Got sha256 %s and %d bytes: record them "
+        "as `sha256` and `size` of `%s` in %s, so that every later download is verified.",
+        what,
+        sha256(file),
+        file.stat().st_size,
+        name,
+        registry,
+    )
