@@ -80,9 +80,24 @@ def _scope(config: Config, fold: str | None) -> str | None:
     return fold
 
 
+def _generator(config: Config, scope: str | None) -> Path | None:
+    """The generator that makes the DOS feature, if any: a pretrained one or this run's own."""
+    if not config.transfers:
+        return None
+    return Path(config.gan.path) if config.gan.path else paths.Gan(scope).generator
+
+
 @app.command("pull-dos")
-def pull_dos(config: ConfigOption = paths.CONFIG) -> None:
+def pull_dos(
+    config: ConfigOption = paths.CONFIG,
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", envvar="HCLMP_OFFLINE", help="Use what was downloaded before."),
+    ] = False,
+) -> None:
     """Read and check the densities of states -> data/processed/dos.parquet."""
+    if offline:
+        os.environ["HCLMP_OFFLINE"] = "1"
     from hclmp.steps.pull_dos import pull_dos as step
 
     settings = load_config(config)
@@ -139,7 +154,7 @@ def featurize(config: ConfigOption = paths.CONFIG, fold: OptionalFold = None) ->
         lambda: step(
             settings,
             targets=paths.TARGETS,
-            generator=paths.Gan(scope).generator if settings.transfers else None,
+            generator=_generator(settings, scope),
             features=paths.features(scope),
         ),
     )
@@ -180,7 +195,7 @@ def aggregate(config: ConfigOption = paths.CONFIG) -> None:
     settings = load_config(config)
     features = {
         fold: paths.features(fold if settings.generator_per_fold else None)
-        for fold in fold_names(settings.split, settings.systems)
+        for fold in fold_names(settings)
     }
     _run(
         "aggregate",
@@ -210,6 +225,9 @@ def new(
         str, typer.Option(help="Columns learned as log10, by commas; `auto`: those suggested.")
     ] = "",
     formula_column: Annotated[str, typer.Option(help="The column of formulas.")] = "formula",
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Accept blank cells of properties.")
+    ] = False,
     folds: Annotated[
         int | None, typer.Option(min=2, help="Hold systems out in so many groups.")
     ] = None,
@@ -226,6 +244,7 @@ def new(
         left_out=_listed(left_out),
         log10=_listed(log10),
         formula_column=formula_column,
+        allow_missing=allow_missing,
         folds=folds,
         elements_per_system=elements_per_system,
         min_samples=min_samples,
@@ -234,7 +253,13 @@ def new(
 
 @app.command("systems")
 def systems(
-    table: Annotated[Path, typer.Argument(help="CSV or Parquet with a column of formulas.")],
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV or Parquet with a column of formulas; or the paper's data.zip or its folder, "
+            "whose own held-out systems are written."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The sheet to write.")] = Path("config/systems.tsv"),
     left_out: Annotated[str, typer.Option(help="Elements dropped, comma-separated.")] = "",
     formula_column: Annotated[str, typer.Option(help="The column of formulas.")] = "formula",
@@ -242,9 +267,14 @@ def systems(
     elements_per_system: Annotated[int, typer.Option(min=1, help="Size of the systems.")] = 3,
     min_samples: Annotated[int, typer.Option(min=1, help="Fewest samples of a system.")] = 5,
 ) -> None:
-    """Write the sheet of held-out systems of a table."""
-    from hclmp.new import write_systems
+    """Write the sheet of held-out systems of a table, or of the paper's archive."""
+    from hclmp.new import write_reference_systems, write_systems
 
+    if table.suffix == ".zip" or table.is_dir():
+        if folds is not None:
+            raise UserError(f"{table}: its systems are folds of their own: leave --folds out")
+        write_reference_systems(table, out)
+        return
     write_systems(
         table,
         out,
@@ -253,6 +283,42 @@ def systems(
         folds=folds,
         elements_per_system=elements_per_system,
         min_samples=min_samples,
+    )
+
+
+@app.command("sources")
+def sources() -> None:
+    """List the sources of data: what they are, licence, citation, how to get them."""
+    from hclmp.sources.downloads import show_sources
+
+    show_sources()
+
+
+@app.command("fetch")
+def fetch(
+    name: Annotated[str, typer.Argument(help="A name that `hclmp sources` lists.")],
+    out: Annotated[Path, typer.Option(help="The folder it goes to.")] = Path("data/raw"),
+) -> None:
+    """Download a file and verify its hash, or say how to fetch it by hand."""
+    from hclmp.sources.downloads import fetch as download
+
+    download(name, out)
+
+
+@app.command("import-generator")
+def import_generator(
+    file: Annotated[Path, typer.Argument(help="The published state dict, such as FILE.pt.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("generator.safetensors"),
+) -> None:
+    """Turn the published generator of DOS into one for `gan.source: pretrained`."""
+    from hclmp.models.published_generator import import_generator as read
+
+    generator = read(file, out)
+    grid = generator.grid
+    print(
+        f"{out}: generator of {grid.n} standardised DOS values from {grid.start:g} to "
+        f"{grid.stop:g} {grid.unit}, for compositions of {len(generator.vocabulary)} elements: "
+        f"{' '.join(generator.vocabulary)}"
     )
 
 

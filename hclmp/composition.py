@@ -1,6 +1,6 @@
 """Formulas to cation fractions: the only thing a model here ever sees of a material."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,6 +78,15 @@ def parse_formula(formula: object, *, left_out: Sequence[str] = ()) -> Fractions
         without = f" once {listed(left_out)} is left out" if left_out else ""
         raise ValueError(f"{formula!r} has no element left{without}")
     return {element: kept[element] / total for element in sorted(kept)}
+
+
+def formula_text(elements: Sequence[str], amounts: Iterable[float]) -> str:
+    """A formula of elements and their amounts, those of 0 left out: ``Fe0.25Ti0.75``."""
+    # ten digits: thirds come back as thirds to the precision of `composition_key`
+    parts = [
+        (e, f"{x:.10f}".rstrip("0").rstrip(".")) for e, x in zip(elements, amounts, strict=True)
+    ]
+    return "".join(f"{element}{amount}" for element, amount in parts if amount != "0")
 
 
 def parse_formulas(

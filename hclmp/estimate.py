@@ -6,7 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hclmp.config import CALIBRATION_TREES, Config, variant_settings
+from hclmp.config import CALIBRATION_TREES, Config, DosConfig, TargetsConfig, variant_settings
+from hclmp.sources.reference import row_counts
 
 # Measured on one core of the machine that hclmp was written on (benchmarks/README.md); another
 # machine is within a factor of three or so.
@@ -29,8 +30,8 @@ def estimate(config: Config, *, folds: int) -> str:
         config: the resolved configuration.
         folds: how many there are.
     """
-    rows = _rows(config.targets.path, config.targets.limit, DEMO_ROWS)
-    materials = _rows(config.dos.path, config.dos.limit, DEMO_MATERIALS) if config.pretrains else 0
+    rows = _rows(config.targets, DEMO_ROWS, part=0)
+    materials = _rows(config.dos, DEMO_MATERIALS, part=1) if config.pretrains else 0
     generators = folds if config.generator_per_fold else int(config.pretrains)
     jobs = 2 + max(1, generators) + bool(materials) + generators + folds * len(config.variants)
     simulated = rows * (config.targets.source == "demo") + materials * (config.dos.source == "demo")
@@ -71,10 +72,18 @@ def _training_seconds(config: Config, variant: str, rows: int) -> float:
     return rows * SECONDS_PER_ROW_OF_RIDGE if kind == "ridge" else 0.0
 
 
-def _rows(path: str | None, limit: int | None, demo: int) -> int:
-    """Rows of a table, counted without reading it; a missing file is the step's to complain of."""
-    rows = demo
-    if path is not None and Path(path).is_file():
+def _rows(section: TargetsConfig | DosConfig, demo: int, *, part: int) -> int:
+    """Rows of a table, counted without reading it; a missing file is the step's to complain of.
+
+    Args:
+        section: of the configuration.
+        demo: rows of the demo.
+        part: of the paper's archive: 0 its samples, 1 its densities of states.
+    """
+    rows, path, limit = demo, section.path, section.limit
+    if path is not None and section.source == "reference":
+        rows = row_counts(path)[part]
+    elif path is not None and Path(path).is_file():
         if path.endswith(".parquet"):
             try:
                 rows = int(pq.read_metadata(path).num_rows)

@@ -1,16 +1,17 @@
 """Folds: which systems are held out together, and how the samples divide around them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hclmp.config import Config
 from hclmp.errors import UserError, listed
 
-RANDOM_FOLD = "random"
 RANDOM_TEST_FRACTION = 0.2
 Rows = NDArray[np.int64]
 
@@ -86,9 +87,9 @@ def _sheet_rows(path: str | Path) -> list[tuple[str, str | None]]:
     return [(found[system], None if fold is None else found[fold]) for found in padded]
 
 
-def fold_names(split: str, systems: str | Path) -> list[str]:
-    """The names of the folds of a run, in the order of the sheet."""
-    return [RANDOM_FOLD] if split == "random" else list(read_systems(systems))
+def fold_names(config: Config) -> list[str]:
+    """The names of the folds of a run, in the order of the sheet; else the split's own name."""
+    return list(read_systems(config.systems)) if config.split == "systems" else [config.split]
 
 
 def split_fold(
@@ -155,26 +156,59 @@ def split_random(n: int, *, validation_fraction: float, seed: int) -> Fold:
     return Fold(np.sort(train), np.sort(validation), np.sort(test), empty)
 
 
-def split(
-    systems: Sequence[str],
-    folds: Mapping[str, Sequence[str]] | None,
-    fold: str,
-    *,
-    validation_fraction: float,
-    seed: int,
+def split_given(given: Sequence[str], *, validation_fraction: float, seed: int) -> Fold:
+    """Divide samples as their table says: ``train``, ``val`` or ``test``; others are left out.
+
+    Where no row is ``val``, a share of the training rows is drawn at random.
+
+    Raises:
+        UserError: no training or no test rows.
+    """
+    words = np.array(list(given))
+    train, validation, test = (
+        np.flatnonzero(words == word).astype(np.int64) for word in ("train", "val", "test")
+    )
+    if not len(validation) and len(train) > 1:
+        drawn = np.random.default_rng([seed, 2]).permutation(train)
+        count = max(1, round(validation_fraction * len(train)))
+        validation, train = np.sort(drawn[:count]), np.sort(drawn[count:])
+    if not len(train) or not len(validation) or not len(test):
+        raise UserError(
+            f"the given split has {len(train)} rows `train`, {len(validation)} `val` and "
+            f"{len(test)} `test`; each of them needs some"
+        )
+    rest = np.ones(len(words), dtype=bool)
+    rest[np.concatenate([train, validation, test])] = False
+    return Fold(train, validation, test, np.flatnonzero(rest).astype(np.int64))
+
+
+def split_rows(
+    config: Config, fold: str, *, systems: Sequence[str], given: Sequence[str] | None
 ) -> Fold:
-    """The rows of a fold; ``folds`` is None for a random split.
+    """The rows of a fold of a run.
+
+    Args:
+        config: says how samples are divided.
+        fold: one of ``fold_names``.
+        systems: the system of each sample.
+        given: what the table itself says, where it does.
 
     Raises:
         UserError: no such fold, or it cannot be made from these samples.
     """
-    if folds is None:
-        return split_random(len(systems), validation_fraction=validation_fraction, seed=seed)
-    if fold not in folds:
-        raise UserError(f"no fold `{fold}` in the sheet of systems; it has {listed(folds)}")
-    return split_fold(
-        systems, folds[fold], validation_fraction=validation_fraction, seed=seed, fold=fold
-    )
+    drawn: dict[str, Any] = {
+        "validation_fraction": config.training.validation_fraction,
+        "seed": config.training.seed,
+    }
+    if fold not in (folds := fold_names(config)):
+        raise UserError(f"no fold `{fold}`; there are {listed(folds)}")
+    if config.split == "systems":
+        return split_fold(systems, read_systems(config.systems)[fold], **drawn, fold=fold)
+    if config.given_split:
+        if given is None:
+            raise UserError(f"`split: {config.split}`: the source does not say how rows divide")
+        return split_given(given, **drawn)
+    return split_random(len(systems), **drawn)
 
 
 def group_systems(

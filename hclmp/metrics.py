@@ -28,14 +28,17 @@ def summarise(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     two variants' ``mae_std``.
 
     Args:
-        frames: variant -> predictions of all folds, columns as in ``PREDICTION_COLUMNS``.
+        frames: variant -> predictions of all folds, columns as in ``PREDICTION_COLUMNS``; rows
+            without a label left out.
     """
     rows = []
     for variant, frame in frames.items():
         per_property = {str(p): _metrics(f) for p, f in frame.groupby("property", sort=False)}
+        counts = frame.groupby("property").size()
         n = frame["sample_id"].nunique()
         for prop, metrics in per_property.items():
-            rows += [(variant, prop, name, value, n) for name, value in metrics.items()]
+            count = int(counts[prop])
+            rows += [(variant, prop, name, value, count) for name, value in metrics.items()]
         for name in next(iter(per_property.values())):
             mean = float(np.mean([metrics[name] for metrics in per_property.values()]))
             rows.append((variant, ALL, name, mean, n))
@@ -107,8 +110,11 @@ def _resampled(frame: pd.DataFrame) -> Floats:
     same samples are resampled alike.
     """
     errors = standardised_error(frame).groupby([frame["system"], frame["property"]])
-    sums, counts = errors.sum().unstack(), errors.size().unstack()
+    sums, counts = (t.unstack(fill_value=0) for t in (errors.sum(), errors.size()))
     systems = len(sums)
     drawn = np.random.default_rng(0).multinomial(systems, np.full(systems, 1 / systems), BOOTSTRAPS)
-    ratios: Floats = ((drawn @ sums.to_numpy()) / (drawn @ counts.to_numpy())).mean(axis=1)
+    # with missing labels a draw of systems may have none of some property
+    with np.errstate(invalid="ignore"):
+        per_property = (drawn @ sums.to_numpy()) / (drawn @ counts.to_numpy())
+    ratios: Floats = np.nanmean(per_property, axis=1)
     return ratios

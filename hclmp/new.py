@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from hclmp.composition import (
-    Fractions,
     composition_key,
     parse_formulas,
     system_of,
@@ -23,8 +22,11 @@ from hclmp.errors import UserError, listed
 from hclmp.folds import group_systems, split_fold
 from hclmp.provenance import write_text
 from hclmp.sources.raw import check_dos
+from hclmp.sources.reference import about_systems, held_out_systems
 from hclmp.sources.table import (
+    element_columns,
     energy_columns,
+    formulas,
     property_columns,
     read_dos,
     read_frame,
@@ -43,6 +45,7 @@ def new_directory(
     left_out: Sequence[str],
     log10: Sequence[str],
     formula_column: str,
+    allow_missing: bool,
     folds: int | None,
     elements_per_system: int,
     min_samples: int,
@@ -61,7 +64,10 @@ def new_directory(
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: a file, not a directory; choose another name")
     frame = read_frame(targets)
-    columns, texts = _numeric_columns(frame, property_columns(frame, formula_column))
+    composition = _composition_columns(frame, formula_column)
+    columns, texts = _numeric_columns(
+        frame, property_columns(frame, composition or [formula_column])
+    )
     if strangers := [c for c in log10 if c not in columns and c != "auto"]:
         raise UserError(
             f"{targets}: --log10 names {listed(strangers)}; the properties are {listed(columns)}"
@@ -71,7 +77,9 @@ def new_directory(
             source="table",
             path=str(targets),
             formula_column=formula_column,
+            composition_columns=composition,
             properties={c: PropertyConfig() for c in columns},
+            allow_missing=allow_missing,
         )
     )
     suggested = [c for c, v in zip(columns, raw.values.T, strict=True) if _spans_decades(v)]
@@ -80,12 +88,17 @@ def new_directory(
         if column in chosen and (bad := np.flatnonzero(raw.values[:, i] <= 0)).size:
             named = listed(f"row {j + 1} ({raw.values[j, i]:g})" for j in bad)
             raise UserError(f"{targets}: --log10 {column}: not positive in {named}")
-    systems = _systems(raw.formula, left_out, str(targets))
+    fractions = parse_formulas(raw.formula, left_out=left_out, origin=str(targets))
+    systems = [system_of(f) for f in fractions]
     sheet = group_systems(
         systems, elements_per_system=elements_per_system, min_samples=min_samples, folds=folds
     )
     _check_folds(systems, sheet)
     config = _config(targets, dos, formula_column, left_out, columns, chosen)
+    if composition:
+        config["targets"]["composition_columns"] = composition
+    if allow_missing:
+        config["targets"]["allow_missing"] = True
     checked = resolve(config, origin=f"the configuration for {targets}")
     if dos is not None:
         densities = read_dos(checked.dos)
@@ -94,10 +107,9 @@ def new_directory(
     write_text(sheet_file, _sheet_text(sheet))
     write_text(config_file, _config_text(config))
     _describe(raw.values, columns, suggested, chosen, systems, sheet, vocabulary=_elements(systems))
-    merged = len(systems) - len(
-        {composition_key(f) for f in _fractions(raw.formula, left_out, str(targets))}
-    )
-    if merged:
+    if composition:
+        print(f"compositions from the columns {listed(composition, most=20)}")
+    if merged := len(systems) - len({composition_key(f) for f in fractions}):
         print(f"{merged} rows share a composition with another: they will be merged (median)")
     if texts:
         print(f"columns without numbers, not used: {listed(texts, most=10)}")
@@ -120,11 +132,13 @@ def write_systems(
         UserError: the table cannot be used, or has too few such systems.
     """
     frame = read_frame(table)
-    if formula_column not in frame.columns:
+    composition = _composition_columns(frame, formula_column)
+    if formula_column not in frame.columns and not composition:
         raise UserError(
             f"{table}: no column `{formula_column}`; it has {listed(frame.columns, most=20)}"
         )
-    systems = _systems(frame[formula_column].tolist(), left_out, str(table))
+    texts = formulas(str(table), frame, formula_column, composition)
+    systems = [system_of(f) for f in parse_formulas(texts, left_out=left_out, origin=str(table))]
     sheet = group_systems(
         systems, elements_per_system=elements_per_system, min_samples=min_samples, folds=folds
     )
@@ -133,18 +147,28 @@ def write_systems(
     Console().print(f"{out}: {len(sheet)} systems in {len(set(sheet.values()))} folds")
 
 
+def write_reference_systems(archive: Path, out: Path) -> None:
+    """Write the sheet of the systems that the paper's archive holds out, each its own fold.
+
+    Raises:
+        UserError: the archive cannot be used, or names no systems.
+    """
+    systems = held_out_systems(archive)
+    if empty := [s.name for s in systems if not s.ours]:
+        raise UserError(f"{archive}: no sample has just the elements of {listed(empty)}")
+    write_text(out, _sheet_text({s.name: s.name for s in systems}))
+    Console().print(f"{out}: {about_systems(systems)}", soft_wrap=True, highlight=False)
+
+
 def _numeric_columns(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[list[str], list[str]]:
     """The columns with numbers in them, and those without any (remarks, sources, labels)."""
     numeric = [c for c in columns if pd.to_numeric(frame[c], errors="coerce").notna().any()]
     return numeric, [c for c in columns if c not in numeric]
 
 
-def _systems(formulas: Sequence[object], left_out: Sequence[str], origin: str) -> list[str]:
-    return [system_of(f) for f in _fractions(formulas, left_out, origin)]
-
-
-def _fractions(formulas: Sequence[object], left_out: Sequence[str], origin: str) -> list[Fractions]:
-    return parse_formulas(formulas, left_out=left_out, origin=origin)
+def _composition_columns(frame: pd.DataFrame, formula_column: str) -> list[str]:
+    """The columns named after elements, where no column holds a formula."""
+    return [] if formula_column in frame.columns else element_columns(frame)
 
 
 def _elements(systems: Sequence[str]) -> tuple[str, ...]:
@@ -165,6 +189,7 @@ def _check_folds(systems: Sequence[str], sheet: dict[str, str]) -> None:
 
 
 def _spans_decades(values: "np.ndarray[Any, np.dtype[np.float64]]") -> bool:
+    values = values[~np.isnan(values)]
     return bool((values > 0).all() and np.log10(values.max() / values.min()) >= DECADES_FOR_LOG10)
 
 
@@ -258,7 +283,7 @@ def _describe(
     for column, v in zip(columns, values.T, strict=True):
         table.add_row(
             escape(column),
-            *(f"{x:.4g}" for x in (v.min(), float(np.median(v)), v.max())),
+            *(f"{x:.4g}" for x in (np.nanmin(v), float(np.nanmedian(v)), np.nanmax(v))),
             "log10" if column in chosen else "identity",
             "log10" if column in suggested else "identity",
         )

@@ -14,7 +14,10 @@ from hclmp.provenance import hash_of
 
 def targets_slice(config: Config) -> dict[str, Any]:
     """The part of the configuration that determines the targets table."""
-    return {"targets": config.targets.model_dump(mode="json")}
+    return {
+        "targets": config.targets.model_dump(mode="json"),
+        "given_split": config.given_split,
+    }
 
 
 def dos_slice(config: Config) -> dict[str, Any]:
@@ -80,25 +83,34 @@ def train_slice(config: Config, variant: str, fold: str) -> dict[str, Any]:
 
 def aggregate_slice(config: Config) -> dict[str, Any]:
     """The part of the configuration that determines the metrics."""
-    folds = fold_names(config.split, config.systems)
+    folds = fold_names(config)
     trained = {
         f"{variant}/{fold}": hash_of(train_slice(config, variant, fold))
         for variant in config.variants
         for fold in folds
     }
-    return {"trained": trained, "dos_held_out": config.dos.held_out if config.transfers else None}
+    return {"trained": trained, "dos_held_out": dos_of_held_out_systems(config)}
+
+
+def dos_of_held_out_systems(config: Config) -> str:
+    """Whether the generator may have seen DOS of held-out systems, as every report says it."""
+    if not config.transfers:
+        return "not used"
+    if not config.pretrains:
+        return "pretrained generator: what it has seen is not known here"
+    return config.dos.held_out
 
 
 def embeddings(config: Config) -> list[str]:
     """The embeddings that some variant uses."""
     used = {variant_settings(config, name)[0].embedding for name in config.variants}
-    # the generator's, whatever the variants override
-    return sorted(used | ({config.model.embedding} if config.transfers else set()))
+    # the generator's, whatever the variants override (a pretrained one brings its own)
+    return sorted(used | ({config.model.embedding} if config.pretrains else set()))
 
 
 def _held_out(config: Config, fold: str) -> list[str]:
-    """The systems of a fold; none for a random split."""
-    folds = fold_names(config.split, config.systems)
+    """The systems of a fold; none for other splits."""
+    folds = fold_names(config)
     if fold not in folds:
         raise UserError(f"no fold `{fold}`; there are {listed(folds)}")
-    return [] if config.split == "random" else list(read_systems(config.systems)[fold])
+    return list(read_systems(config.systems)[fold]) if config.split == "systems" else []

@@ -51,10 +51,12 @@ class Targets:
     Attributes:
         sample_id, formula, system: n strings each.
         properties: the L properties, in the order of the columns of ``values``.
-        values: [n, L], in property units.
+        values: [n, L], in property units; NaN where missing.
         noise: [n, L] standard deviations of the measurement, in property units; NaN where unknown.
         simulated: whether the values come from a simulation, which every display must say.
         provenance: where the table comes from.
+        split: n words ``train``, ``val`` or ``test``, or "" for neither, where the source divides
+            its rows itself; else None.
     """
 
     sample_id: list[str]
@@ -65,12 +67,13 @@ class Targets:
     noise: Floats
     simulated: bool
     provenance: Provenance = field(default_factory=dict)
+    split: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.sample_id)
 
     def transformed(self) -> Floats:
-        """Labels in the transformed space: [n, L]."""
+        """Labels in the transformed space: [n, L]; NaN where missing."""
         columns = [p.forward(self.values[:, i]) for i, p in enumerate(self.properties)]
         return np.stack(columns, axis=1)
 
@@ -134,6 +137,7 @@ PREDICTION_COLUMNS = (
     ("train_std", pa.float64()),
 )
 """Columns of a predictions table: ``y_`` in property units, ``t_`` in the transformed space."""
+LABEL_COLUMNS = ("y_true", "t_true")  # blank where a label is missing
 
 
 @dataclass(frozen=True)
@@ -156,13 +160,21 @@ class Predictions:
 
 
 def write_targets(path: str | Path, targets: Targets) -> None:
-    """Write a targets table: ``sample_id, formula, system``, the properties, ``{property}_std``."""
+    """Write a targets table: ``sample_id, formula, system``, the properties, ``{property}_std``.
+
+    A column ``split`` follows the system where the source divides its rows itself.
+    """
     fields = [pa.field(n, pa.string(), nullable=False) for n in ("sample_id", "formula", "system")]
     columns: list[Any] = [targets.sample_id, targets.formula, targets.system]
+    if targets.split is not None:
+        fields.append(pa.field("split", pa.string(), nullable=False))
+        columns.append(targets.split)
     for i, prop in enumerate(targets.properties):
         meta = {"unit": prop.unit, "transform": prop.transform}
-        fields.append(pa.field(prop.name, pa.float64(), nullable=False, metadata=meta))
-        columns.append(targets.values[:, i])
+        values = pa.array(targets.values[:, i], from_pandas=True)  # NaN is a blank cell
+        nullable = values.null_count > 0
+        fields.append(pa.field(prop.name, pa.float64(), nullable=nullable, metadata=meta))
+        columns.append(values)
     for i, prop in enumerate(targets.properties):
         if not np.isnan(targets.noise[:, i]).all():
             fields.append(pa.field(f"{prop.name}_std", pa.float64(), metadata={"unit": prop.unit}))
@@ -170,6 +182,7 @@ def write_targets(path: str | Path, targets: Targets) -> None:
     about = {
         "table": "targets",
         "properties": [asdict(p) for p in targets.properties],
+        "missing_values": bool(np.isnan(targets.values).any()),
         "simulated": targets.simulated,
         "provenance": targets.provenance,
     }
@@ -185,8 +198,11 @@ def read_targets(path: str | Path) -> Targets:
     table, about = _read(path, "targets", "hclmp prepare-targets")
     properties = tuple(Property(**p) for p in about["properties"])
     wanted = {n: pa.string() for n in ("sample_id", "formula", "system")}
-    wanted |= {p.name: pa.float64() for p in properties}
-    _check_columns(path, table, wanted)
+    labels = {p.name: pa.float64() for p in properties}
+    if about["missing_values"]:
+        _check_columns(path, table, wanted, labels)
+    else:
+        _check_columns(path, table, wanted | labels)
     values = np.stack([table[p.name].to_numpy() for p in properties], axis=1)
     blank = np.full(len(table), np.nan)
     noise = [
@@ -202,6 +218,7 @@ def read_targets(path: str | Path) -> Targets:
         noise=np.stack(noise, axis=1),
         simulated=about["simulated"],
         provenance=about["provenance"],
+        split=table["split"].to_pylist() if "split" in table.column_names else None,
     )
 
 
@@ -252,8 +269,13 @@ def read_dos(path: str | Path) -> DosTable:
 
 def write_predictions(path: str | Path, predictions: Predictions) -> None:
     """Write a predictions table (columns: ``PREDICTION_COLUMNS``)."""
-    fields = [pa.field(name, kind, nullable=False) for name, kind in PREDICTION_COLUMNS]
-    columns = [predictions.frame[name].to_numpy() for name, _ in PREDICTION_COLUMNS]
+    fields = [
+        pa.field(name, kind, nullable=name in LABEL_COLUMNS) for name, kind in PREDICTION_COLUMNS
+    ]
+    columns = [
+        pa.array(predictions.frame[name], kind, from_pandas=name in LABEL_COLUMNS)
+        for name, kind in PREDICTION_COLUMNS
+    ]
     covariance = predictions.covariance
     about = {
         "table": "predictions",
@@ -272,7 +294,8 @@ def read_predictions(path: str | Path) -> Predictions:
         UserError: the file is missing, is no predictions table, or its columns are not as agreed.
     """
     table, about = _read(path, "predictions", "hclmp train")
-    _check_columns(path, table, dict(PREDICTION_COLUMNS))
+    wanted = {n: kind for n, kind in PREDICTION_COLUMNS if n not in LABEL_COLUMNS}
+    _check_columns(path, table, wanted, dict.fromkeys(LABEL_COLUMNS, pa.float64()))
     covariance = about["covariance"]
     return Predictions(
         frame=table.to_pandas(),
@@ -312,10 +335,16 @@ def _read(path: str | Path, kind: str, maker: str) -> tuple[pa.Table, dict[str, 
     return table, about
 
 
-def _check_columns(path: str | Path, table: pa.Table, wanted: dict[str, pa.DataType]) -> None:
+def _check_columns(
+    path: str | Path,
+    table: pa.Table,
+    wanted: dict[str, pa.DataType],
+    with_blanks: dict[str, pa.DataType] | None = None,
+) -> None:
+    """Columns must be there and of their type; blank cells are for ``with_blanks`` alone."""
     wrong = [
         f"{name} ({kind})"
-        for name, kind in wanted.items()
+        for name, kind in (wanted | (with_blanks or {})).items()
         if name not in table.column_names or table.schema.field(name).type != kind
     ]
     if wrong:

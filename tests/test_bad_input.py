@@ -132,7 +132,7 @@ def test_a_value_without_a_logarithm(
         ({"path": "header.parquet"}, "header.parquet: the table is empty"),
         ({"path": "long.csv"}, "long.csv: cannot be read: Expected 3 fields in line 2, saw 4. "),
         ({"path": "twice.csv"}, "twice.csv: columns named twice: gap"),
-        ({"path": "alone.csv"}, "alone.csv: no property column beside `formula`"),
+        ({"path": "alone.csv"}, "alone.csv: no property column beside formula"),
         ({"path": "all.csv"}, "all.csv: a property cannot be called all"),
     ],
 )

@@ -74,9 +74,9 @@ def test_a_typo_names_the_nearest_key(raw: dict[str, Any], key: str, nearest: st
         ),
         ({"split": "column"}, "`split: column` needs `targets.split_column`"),
         ({1: 2}, "`1` is 1: Keys should be strings"),
-        ({"targets": {"source": "table"}}, "`targets`: `path` names the file of `source: table`"),
-        ({"targets": {"path": "t.csv"}}, "`targets`: `path` names the file of `source: table`"),
-        ({"dos": {"source": "table"}}, "`dos`: `path` names the file of `source: table`"),
+        ({"targets": {"source": "table"}}, "`targets`: `path` names the file or folder of"),
+        ({"targets": {"path": "t.csv"}}, "`targets`: `path` names the file or folder of"),
+        ({"dos": {"source": "table"}}, "`dos`: `path` names the file or folder of"),
         (
             {"targets": {"properties": {"a": {}}}},
             "the demo brings its own properties: leave `properties` empty",

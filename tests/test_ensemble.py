@@ -199,10 +199,13 @@ def test_the_correlation_of_the_scatter_is_learned() -> None:
 def test_aleatoric_std_by_hand() -> None:
     residuals = np.array([[3.0, 1.0], [-3.0, 1.0]])
     epistemic = np.array([[1.0, 5.0], [1.0, 5.0]])
-    floor = np.zeros(2)
-    std = aleatoric_std(residuals, epistemic, floor=floor)
+    std = aleatoric_std(residuals, epistemic, spread=np.ones(2))
     np.testing.assert_allclose(std, [np.sqrt(9 - 1), 0.1])
-    np.testing.assert_allclose(aleatoric_std(residuals * 0, epistemic, floor=floor + 2), [2, 2])
+    least = aleatoric_std(residuals * 0, epistemic, spread=np.array([2e6, 3e6]))
+    np.testing.assert_allclose(least, [2, 3])
+    residuals[:, 0], residuals[0, 1] = np.nan, np.nan
+    partly = aleatoric_std(residuals, epistemic * 0, spread=np.array([7.0, 1.0]))
+    np.testing.assert_allclose(partly, [7, 1])
 
 
 def test_scaler_round_trip_and_constant_columns() -> None:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from hclmp.config import Config
 from hclmp.errors import UserError
 from hclmp.folds import (
-    RANDOM_FOLD,
     Fold,
     fold_names,
     group_systems,
     is_superset,
     read_systems,
-    split,
     split_fold,
+    split_given,
     split_random,
+    split_rows,
 )
 
 SYSTEMS = ["-".join(s) for n in (1, 2, 3, 4) for s in itertools.combinations("BCFNO", n)]
@@ -122,13 +124,37 @@ def test_a_random_split_of_few_rows_is_refused() -> None:
         split_random(4, validation_fraction=0.2, seed=0)
 
 
-def test_split_chooses_the_fold() -> None:
-    systems = ["A", "B", "C", "D", "E"]
-    folds = {"x": ["A"], "y": ["B"]}
-    assert split(systems, folds, "y", validation_fraction=0.2, seed=0).test.tolist() == [1]
-    assert len(split(systems, None, RANDOM_FOLD, validation_fraction=0.2, seed=0).test) == 1
-    with pytest.raises(UserError, match="no fold `z` in the sheet of systems; it has x, y"):
-        split(systems, folds, "z", validation_fraction=0.2, seed=0)
+def of_sheet(**keys: Any) -> Config:
+    return Config(systems="s.tsv", variants=["mean"], **keys)
+
+
+def test_rows_of_a_run_follow_its_split(workdir: Path) -> None:
+    (workdir / "s.tsv").write_text("system\tfold\nFe-Ti\tx\nTi-W\ty\n")
+    systems = ["Fe-Ti", "Ti-W", "Fe-W", "Cu-Fe", "Cu-Ti", "Cu-W"]
+    rows = split_rows(of_sheet(), "y", systems=systems, given=None)
+    assert rows.test.tolist() == [1]
+    drawn = split_rows(of_sheet(split="random"), "random", systems=systems, given=None)
+    assert len(drawn.test) == 1
+    with pytest.raises(UserError, match="no fold `z`; there are x, y"):
+        split_rows(of_sheet(), "z", systems=systems, given=None)
+    column = of_sheet(
+        split="column", targets={"source": "table", "path": "t.csv", "split_column": "part"}
+    )
+    assert fold_names(column) == ["column"]
+    words = ["test", "train", "", "val", "train", "test"]
+    given = split_rows(column, "column", systems=systems, given=words)
+    parts = (given.train, given.validation, given.test, given.left_out)
+    assert [part.tolist() for part in parts] == [[1, 4], [3], [0, 5], [2]]
+
+
+def test_a_given_split_without_validation_draws_it_from_training() -> None:
+    words = ["train"] * 20 + ["test"] * 5
+    rows = split_given(words, validation_fraction=0.2, seed=0)
+    assert rows.test.tolist() == list(range(20, 25))
+    assert len(rows.validation) == 4
+    assert sorted([*rows.train, *rows.validation]) == list(range(20))
+    with pytest.raises(UserError, match=r"20 rows `train`.*0 `test`"):
+        split_given(["train"] * 20 + ["val"], validation_fraction=0.2, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -145,8 +171,8 @@ def test_split_chooses_the_fold() -> None:
 def test_a_sheet_is_read(workdir: Path, text: str, folds: dict[str, tuple[str, ...]]) -> None:
     (workdir / "s.tsv").write_text(text, newline="")
     assert read_systems("s.tsv") == folds
-    assert fold_names("systems", "s.tsv") == list(folds)
-    assert fold_names("random", "no such file") == [RANDOM_FOLD]
+    assert fold_names(of_sheet()) == list(folds)
+    assert fold_names(of_sheet(split="random")) == ["random"]
 
 
 @pytest.mark.parametrize(

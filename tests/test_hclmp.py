@@ -175,11 +175,12 @@ def test_gaussian_kl_against_torch() -> None:
 def test_shape_divergence_is_a_divergence() -> None:
     """Zero for equal shapes whatever their offset, positive otherwise; the published is not."""
     labels = torch.tensor([[0.0, 1.0, 2.0]])
-    assert float(shape_divergence(labels + 3, labels)) == pytest.approx(0, abs=1e-6)
-    assert float(shape_divergence(labels.flip(1), labels)) > 0.1
+    every = torch.ones(1, 3, dtype=torch.bool)
+    assert float(shape_divergence(labels + 3, labels, every)) == pytest.approx(0, abs=1e-6)
+    assert float(shape_divergence(labels.flip(1), labels, every)) > 0.1
     torch.manual_seed(0)
     for _ in range(20):
-        assert float(shape_divergence(torch.randn(4, 3), torch.randn(4, 3))) > 0
+        assert float(shape_divergence(torch.randn(4, 3), torch.randn(4, 3), every)) > 0
 
 
 def test_gaussian_nll_against_torch() -> None:
@@ -188,7 +189,39 @@ def test_gaussian_nll_against_torch() -> None:
     covariance = factor @ factor.T + 0.1 * torch.eye(4)
     normal = torch.distributions.MultivariateNormal(torch.zeros(4), covariance)
     expected = -normal.log_prob(residual).mean() - 2 * math.log(2 * math.pi)
-    assert float(gaussian_nll(residual, covariance)) == pytest.approx(float(expected) / 4, rel=1e-4)
+    every = torch.ones(7, 4, dtype=torch.bool)
+    nll = float(gaussian_nll(residual, covariance, every))
+    assert nll == pytest.approx(float(expected) / 4, rel=1e-4)
+
+
+def test_missing_labels_leave_the_marginal_likelihood() -> None:
+    torch.manual_seed(0)
+    factor, residual = torch.randn(3, 3), torch.randn(5, 3)
+    covariance = factor @ factor.T + 0.1 * torch.eye(3)
+    present = torch.tensor([[True, False, True]]).repeat(5, 1)
+    kept = covariance[[0, 2]][:, [0, 2]]
+    marginal = gaussian_nll(residual[:, [0, 2]], kept, torch.ones(5, 2, dtype=torch.bool))
+    nll = gaussian_nll(residual * present, covariance, present)
+    assert float(nll) == pytest.approx(float(marginal) * 2 / 3, rel=1e-5)
+
+
+def test_missing_labels_count_in_no_part_of_the_loss() -> None:
+    data = labelled(8)
+    model = model_for(data.inputs).eval()
+    labels = torch.randn(8, 3)
+    labels[3] = torch.nan  # a row without any label
+    labels[5, 1] = torch.nan
+    torch.manual_seed(0)
+    parts = model.loss(batch_of(data.inputs), labels)
+    assert all(torch.isfinite(part) for part in parts.values())
+    torch.stack(list(parts.values())).sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    torch.manual_seed(0)
+    blanks = labels.isnan()
+    predicted = model.loss(batch_of(data.inputs), labels.masked_fill(blanks, 0))
+    assert float(parts["l1"].detach()) != float(predicted["l1"].detach()), (
+        "a blank is not a label of 0"
+    )
 
 
 def test_the_likelihood_trains_the_covariance_alone() -> None:

@@ -94,6 +94,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
 
     modules = {
         "elementembeddings": "ElementEmbeddings",
+        "emmet": "emmet-core",
         "sklearn": "scikit-learn",
         "yaml": "pyyaml",
     }

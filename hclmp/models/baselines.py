@@ -4,7 +4,7 @@ They see the composition alone, never the DOS feature. Nothing of them is pickle
 `Baseline.settings`, and a fit is repeated byte for byte from the same rows and seed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -194,6 +194,21 @@ class _Mean:
         return {}
 
 
+class _PerProperty:
+    """One regressor per property, each of the rows that have a label of it."""
+
+    def __init__(self, inputs: Inputs, y: Floats, fit: Callable[[Inputs, Floats], _Regressor]):
+        present = [np.flatnonzero(~np.isnan(column)) for column in y.T]
+        self._parts = [fit(inputs.take(rows), y[rows, i : i + 1]) for i, rows in enumerate(present)]
+
+    def predict(self, inputs: Inputs) -> tuple[Floats, Floats]:
+        means, spreads = zip(*(part.predict(inputs) for part in self._parts), strict=True)
+        return np.hstack(means), np.hstack(spreads)
+
+    def settings(self) -> dict[str, Any]:
+        return {"per_property": [part.settings() for part in self._parts]}
+
+
 @dataclass(frozen=True)
 class _Fit:
     """A regressor with the standardisation of the labels of the rows it was fitted on."""
@@ -214,22 +229,27 @@ class _Fit:
     ) -> "_Fit":
         labels = Scaler.fit(rows.t)
         y = labels.scale(rows.t)
-        if kind in FOREST_SETTINGS:
-            forest = _Forest(
-                kind,
-                rows.inputs,
-                y,
-                trees=trees,
-                with_range=with_range,
-                seed=seed,
-                threads=threads,
-            )
-            return cls(labels, forest)
-        if kind == "ridge":
-            return cls(labels, _Ridge(rows.inputs, y, seed=seed))
+
+        def fitted(inputs: Inputs, y: Floats) -> _Regressor:
+            if kind in FOREST_SETTINGS:
+                return _Forest(
+                    kind,
+                    inputs,
+                    y,
+                    trees=trees,
+                    with_range=with_range,
+                    seed=seed,
+                    threads=threads,
+                )
+            if kind == "ridge":
+                return _Ridge(inputs, y, seed=seed)
+            raise ValueError(f"no baseline `{kind}`")
+
         if kind == "mean":
             return cls(labels, _Mean(y))
-        raise ValueError(f"no baseline `{kind}`")
+        if np.isnan(y).any():  # neither takes rows with some labels missing
+            return cls(labels, _PerProperty(rows.inputs, y, fitted))
+        return cls(labels, fitted(rows.inputs, y))
 
     def predict(self, inputs: Inputs) -> tuple[Floats, Floats]:
         """Prediction and spread in the space of the labels, both [n, L]."""
@@ -304,7 +324,7 @@ def fit_baseline(
         kind, everything, trees=settings.trees, with_range=best, seed=seed, threads=threads
     )
     if kind == "mean":
-        aleatoric = everything.t.std(axis=0)
+        aleatoric = np.nanstd(everything.t, axis=0)
     aleatoric = np.maximum(aleatoric, LEAST_STD * fit.labels.std)
     return Baseline(kind, seed, len(everything), aleatoric, scale, fit)
 
@@ -322,7 +342,10 @@ def _calibrated(
         fit = _Fit.of(kind, train, trees=trees, with_range=with_range, seed=seed, threads=threads)
         mean, spread = fit.predict(validation.inputs)
         residuals = validation.t - mean
-        error = float((np.abs(residuals) / fit.labels.std).mean())
+        # a property that no validation row has: as if the training mean were all that is known
+        unmeasured = np.isnan(residuals).all(axis=0)
+        residuals = np.where(unmeasured, fit.labels.std, residuals)
+        error = float(np.nanmean(np.abs(residuals) / fit.labels.std))
         found.append((error, with_range, *_uncertainty(residuals, spread)))
     _, best, aleatoric, scale = min(found, key=lambda each: each[0])
     return best, aleatoric, scale
@@ -344,6 +367,11 @@ def _together(first: Labelled, second: Labelled) -> Labelled:
     return Labelled(Inputs(compositions, first.inputs.elements), np.vstack([first.t, second.t]))
 
 
+def _mean(values: Floats) -> Floats:
+    """Mean over the rows that are not NaN: [n, L] -> [L]."""
+    return np.asarray(np.nanmean(values, axis=0), dtype=np.float64)
+
+
 def _uncertainty(residuals: Floats, spread: Floats) -> tuple[Floats, Floats]:
     """Aleatoric std and the factor on the spread over trees, both [L], from validation rows.
 
@@ -352,7 +380,7 @@ def _uncertainty(residuals: Floats, spread: Floats) -> tuple[Floats, Floats]:
     the share of the mean squared error that makes the residuals most likely (as Gaussian ones).
     The aleatoric variance is the rest of it, so that the two add up to the measured error.
     """
-    total, epistemic = (residuals**2).mean(axis=0), (spread**2).mean(axis=0)
+    total, epistemic = _mean(residuals**2), (spread**2).mean(axis=0)
     if not epistemic.any():
         return np.sqrt(total), np.ones_like(total)
     total = np.where(total > 0, total, LEAST_STD**2)
@@ -362,7 +390,7 @@ def _uncertainty(residuals: Floats, spread: Floats) -> tuple[Floats, Floats]:
     surprise = np.empty_like(shares)
     for i, share in enumerate(shares):
         variance = total * (1.0 - share + share * relative)
-        surprise[i] = (np.log(variance) + residuals**2 / variance).mean(axis=0)
+        surprise[i] = _mean(np.log(variance) + residuals**2 / variance)
     share = np.take_along_axis(shares, surprise.argmin(axis=0)[None], axis=0)[0]
     scale = np.sqrt(share * total / np.where(epistemic > 0, epistemic, 1.0))
     return np.sqrt((1.0 - share) * total), np.where(epistemic > 0, scale, 1.0)

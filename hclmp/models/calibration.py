@@ -4,8 +4,10 @@ import numpy as np
 
 from hclmp.models.interface import Floats
 
+LEAST = 1e-6  # of the spread of the labels: likelihoods stay finite
 
-def aleatoric_std(residuals: Floats, epistemic: Floats, *, floor: Floats) -> Floats:
+
+def aleatoric_std(residuals: Floats, epistemic: Floats, *, spread: Floats) -> Floats:
     """The scatter per property that disagreement does not explain: [L].
 
     The mean square residual on validation rows is the whole variance; the mean epistemic variance
@@ -13,11 +15,15 @@ def aleatoric_std(residuals: Floats, epistemic: Floats, *, floor: Floats) -> Flo
     no interval closes entirely.
 
     Args:
-        residuals: [n, L] on validation rows.
+        residuals: [n, L] on validation rows, NaN where the label is missing.
         epistemic: [n, L] standard deviations there.
-        floor: [L], the least that is returned.
+        spread: [L], of the training labels: what holds where no validation row has a label.
     """
-    total = np.square(residuals).mean(axis=0)
-    rest = total - np.square(epistemic).mean(axis=0)
-    std: Floats = np.maximum(np.sqrt(np.maximum(rest, 0.01 * total)), floor)
+    present = ~np.isnan(residuals)
+    count = present.sum(axis=0)
+    squares = np.where(present, np.square(residuals), 0.0).sum(axis=0)
+    explained = np.where(present, np.square(epistemic), 0.0).sum(axis=0)
+    total = np.where(count > 0, squares / np.maximum(count, 1), np.square(spread))
+    rest = total - explained / np.maximum(count, 1)
+    std: Floats = np.maximum(np.sqrt(np.maximum(rest, 0.01 * total)), LEAST * spread)
     return std

@@ -166,7 +166,7 @@ def fit_hclmp(
         members.append(member)
         checkpoints.append(checkpoint)
     mean, epistemic = _member_statistics(members, labels, dos, validation.inputs)
-    std = aleatoric_std(validation.t - mean, epistemic, floor=1e-6 * labels.std)
+    std = aleatoric_std(validation.t - mean, epistemic, spread=labels.std)
     vocabulary = train.inputs.compositions.vocabulary
     fitted = Ensemble(members, model, vocabulary, labels, dos, std)
     return fitted, history, checkpoints

@@ -6,6 +6,10 @@ training of Wasserstein GANs*, 2017. What differs from the paper and why:
 - the condition is [fractions, fraction-weighted mean of fixed element vectors], not the fractions
   alone, so that elements with few DOS borrow from their neighbours in the periodic table;
 - heavy tails (values up to hundreds of times the median) are tamed by a logarithm before scaling.
+
+A generator without element vectors and without a scaler is the published one
+(`hclmp.models.published_generator`): its condition is the fractions, its values are standardised by
+statistics that it does not bring along.
 """
 
 import json
@@ -27,6 +31,7 @@ from hclmp.provenance import Provenance, written
 from hclmp.tables import EnergyGrid
 
 ROWS_AT_ONCE = 1024
+MAKERS = "`hclmp pretrain-gan` or, from a published one, `hclmp import-generator` makes it"
 
 
 @dataclass(frozen=True)
@@ -73,12 +78,13 @@ class Generator(nn.Module):
 
     Args:
         vocabulary: the V elements that it knows, in the order of its input.
-        vectors: [V, d] fixed element vectors, part of the condition.
+        vectors: [V, d] fixed element vectors, part of the condition; d may be 0.
         seen: [V] 1 for elements of the training DOS, 0 for those it knows by their vector alone.
         noise: length of the noise vector.
         hidden: hidden layers.
         grid: the D energies.
-        scaler: between scaled values and the unit of the DOS.
+        scaler: between scaled values and the unit of the DOS; None where it is not known, so that
+            scaled values are all there is.
     """
 
     vectors: Tensor
@@ -93,7 +99,7 @@ class Generator(nn.Module):
         noise: int,
         hidden: Sequence[int],
         grid: EnergyGrid,
-        scaler: DosScaler,
+        scaler: DosScaler | None,
     ) -> None:
         super().__init__()
         self.vocabulary = tuple(vocabulary)
@@ -135,16 +141,18 @@ class Generator(nn.Module):
 
     def save(self, path: str | Path, *, provenance: Provenance) -> None:
         """Write the generator as safetensors, with all that rebuilds it in the metadata."""
-        about = {
+        about: dict[str, Any] = {
             "vocabulary": self.vocabulary,
             "noise": self.noise,
             "hidden": self.hidden,
             "grid": asdict(self.grid),
-            "scaler": {"unit": self.scaler.unit, "top": self.scaler.top},
+            "scaler": None,
             "provenance": provenance,
         }
         tensors = dict(self.state_dict())
-        tensors |= {"scaler.mean": self.scaler.mean, "scaler.std": self.scaler.std}
+        if self.scaler is not None:
+            about["scaler"] = {"unit": self.scaler.unit, "top": self.scaler.top}
+            tensors |= {"scaler.mean": self.scaler.mean, "scaler.std": self.scaler.std}
         with written(path) as temporary:
             save_file(tensors, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
 
@@ -156,14 +164,15 @@ class Generator(nn.Module):
             UserError: the file is missing or is no generator.
         """
         if not Path(path).is_file():
-            raise UserError(f"{path}: no such file; `hclmp pretrain-gan` makes it")
+            raise UserError(f"{path}: no such file; {MAKERS}")
         try:
             with safe_open(path, framework="pt") as file:
                 about: dict[str, Any] = json.loads(file.metadata()["hclmp"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            scaler = DosScaler(
-                mean=tensors.pop("scaler.mean"), std=tensors.pop("scaler.std"), **about["scaler"]
-            )
+            known, scaler = about["scaler"], None
+            if known is not None:
+                statistics = {k: tensors.pop(f"scaler.{k}") for k in ("mean", "std")}
+                scaler = DosScaler(**statistics, **known)
             generator = cls(
                 vocabulary=about["vocabulary"],
                 vectors=tensors["vectors"],
@@ -175,7 +184,5 @@ class Generator(nn.Module):
             )
             generator.load_state_dict(tensors)
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"{path}: not a generator; `hclmp pretrain-gan` makes it ({error})"
-            ) from error
+            raise UserError(f"{path}: not a generator; {MAKERS} ({error})") from error
         return generator.eval()

@@ -255,30 +255,33 @@ class HCLMP(nn.Module):
 
         Args:
             batch: b compositions.
-            labels: [b, L], standardised.
+            labels: [b, L], standardised; NaN where missing, which counts in no part.
         """
         config, material = self.config, self.material(batch)
+        present = ~labels.isnan()
+        labels = labels.nan_to_num()  # the label encoder sees the mean where a label is missing
         p_mean, p_log_variance = self.feature_encoder(material)
         predicted = self._branch(material, _drawn(p_mean, p_log_variance), self.feature_head)
         parts = {
-            "l1": (predicted - labels).abs().mean(),
-            "shape": config.shape_weight * shape_divergence(predicted, labels),
+            "l1": mean_error(predicted, labels, present),
+            "shape": config.shape_weight * shape_divergence(predicted, labels, present),
         }
         if config.label_branch:
             q_mean, q_log_variance = self.label_encoder(labels)
             told = self._branch(material, _drawn(q_mean, q_log_variance), self.label_head)
-            parts["label_l1"] = (told - labels).abs().mean()
-            parts["label_shape"] = config.shape_weight * shape_divergence(told, labels)
+            parts["label_l1"] = mean_error(told, labels, present)
+            parts["label_shape"] = config.shape_weight * shape_divergence(told, labels, present)
             parts["kl"] = config.kl_weight * gaussian_kl(
                 q_mean, q_log_variance, p_mean, p_log_variance
             )
         if config.covariance and config.likelihood_weight > 0:
-            residual = (labels - predicted).detach()
+            residual = (labels - predicted).detach() * present
             # The size of the residuals is measured on validation rows; learned is how they go
             # together, so the likelihood sees each property's at unit variance.
-            residual = residual / residual.square().mean(dim=0).sqrt().clamp_min(1e-6)
+            variance = residual.square().sum(dim=0) / present.sum(dim=0).clamp_min(1)
+            residual = residual / variance.sqrt().clamp_min(1e-6)
             parts["likelihood"] = config.likelihood_weight * gaussian_nll(
-                residual, self.refinement.covariance()
+                residual, self.refinement.covariance(), present
             )
         return parts
 
@@ -293,18 +296,40 @@ def gaussian_kl(q_mean: Tensor, q_log: Tensor, p_mean: Tensor, p_log: Tensor) ->
     return 0.5 * ((q_log - p_log).exp() + distance - 1 + p_log - q_log).sum(dim=-1).mean()
 
 
-def shape_divergence(predicted: Tensor, labels: Tensor) -> Tensor:
-    """KL between the softmax over properties of labels and of predictions, mean over the batch."""
-    log_predicted = F.log_softmax(predicted, dim=-1)
-    log_labels = F.log_softmax(labels, dim=-1)
+def mean_error(predicted: Tensor, labels: Tensor, present: Tensor) -> Tensor:
+    """Mean absolute error of the labels [b, L] that are present."""
+    error: Tensor = ((predicted - labels).abs() * present).sum() / present.sum().clamp_min(1)
+    return error
+
+
+def shape_divergence(predicted: Tensor, labels: Tensor, present: Tensor) -> Tensor:
+    """KL between the softmax of labels and of predictions over the properties present: [b, L].
+
+    The mean over the batch.
+    """
+    # not -inf: a row without any label would give NaN
+    hidden = torch.where(present, 0.0, -1e4)
+    log_predicted = F.log_softmax(predicted + hidden, dim=-1)
+    log_labels = F.log_softmax(labels + hidden, dim=-1)
     return F.kl_div(log_predicted, log_labels, reduction="batchmean", log_target=True)
 
 
-def gaussian_nll(residual: Tensor, covariance: Tensor) -> Tensor:
-    """Mean negative log-likelihood per property of residuals [b, L] under N(0, covariance)."""
-    factor = torch.linalg.cholesky(covariance)
-    scaled = torch.linalg.solve_triangular(factor, residual.T, upper=False)
-    half_log_determinant = factor.diagonal().log().sum()
-    half_distance = 0.5 * scaled.square().sum(dim=0).mean()
+def gaussian_nll(residual: Tensor, covariance: Tensor, present: Tensor) -> Tensor:
+    """Mean negative log-likelihood per property of residuals [b, L] under N(0, covariance).
+
+    Only the properties present count: theirs is the marginal distribution. What is not present
+    must have residual 0.
+    """
+    if present.all():
+        factor = torch.linalg.cholesky(covariance)
+        scaled = torch.linalg.solve_triangular(factor, residual.T, upper=False).T
+        half_log_determinant = factor.diagonal().log().sum()
+    else:  # a unit variance of its own takes the place of what is missing
+        pairs = present[:, :, None] & present[:, None]
+        marginal = torch.where(pairs, covariance, torch.eye(len(covariance)))
+        factor = torch.linalg.cholesky(marginal)
+        scaled = torch.linalg.solve_triangular(factor, residual[..., None], upper=False)[..., 0]
+        half_log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1).mean()
+    half_distance = 0.5 * scaled.square().sum(dim=-1).mean()
     nll: Tensor = (half_distance + half_log_determinant) / len(covariance)
     return nll

@@ -53,7 +53,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Inputs with labels ``t``: [n, L] in the transformed space."""
+    """Inputs with labels ``t``: [n, L] in the transformed space, NaN where missing."""
 
     inputs: Inputs
     t: Floats

@@ -16,8 +16,8 @@ class Scaler:
 
     @classmethod
     def fit(cls, values: Floats) -> "Scaler":
-        """Fit to training values [n, d]; a constant column keeps its unit."""
-        mean, std = values.mean(axis=0), values.std(axis=0)
+        """Fit to training values [n, d], NaN where missing; a constant column keeps its unit."""
+        mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
         # The std of n equal numbers is their rounding error, not always 0.
         constant = std <= 1e-12 * np.maximum(1.0, np.abs(mean))
         return cls(mean, np.where(constant, 1.0, std))

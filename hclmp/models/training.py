@@ -30,7 +30,8 @@ def train_model(
 
     Args:
         model: freshly built.
-        train, validation: inputs and standardised labels [n, L]; whole tables, indexed by row.
+        train, validation: inputs and standardised labels [n, L], NaN where missing; whole tables,
+            indexed by row.
         settings: epochs, batch size, optimiser.
         seed: of batches, draws and dropout.
         checkpoint: where an interrupted training goes on from.
@@ -64,9 +65,9 @@ def train_model(
 
 @torch.no_grad()
 def validation_error(model: nn.Module, batch: Batch, labels: Tensor) -> float:
-    """Mean absolute error of the deterministic prediction, standardised."""
+    """Mean absolute error of the deterministic prediction, standardised, of the labels there."""
     model.eval()
-    return float((model(batch) - labels).abs().mean())
+    return float((model(batch) - labels).abs().nanmean())
 
 
 def _epoch(

@@ -66,6 +66,11 @@ class RawDos:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+def row_names(n: int) -> list[str]:
+    """Names for rows that have none of their own: ``row-1`` and so on."""
+    return [f"row-{i}" for i in range(1, n + 1)]
+
+
 def check_dos(raw: RawDos) -> None:
     """A density of states is finite and not negative.
 

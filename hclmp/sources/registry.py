@@ -3,15 +3,19 @@
 from collections.abc import Callable
 
 from hclmp.config import DosConfig, TargetsConfig
-from hclmp.sources import demo, table
+from hclmp.sources import demo, materials_project, plates, reference, table
 from hclmp.sources.raw import RawDos, RawTargets
 
 TARGETS: dict[str, Callable[[TargetsConfig], RawTargets]] = {
     "demo": demo.read_targets,
     "table": table.read_targets,
+    "reference": reference.read_targets,
+    "plates": plates.read_targets,
 }
 
 DOS: dict[str, Callable[[DosConfig], RawDos]] = {
     "demo": demo.read_dos,
+    "materials_project": materials_project.read_dos,
     "table": table.read_dos,
+    "reference": reference.read_dos,
 }

@@ -1,17 +1,20 @@
 """Someone's own table: CSV or Parquet, with a formula column."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hclmp.composition import formula_text
 from hclmp.config import DosConfig, PropertyConfig, TargetsConfig
 from hclmp.errors import UserError, listed
 from hclmp.provenance import sha256
-from hclmp.sources.raw import RawDos, RawTargets
+from hclmp.sources.raw import RawDos, RawTargets, row_names
 from hclmp.tables import EnergyGrid, Property
 
 # Columns with a meaning of their own, which are never taken for a property. A CSV column without a
@@ -19,10 +22,13 @@ from hclmp.tables import EnergyGrid, Property
 UNNAMED = "(no name)"
 RESERVED = ("sample_id", "system", UNNAMED)
 
+SPLIT_WORDS = ("train", "val", "test", "")
+
 REMEDY = (
     "Correct or remove these rows, or leave the column out (`targets.properties` names the columns "
-    "to use)."
+    "to use); `targets.allow_missing: true` accepts blank cells."
 )
+AMOUNT_REMEDY = "Amounts of elements are numbers from 0 on, blank for 0; correct these rows."
 DOS_REMEDY = "Correct or remove these rows; every column but formula and id is an energy."
 
 
@@ -64,11 +70,11 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return rows.set_axis(names, axis="columns")
 
 
-def property_columns(frame: pd.DataFrame, formula_column: str) -> list[str]:
-    """The properties when none are named: all columns but formula, id, system and ``*_std``."""
+def property_columns(frame: pd.DataFrame, composition: Sequence[str]) -> list[str]:
+    """The properties when none are named: all columns but composition, id, system and ``*_std``."""
     columns = [str(c) for c in frame.columns]
     noise = {f"{c}_std" for c in columns}
-    return [c for c in columns if c not in (formula_column, *RESERVED) and c not in noise]
+    return [c for c in columns if c not in (*composition, *RESERVED) and c not in noise]
 
 
 def read_targets(config: TargetsConfig) -> RawTargets:
@@ -79,39 +85,148 @@ def read_targets(config: TargetsConfig) -> RawTargets:
     """
     path = str(config.path)
     frame = read_frame(path, limit=config.limit)
+    composition = _composition_columns(path, frame, config)
+    settings = _properties(path, frame, config, composition)
+    values = [_values(path, frame, c, blanks=config.allow_missing) for c in settings]
+    noise = [
+        _values(path, frame, f"{c}_std", blanks=config.allow_missing)
+        if f"{c}_std" in frame.columns
+        else np.full(len(frame), np.nan)
+        for c in settings
+    ]
+    used = {*composition, "sample_id", *settings, *(f"{c}_std" for c in settings)}
+    if config.split_column:
+        used.add(config.split_column)
+    return RawTargets(
+        origin=path,
+        sample_id=_ids(path, frame, "sample_id") if "sample_id" in frame.columns else None,
+        formula=formulas(path, frame, config.formula_column, config.composition_columns),
+        properties=tuple(Property(name=c, **s.model_dump()) for c, s in settings.items()),
+        values=np.stack(values, axis=1),
+        noise=np.stack(noise, axis=1),
+        simulated=False,
+        facts={
+            "file": path,
+            "sha256": sha256(path),
+            "rows": len(frame),
+            "ignored_columns": sorted({str(c) for c in frame.columns} - used),
+        },
+        split=_split_words(path, frame, config.split_column) if config.split_column else None,
+    )
+
+
+def _composition_columns(path: str, frame: pd.DataFrame, config: TargetsConfig) -> list[str]:
+    """The columns that hold the composition: that of the formula, or those of the elements."""
+    if config.composition_columns:
+        _require(path, frame, config.composition_columns, "targets.composition_columns")
+        return config.composition_columns
+    if config.formula_column not in frame.columns and (found := element_columns(frame)):
+        raise UserError(
+            f"{path}: no column `{config.formula_column}` (`targets.formula_column`), but columns "
+            f"named after elements: {listed(found, most=20)}. If they hold the composition, name "
+            "them in `targets.composition_columns`."
+        )
     _require(path, frame, [config.formula_column], "targets.formula_column")
-    settings = config.properties or {
-        c: PropertyConfig() for c in property_columns(frame, config.formula_column)
-    }
-    if not settings:
-        raise UserError(f"{path}: no property column beside `{config.formula_column}`")
-    taken = {"formula", config.formula_column, *RESERVED, "all", *(f"{c}_std" for c in settings)}
-    if misnamed := sorted(taken & settings.keys()):
+    return [config.formula_column]
+
+
+def element_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns named after a chemical element."""
+    from pymatgen.core.periodic_table import Element
+
+    return [str(c) for c in frame.columns if Element.is_valid_symbol(str(c))]
+
+
+def formulas(
+    path: str, frame: pd.DataFrame, formula_column: str, composition_columns: Sequence[str]
+) -> list[object]:
+    """The formula of each row, written from the columns of the elements where these are given.
+
+    Raises:
+        UserError: a column is named after no element, or an amount is no number or negative.
+    """
+    if not composition_columns:
+        return list(frame[formula_column])
+    if strangers := [c for c in composition_columns if c not in element_columns(frame)]:
+        raise UserError(
+            f"{path}: `targets.composition_columns` names {listed(strangers)}, no element symbol"
+        )
+    amounts = np.stack(
+        [
+            np.nan_to_num(numbers(path, frame, c, AMOUNT_REMEDY, where=~_blank(frame[c])))
+            for c in composition_columns
+        ],
+        axis=1,
+    )
+    for wrong, word in (((amounts < 0).any(axis=1), "negative"), (~amounts.any(axis=1), "all 0")):
+        if rows := [f"row {i + 1}" for i in np.flatnonzero(wrong)]:
+            raise UserError(
+                f"{path}: amounts of the elements are {word} in {listed(rows)}. {AMOUNT_REMEDY}"
+            )
+    return [formula_text(composition_columns, row) for row in amounts]
+
+
+def _properties(
+    path: str, frame: pd.DataFrame, config: TargetsConfig, composition: Sequence[str]
+) -> dict[str, PropertyConfig]:
+    """The properties and what is said of them, in the configuration or in the file itself."""
+    units = _units_in_file(path)
+    columns = list(config.properties) or [
+        c for c in property_columns(frame, composition) if c != config.split_column
+    ]
+    if not columns:
+        raise UserError(f"{path}: no property column beside {listed(composition)}")
+    taken = {"formula", "split", *composition, *RESERVED, "all", *(f"{c}_std" for c in columns)}
+    if misnamed := sorted(taken & set(columns)):
         raise UserError(
             f"{path}: a property cannot be called {listed(misnamed)}, which means something "
             "else in hclmp's tables. Rename the column, or leave it out (`targets.properties`)."
         )
-    _require(path, frame, list(settings), "targets.properties")
-    values = np.stack([numbers(path, frame, c) for c in settings], axis=1)
-    blank = np.full(len(frame), np.nan)
-    noise = [
-        numbers(path, frame, f"{c}_std") if f"{c}_std" in frame.columns else blank for c in settings
-    ]
-    facts = {"file": path, "sha256": sha256(path), "rows": len(frame)}
-    facts["ignored_columns"] = sorted(
-        {str(c) for c in frame.columns}
-        - {config.formula_column, "sample_id", *settings, *(f"{c}_std" for c in settings)}
-    )
-    return RawTargets(
-        origin=path,
-        sample_id=_ids(path, frame, "sample_id") if "sample_id" in frame.columns else None,
-        formula=frame[config.formula_column].tolist(),
-        properties=tuple(Property(name=c, **s.model_dump()) for c, s in settings.items()),
-        values=values,
-        noise=np.stack(noise, axis=1),
-        simulated=False,
-        facts=facts,
-    )
+    _require(path, frame, columns, "targets.properties")
+    settings = {c: config.properties.get(c, PropertyConfig()) for c in columns}
+    for column, given in settings.items():
+        stored = units.get(column, given.unit)
+        if given.unit and stored != given.unit:
+            raise UserError(
+                f"{path}: column `{column}` is in {stored!r} by the file's own metadata, but in "
+                f"{given.unit!r} by `targets.properties`. Correct one of the two."
+            )
+    return {
+        c: s.model_copy(update={"unit": s.unit or units.get(c, "")}) for c, s in settings.items()
+    }
+
+
+def _units_in_file(path: str) -> dict[str, str]:
+    """Column -> unit, as the fields of a Parquet file may say."""
+    if not path.endswith(".parquet"):
+        return {}
+    fields = [pq.read_schema(path).field(name) for name in pq.read_schema(path).names]
+    stored = {f.name: (f.metadata or {}).get(b"unit") for f in fields}
+    return {name: unit.decode() for name, unit in stored.items() if unit}
+
+
+def _values(path: str, frame: pd.DataFrame, column: str, *, blanks: bool) -> NDArray[np.float64]:
+    """A column of numbers; NaN for blank cells where these are allowed."""
+    return numbers(path, frame, column, where=~_blank(frame[column]) if blanks else None)
+
+
+def _split_words(path: str, frame: pd.DataFrame, column: str) -> list[str]:
+    """What a row is for: ``train``, ``val``, ``test``, or "" for nothing."""
+    _require(path, frame, [column], "targets.split_column")
+    blank = _blank(frame[column])
+    words = ["" if b else str(c) for c, b in zip(frame[column], blank, strict=True)]
+    bad = [f"row {i + 1} ({w!r})" for i, w in enumerate(words) if w not in SPLIT_WORDS]
+    if bad:
+        raise UserError(
+            f"{path}: column `{column}` must be `train`, `val`, `test` or blank; it is not in "
+            f"{listed(bad)}. Correct these rows."
+        )
+    return words
+
+
+def _blank(cells: "pd.Series[Any]") -> NDArray[np.bool_]:
+    """Which cells are blank: an empty text, NaN or null."""
+    return np.asarray(cells.isna() | (cells == ""), dtype=bool)
 
 
 def read_dos(config: DosConfig) -> RawDos:
@@ -142,7 +257,7 @@ def read_dos(config: DosConfig) -> RawDos:
         )
     return RawDos(
         origin=path,
-        material_id=_ids(path, frame, column) if column else _row_names(len(frame)),
+        material_id=_ids(path, frame, column) if column else row_names(len(frame)),
         formula=frame[config.formula_column].tolist(),
         dos=dos,
         grid=EnergyGrid(**config.energies.model_dump()),
@@ -161,9 +276,14 @@ def energy_columns(frame: pd.DataFrame, formula_column: str, id_column: str | No
 
 
 def numbers(
-    path: str, frame: pd.DataFrame, column: str, remedy: str = REMEDY
+    path: str,
+    frame: pd.DataFrame,
+    column: str,
+    remedy: str = REMEDY,
+    *,
+    where: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
-    """A column as finite floats: [n].
+    """A column as finite floats: [n]; NaN outside ``where``, the rows that must have one.
 
     Raises:
         UserError: names the rows (data rows from 1) and cells that are not finite numbers.
@@ -173,7 +293,8 @@ def numbers(
         values = np.full(len(cells), np.nan)
     else:
         values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    bad = np.flatnonzero(~np.isfinite(values))
+    wrong = ~np.isfinite(values)
+    bad = np.flatnonzero(wrong if where is None else wrong & where)
     if len(bad):
         named = listed(f"row {i + 1} ({_shown(cells.iloc[i])})" for i in bad)
         raise UserError(f"{path}: column `{column}` is not a finite number in {named}. {remedy}")
@@ -221,7 +342,3 @@ def _ids(path: str, frame: pd.DataFrame, column: str) -> list[str]:
             f"{listed(frame[column][repeated].unique())}"
         )
     return names
-
-
-def _row_names(n: int) -> list[str]:
-    return [f"row-{i}" for i in range(1, n + 1)]

@@ -14,7 +14,7 @@ from hclmp.folds import fold_names
 from hclmp.metrics import by_system, summarise
 from hclmp.paths import Gan, Trained
 from hclmp.provenance import hash_of, provenance, sha256, write_csv, write_json
-from hclmp.slices import aggregate_slice, train_slice
+from hclmp.slices import aggregate_slice, dos_of_held_out_systems, train_slice
 from hclmp.tables import Predictions, read_predictions
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def aggregate(config: Config, *, targets: Path, features: Mapping[str, Path], fo
     Raises:
         UserError: a predictions file is missing, or comes from other data or another configuration.
     """
-    folds = fold_names(config.split, config.systems)
+    folds = fold_names(config)
     files = {v: [Trained(v, fold).predictions for fold in folds] for v in config.variants}
     tables = {v: [read_predictions(path) for path in paths] for v, paths in files.items()}
     seen = {path: sha256(path) for path in set(features.values())}
@@ -40,6 +40,7 @@ def aggregate(config: Config, *, targets: Path, features: Mapping[str, Path], fo
     _check_origin(config, files, tables, data=data)
     frames = {v: pd.concat([t.frame for t in ts], ignore_index=True) for v, ts in tables.items()}
     _check_samples(frames)
+    frames = {v: frame[frame["y_true"].notna()] for v, frame in frames.items()}
     summary = summarise(frames)
     write_csv(folder / "by_system.csv", by_system(frames))
     _plots(config, frames, tables, folds, folder)
@@ -137,8 +138,8 @@ def _plots(
             neural[0],
             simulated=simulated,
         )
-    if config.transfers:
-        gan = Gan(folds[0] if config.dos.held_out == "drop" else None)
+    if config.pretrains:
+        gan = Gan(folds[0] if config.generator_per_fold else None)
         plots.generated_dos(folder / "generated_dos.png", gan.examples, gan.metrics)
         plots.gan_curves(folder / "gan_curves.png", gan.history)
 
@@ -153,6 +154,6 @@ def _overall(config: Config, summary: pd.DataFrame, first: Predictions) -> dict[
         "variants": {v: values[v] for v in config.variants},
         "n": int(summary["n"].iloc[0]),
         "properties": [p.name for p in first.properties],
-        "dos_of_held_out_systems": config.dos.held_out if config.transfers else "not used",
+        "dos_of_held_out_systems": dos_of_held_out_systems(config),
         "simulated": first.simulated,
     }

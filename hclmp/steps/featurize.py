@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hclmp.composition import Compositions, pad, parse_formulas, vocabulary_of
 from hclmp.config import Config
 from hclmp.elements import TABULATED, element_vectors
-from hclmp.errors import listed
+from hclmp.errors import UserError, listed
 from hclmp.features import write_features
 from hclmp.models.gan import Generator
 from hclmp.models.interface import ElementTable, Inputs
@@ -26,11 +26,11 @@ def featurize(config: Config, *, targets: Path, generator: Path | None, features
     Args:
         config: the resolved configuration.
         targets: the targets table.
-        generator: the trained generator; None without transfer.
+        generator: the trained or pretrained generator; None without transfer.
         features: the file that is written.
 
     Raises:
-        UserError: an element has no vector in an embedding.
+        UserError: an element has no vector in an embedding, or is unknown to the generator.
     """
     table = read_targets(targets)
     parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(targets))
@@ -44,7 +44,9 @@ def featurize(config: Config, *, targets: Path, generator: Path | None, features
     dos = None
     if generator is not None:
         inputs["generator"] = generator
-        dos = _dos_feature(config, Generator.from_file(generator), compositions)
+        model = Generator.from_file(generator)
+        _check_known(model, generator, compositions, origin=str(targets))
+        dos = _dos_feature(config, model, compositions)
     write_features(
         features,
         Inputs(compositions, elements, dos),
@@ -53,22 +55,41 @@ def featurize(config: Config, *, targets: Path, generator: Path | None, features
     )
 
 
+def _check_known(
+    generator: Generator, path: Path, compositions: Compositions, *, origin: str
+) -> None:
+    """Refuse elements that a generator has no input for: a pretrained one knows its own alone."""
+    unknown = [e for e in compositions.vocabulary if e not in generator.vocabulary]
+    if unknown:
+        raise UserError(
+            f"{origin}: {_holding(compositions, unknown)} of {len(compositions)} compositions hold "
+            f"elements that the generator {path} does not know: {listed(unknown, most=20)}. Its "
+            f"elements are {' '.join(generator.vocabulary)}. Remove these compositions from your "
+            "table, name the elements in `targets.left_out`, or train a generator (`gan.source: "
+            "train`)."
+        )
+
+
+def _holding(compositions: Compositions, elements: list[str]) -> int:
+    """How many compositions hold any of these elements."""
+    columns = [compositions.vocabulary.index(e) for e in elements]
+    return int(compositions.dense()[:, columns].any(axis=1).sum())
+
+
 def _dos_feature(
     config: Config, generator: Generator, compositions: Compositions
 ) -> NDArray[np.float32]:
     """The generator's mean over noise draws: [n, D], scaled."""
     position = {element: i for i, element in enumerate(generator.vocabulary)}
     seen = {e for e, s in zip(generator.vocabulary, generator.seen.tolist(), strict=True) if s}
-    dense = compositions.dense()
     unseen = [e for e in compositions.vocabulary if e not in seen]
     if unseen:
-        columns = [compositions.vocabulary.index(e) for e in unseen]
         log.warning(
             "%d of %d compositions hold elements that no DOS has shown to the generator (%s): it "
             "knows these by their element vectors alone",
-            *(int(dense[:, columns].any(axis=1).sum()), len(compositions), listed(unseen)),
+            *(_holding(compositions, unseen), len(compositions), listed(unseen)),
         )
     fractions = np.zeros((len(compositions), len(position)), dtype=np.float32)
-    fractions[:, [position[e] for e in compositions.vocabulary]] = dense
+    fractions[:, [position[e] for e in compositions.vocabulary]] = compositions.dense()
     feature = generator.feature(fractions, draws=config.gan.draws, seed=config.gan.seed)
     return feature.numpy()

@@ -1,11 +1,13 @@
 """Step ``prepare-targets``: measured properties of a source to one checked table."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hclmp.composition import (
     Fractions,
@@ -17,12 +19,13 @@ from hclmp.composition import (
 from hclmp.config import Config
 from hclmp.elements import TABULATED, check_elements
 from hclmp.errors import UserError, listed
-from hclmp.folds import RANDOM_FOLD, read_systems, split
+from hclmp.folds import fold_names, split_rows
 from hclmp.provenance import Provenance, provenance, write_json
 from hclmp.slices import embeddings, targets_slice
-from hclmp.sources.raw import RawTargets
+from hclmp.sources.raw import RawTargets, row_names
 from hclmp.sources.registry import TARGETS
-from hclmp.tables import Targets, write_targets
+from hclmp.tables import Floats, Targets, write_targets
+from hclmp.units import check_unit
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +44,17 @@ def prepare_targets(config: Config, *, table: Path, record: Path) -> None:
         UserError: bad input; nothing is written then.
     """
     raw = TARGETS[config.targets.source](config.targets)
+    if not config.given_split:  # what the source says of parts plays no role
+        raw = replace(raw, split=None)
     parsed = parse_formulas(
         raw.formula, left_out=config.targets.left_out, origin=f"{raw.origin}, formulas"
     )
     _check_values(raw)
     check_elements(parsed, raw.formula, (*embeddings(config), TABULATED), origin=raw.origin)
     origin = provenance("prepare_targets", config=targets_slice(config), inputs={})
+    raw, parsed, unlabelled = _labelled(raw, parsed)
     targets, facts = _merged(raw, parsed, origin)
+    facts["unlabelled_rows"] = unlabelled
     _check_spread(raw.origin, targets)
     _check_folds(config, targets)
     facts["notes"] = _sentences(raw, facts)
@@ -58,8 +65,9 @@ def prepare_targets(config: Config, *, table: Path, record: Path) -> None:
 
 
 def _check_values(raw: RawTargets) -> None:
-    """Values must suit their transform; measurement noise must not be negative."""
+    """Values must suit unit and transform; measurement noise must not be negative."""
     for i, prop in enumerate(raw.properties):
+        check_unit(prop.unit, f"{raw.origin}: property `{prop.name}`")
         values, noise = raw.values[:, i], raw.noise[:, i]
         bad = np.flatnonzero(values <= 0)
         if prop.transform == "log10" and len(bad):
@@ -76,16 +84,38 @@ def _check_values(raw: RawTargets) -> None:
             )
 
 
+def _labelled(raw: RawTargets, parsed: list[Fractions]) -> tuple[RawTargets, list[Fractions], int]:
+    """The rows that have any label, and how many have none."""
+    kept = np.flatnonzero(~np.isnan(raw.values).all(axis=1))
+    if (unlabelled := len(parsed) - len(kept)) == 0:
+        return raw, parsed, 0
+    if not len(kept):
+        raise UserError(f"{raw.origin}: no row has a value of any property")
+    labelled = replace(
+        raw,
+        # rows are named by where they stand in the file, also when others are left out
+        sample_id=[(raw.sample_id or row_names(len(parsed)))[i] for i in kept],
+        formula=[raw.formula[i] for i in kept],
+        values=raw.values[kept],
+        noise=raw.noise[kept],
+        split=None if raw.split is None else [raw.split[i] for i in kept],
+    )
+    return labelled, [parsed[i] for i in kept], unlabelled
+
+
 def _merged(
     raw: RawTargets, parsed: list[Fractions], origin: Provenance
 ) -> tuple[Targets, dict[str, Any]]:
     """One row per composition, and what there is to say about it."""
-    index: dict[tuple[tuple[str, float], ...], int] = {}
-    groups = np.array([index.setdefault(composition_key(f), len(index)) for f in parsed])
+    index: dict[tuple[object, str], int] = {}
+    # Rows that the source puts into different parts stay apart: the split is its own.
+    parts = raw.split or [""] * len(parsed)
+    keys = [(composition_key(f), part) for f, part in zip(parsed, parts, strict=True)]
+    groups = np.array([index.setdefault(key, len(index)) for key in keys])
     first = np.unique(groups, return_index=True)[1]  # groups are numbered as they first appear
     values = pd.DataFrame(raw.values).groupby(groups).median().to_numpy()
     noise = pd.DataFrame(raw.noise).groupby(groups).median().to_numpy()
-    names = raw.sample_id or [f"row-{i}" for i in range(1, len(parsed) + 1)]
+    names = raw.sample_id or row_names(len(parsed))
     targets = Targets(
         sample_id=[names[i] for i in first],
         formula=[str(raw.formula[i]) for i in first],
@@ -95,11 +125,14 @@ def _merged(
         noise=noise,
         simulated=raw.simulated,
         provenance=origin | {"origin": raw.facts},
+        split=None if raw.split is None else [raw.split[i] for i in first],
     )
     facts = raw.facts | {
         "rows": len(parsed),
         "samples": len(targets),
         "merged_rows": len(parsed) - len(targets),
+        "compositions_in_several_parts": len(index) - len({key for key, _ in index}),
+        "missing_values": int(np.isnan(targets.values).sum()),
         "elements": list(vocabulary_of(parsed)),
         "systems": len(set(targets.system)),
         "simulated": raw.simulated,
@@ -108,9 +141,8 @@ def _merged(
 
 
 def _check_spread(origin: str, targets: Targets) -> None:
-    constant = [
-        p.name for i, p in enumerate(targets.properties) if np.ptp(targets.values[:, i]) == 0
-    ]
+    still = _still(targets.values)
+    constant = [p.name for p, s in zip(targets.properties, still, strict=True) if s]
     if constant:
         raise UserError(
             f"{origin}: {listed(constant)} has one value in every row: there is nothing to learn. "
@@ -120,22 +152,20 @@ def _check_spread(origin: str, targets: Targets) -> None:
 
 def _check_folds(config: Config, targets: Targets) -> None:
     """Every fold must be possible, said now rather than hours later in the training of one."""
-    folds = None if config.split == "random" else read_systems(config.systems)
-    for fold in folds or [RANDOM_FOLD]:
-        rows = split(
-            targets.system,
-            folds,
-            fold,
-            validation_fraction=config.training.validation_fraction,
-            seed=config.training.seed,
-        )
-        still = np.ptp(targets.values[rows.train], axis=0) == 0
+    for fold in fold_names(config):
+        rows = split_rows(config, fold, systems=targets.system, given=targets.split)
+        still = _still(targets.values[rows.train])
         if still.any():
             names = listed(p.name for p, s in zip(targets.properties, still, strict=True) if s)
             raise UserError(
                 f"fold `{fold}` leaves {len(rows.train)} training rows, in which {names} has one "
                 "value: there is nothing to learn. Hold out fewer systems per fold."
             )
+
+
+def _still(values: Floats) -> NDArray[np.bool_]:
+    """Which columns of [n, L] hold fewer than two different values, NaN aside."""
+    return np.array([len(np.unique(column[~np.isnan(column)])) < 2 for column in values.T])
 
 
 def _sentences(raw: RawTargets, facts: dict[str, Any]) -> list[str]:
@@ -147,8 +177,18 @@ def _sentences(raw: RawTargets, facts: dict[str, Any]) -> list[str]:
     ]
     if facts["merged_rows"]:
         lines.append(f"{facts['merged_rows']} rows merged by composition (median of the values)")
+    if facts["unlabelled_rows"]:
+        lines.append(f"{facts['unlabelled_rows']} rows without any property left out")
+    if facts["missing_values"]:
+        lines.append(f"{facts['missing_values']} values missing: losses and metrics pass over them")
+    if facts["compositions_in_several_parts"]:
+        lines.append(
+            f"{facts['compositions_in_several_parts']} compositions stand in more than one part of "
+            "the given split: its test is not of unseen compositions alone"
+        )
     if "system" in facts.get("ignored_columns", []):
         lines.append("the table's `system` column is ignored: systems follow from formulas")
+    lines += facts.get("sentences", [])  # what the source itself has to say
     others = [c for c in facts.get("ignored_columns", []) if c != "system"]
     if others:
         lines.append(f"columns not used: {listed(others, most=10)}")

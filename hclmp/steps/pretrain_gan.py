@@ -95,7 +95,7 @@ def pretrain_gan(
         settings=config.gan,
         checkpoint=checkpoint,
     )
-    report = _measured(model, train, test) | {
+    report = _measured(model, scaler, train, test) | {
         "n": {"train": len(train.dos), "validation": len(validation.dos), "test": len(test.dos)},
         "held_out": config.dos.held_out,
         "unit": table.unit,
@@ -105,7 +105,7 @@ def pretrain_gan(
     }
     log.info("%s", _sentence(report))
     write_csv(history, pd.DataFrame(epochs))
-    write_csv(examples, _examples(model, test, [table.formula[i] for i in rows[2]]))
+    write_csv(examples, _examples(model, scaler, test, [table.formula[i] for i in rows[2]]))
     write_json(metrics, report)
     model.save(generator, provenance=origin)
     checkpoint.remove()
@@ -139,14 +139,14 @@ def _divide(systems: Sequence[str | None], *, seed: int) -> list[NDArray[np.int6
     return [np.flatnonzero(parts == i) for i in (TRAIN, VALIDATION, TEST)]
 
 
-def _measured(model: Generator, train: _Part, test: _Part) -> dict[str, Any]:
+def _measured(model: Generator, scaler: DosScaler, train: _Part, test: _Part) -> dict[str, Any]:
     """Metrics on the test DOS, of the generator and of what it must beat."""
-    _, truth = test.scaled(model.scaler)
-    _, known = train.scaled(model.scaler)
+    _, truth = test.scaled(scaler)
+    _, known = train.scaled(scaler)
     samples = model.samples(torch.from_numpy(test.fractions), draws=DRAWS_OF_TEST, seed=1)
     nearest = cdist(test.fractions, train.fractions).argmin(axis=1)
     guesses = {
-        "generator": model.scaler.unscale(samples).mean(dim=1).numpy(),
+        "generator": scaler.unscale(samples).mean(dim=1).numpy(),
         "training_mean": np.broadcast_to(train.dos.mean(axis=0), test.dos.shape),
         "training_median": np.broadcast_to(np.median(train.dos, axis=0), test.dos.shape),
         "nearest_composition": train.dos[nearest],
@@ -191,11 +191,13 @@ def _wasserstein(
     return float(np.abs(a - b).sum(axis=1).mean() * step)
 
 
-def _examples(model: Generator, test: _Part, formulas: Sequence[str]) -> pd.DataFrame:
+def _examples(
+    model: Generator, scaler: DosScaler, test: _Part, formulas: Sequence[str]
+) -> pd.DataFrame:
     """True DOS, generated mean and spread of test materials, evenly chosen: one row per energy."""
     chosen = np.unique(np.linspace(0, len(formulas) - 1, EXAMPLES).round().astype(int))
     fractions = torch.from_numpy(test.fractions[chosen])
-    samples = model.scaler.unscale(model.samples(fractions, draws=DRAWS_OF_TEST, seed=1))
+    samples = scaler.unscale(model.samples(fractions, draws=DRAWS_OF_TEST, seed=1))
     energies = model.grid.energies()
     frames = [
         pd.DataFrame(

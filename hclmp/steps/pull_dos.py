@@ -14,6 +14,7 @@ from hclmp.slices import dos_slice
 from hclmp.sources.raw import check_dos
 from hclmp.sources.registry import DOS
 from hclmp.tables import DosTable, write_dos
+from hclmp.units import check_unit
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ def pull_dos(config: Config, *, table: Path, record: Path) -> None:
         raw.formula, left_out=config.targets.left_out, origin=f"{raw.origin}, formulas"
     )
     check_dos(raw)
+    check_unit(raw.unit, f"{raw.origin}: density of states")
+    check_unit(raw.grid.unit, f"{raw.origin}: energies")
     check_elements(parsed, raw.formula, [config.model.embedding], origin=raw.origin)
     origin = provenance("pull_dos", config=dos_slice(config), inputs={})
     facts = raw.facts | {

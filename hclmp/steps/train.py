@@ -10,7 +10,7 @@ import pandas as pd
 from hclmp.config import Config, variant_settings
 from hclmp.errors import UserError
 from hclmp.features import read_features
-from hclmp.folds import Fold, read_systems, split
+from hclmp.folds import split_rows
 from hclmp.models.interface import Inputs, Labelled, Model, Prediction
 from hclmp.paths import Trained
 from hclmp.provenance import Provenance, provenance, write_csv, write_json
@@ -54,7 +54,7 @@ def train(
         config=train_slice(config, variant, fold),
         inputs={"targets": targets, "features": features},
     )
-    rows = _rows(config, table, fold)
+    rows = split_rows(config, fold, systems=table.system, given=table.split)
     log.info(
         "%s on fold %s: %d training, %d validation and %d test samples; %d in no set (supersets)",
         *(variant, fold, len(rows.train), len(rows.validation), len(rows.test)),
@@ -74,7 +74,7 @@ def train(
         model = _fit_baseline(config, variant, train_rows, validation_rows, origin, out, threads)
         checkpoints = []
     predicted = model.predict(inputs.take(rows.test))
-    train_std = labels[rows.train].std(axis=0)
+    train_std = np.nanstd(labels[rows.train], axis=0)
     write_predictions(
         out.predictions,
         Predictions(
@@ -88,7 +88,7 @@ def train(
     for checkpoint in checkpoints:  # not before the last file is written: a kill repeats nothing
         checkpoint.remove()
     error = np.abs(predicted.mean - labels[rows.test]) / np.where(train_std > 0, train_std, 1.0)
-    log.info("%s on fold %s: standardised MAE %.4f", variant, fold, error.mean())
+    log.info("%s on fold %s: standardised MAE %.4f", variant, fold, np.nanmean(error))
 
 
 def prediction_frame(
@@ -117,16 +117,6 @@ def prediction_frame(
         }
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
-
-
-def _rows(config: Config, table: Targets, fold: str) -> Fold:
-    return split(
-        table.system,
-        None if config.split == "random" else read_systems(config.systems),
-        fold,
-        validation_fraction=config.training.validation_fraction,
-        seed=config.training.seed,
-    )
 
 
 def _without_dos(inputs: Inputs, *, keep: bool, features: Path) -> Inputs:

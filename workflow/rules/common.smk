@@ -26,11 +26,18 @@ from hclmp.slices import (
 
 try:
     SETTINGS = resolve(config, origin="config")
-    FOLDS = fold_names(SETTINGS.split, SETTINGS.systems)
+    FOLDS = fold_names(SETTINGS)
     ESTIMATE = estimate(SETTINGS, folds=len(FOLDS))
-    for own in (SETTINGS.targets.path, SETTINGS.dos.path):
-        if own and not Path(own).is_file():
-            raise UserError(f"{own}: no such file (relative to the working directory)")
+    OWN = {
+        "targets": SETTINGS.targets.path,
+        "dos": SETTINGS.dos.path if SETTINGS.pretrains else None,
+        "gan": SETTINGS.gan.path if SETTINGS.transfers else None,
+    }
+    for own in filter(None, OWN.values()):
+        if not Path(own).exists():
+            raise UserError(
+                f"{own}: no such file or folder (relative to the working directory)"
+            )
 except UserError as error:
     raise WorkflowError(str(error))
 validate(config, "../schemas/config.schema.json", set_default=False)
@@ -40,10 +47,10 @@ NEURAL = [name for name, v in SETTINGS.variants.items() if v.model == "hclmp"]
 BASELINES = [name for name, v in SETTINGS.variants.items() if v.model != "hclmp"]
 
 # With `dos.held_out: drop` each fold has a generator and features of its own.
-PER_FOLD = SETTINGS.transfers and SETTINGS.dos.held_out == "drop"
+PER_FOLD = SETTINGS.generator_per_fold
 SCOPE = "{fold}/" if PER_FOLD else ""
 FEATURES = f"results/features/{SCOPE}features.safetensors"
-GENERATOR = f"results/gan/{SCOPE}generator.safetensors"
+GENERATOR = OWN["gan"] or f"results/gan/{SCOPE}generator.safetensors"
 METRICS = ["results/metrics/summary.csv", "results/metrics/metrics.json"]
 
 # So that the jobs find `hclmp` even if the environment of this Snakemake is not activated.
@@ -51,7 +58,12 @@ shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PA
 
 
 def own_file(path):
-    """The user's file as an input: a rule reruns when it changes. Nothing for the demo."""
+    """The user's file, or the files of a folder, as inputs: a rule reruns when one changes.
+
+    Nothing for the demo.
+    """
+    if path and Path(path).is_dir():
+        return sorted(str(file) for file in Path(path).rglob("*") if file.is_file())
     return [path] if path else []
 
 
@@ -75,13 +87,13 @@ def plots():
     names = [f"parity_{variant}" for variant in SETTINGS.variants]
     names += ["mae_by_property", "mae_by_system"]
     names += ["loss_curves", "correlation"] if NEURAL else []
-    names += ["generated_dos", "gan_curves"] if SETTINGS.transfers else []
+    names += ["generated_dos", "gan_curves"] if SETTINGS.pretrains else []
     return [f"results/metrics/{name}.png" for name in names]
 
 
 def gan_results():
     """The generator's metrics and curves, of every fold where each has one of its own."""
-    if not SETTINGS.transfers:
+    if not SETTINGS.pretrains:
         return []
     files = [
         f"results/gan/{SCOPE}{name}"

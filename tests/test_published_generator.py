@@ -1,0 +1,207 @@
+"""The published generator as a file of ours, and what a pretrained generator does not know."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hclmp.config import Config
+from hclmp.config.data import PAPER_CATIONS
+from hclmp.errors import UserError
+from hclmp.features import read_features
+from hclmp.models.gan import Generator
+from hclmp.models.published_generator import import_generator
+from hclmp.steps.featurize import featurize
+from hclmp.steps.prepare_targets import prepare_targets
+from tests.conftest import Command, good_table, write
+
+State = dict[str, Tensor]
+
+
+@pytest.fixture(autouse=True)
+def _inside(workdir: Path) -> None:
+    """Each test in a working directory of its own."""
+
+
+class Published(nn.Module):
+    """The network that the release describes, built from that description."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.laten_to_label = nn.Sequential(
+            nn.Linear(89, 256),
+            nn.LeakyReLU(0.1),
+            nn.Linear(256, 256),
+            nn.LeakyReLU(0.1),
+            nn.Linear(256, 128),
+            nn.LeakyReLU(0.1),
+            nn.Linear(128, 161),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.laten_to_label(x)
+        return out
+
+
+def published(seed: int = 0) -> Published:
+    torch.manual_seed(seed)
+    return Published()
+
+
+def test_the_same_composition_and_noise_give_the_same_dos() -> None:
+    network = published()
+    torch.save(network.state_dict(), "published.pt")
+    import_generator(Path("published.pt"), Path("generator.safetensors"))
+    model = Generator.from_file("generator.safetensors")
+    fractions = torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(39), 20)).float()
+    noise = torch.randn(20, 50)
+    with torch.no_grad():
+        wanted = network(torch.cat([fractions, noise], dim=1))
+        got = model(model.condition(fractions), noise)
+    assert wanted.abs().max() > 0.1
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-6)
+    assert list(model.vocabulary) == PAPER_CATIONS
+    assert model.noise == 50
+    assert (model.grid.start, model.grid.stop, model.grid.n) == (-8, 8, 161)
+    assert model.scaler is None
+
+
+def test_the_feature_is_the_mean_over_draws_of_that_network() -> None:
+    network = published()
+    torch.save(network.state_dict(), "published.pt")
+    model = import_generator(Path("published.pt"), Path("generator.safetensors"))
+    fractions = np.eye(39, dtype=np.float32)[:3]
+    noise = torch.randn(30, 50, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        rows = [
+            network(torch.cat([torch.from_numpy(x).expand(30, 39), noise], 1)) for x in fractions
+        ]
+    wanted = torch.stack([row.mean(dim=0) for row in rows])
+    torch.testing.assert_close(
+        model.feature(fractions, draws=30, seed=5), wanted, rtol=0, atol=1e-6
+    )
+
+
+def test_the_command_says_what_it_wrote(command: Command) -> None:
+    torch.save(published().state_dict(), "published.pt")
+    answer = command("import-generator", "published.pt", "--out", "mine.safetensors")
+    assert answer.code == 0, answer.text
+    assert (
+        "mine.safetensors: generator of 161 standardised DOS values from -8 to 8 eV" in answer.text
+    )
+    assert "39 elements: Ag Ba Bi" in answer.text
+    again = Path("mine.safetensors").read_bytes()
+    command("import-generator", "published.pt", "--out", "mine.safetensors")
+    assert Path("mine.safetensors").read_bytes() == again
+
+
+class Attack:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch pwned",)
+
+
+def changed(**tensors: Any) -> dict[str, Any]:
+    state: dict[str, Any] = dict(published().state_dict())
+    for name, value in tensors.items():
+        layer, kind = name.split("_")
+        state[f"laten_to_label.{layer[1:]}.{kind}"] = value
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"a": torch.zeros(2)}, "lacks laten_to_label.0.weight"),
+        (changed() | {"extra": torch.zeros(1)}, "has extra beside"),
+        (changed(l0_weight=torch.zeros(256, 88)), "the first layer takes 88 numbers"),
+        (changed(l6_weight=torch.zeros(66, 128), l6_bias=torch.zeros(66)), "gives 66 DOS values"),
+        (changed(l2_weight=torch.zeros(256, 255)), "do not fit the layer before it"),
+        (changed(l2_bias=torch.zeros(3)), "do not fit the layer before it or each other"),
+        (changed(l4_bias=torch.full((128,), torch.nan)), "numbers that are not finite"),
+        (changed(l4_bias=3.0), "holds no tensors"),
+        ([torch.zeros(2)], "holds a list, not a state dict"),
+        ({"x": Attack()}, "holds more than tensors (`posix.system`)"),
+    ],
+)
+def test_other_files_are_one_message(state: Any, words: str, command: Command) -> None:
+    torch.save(state, "published.pt")
+    answer = command("import-generator", "published.pt")
+    assert answer.code == 2, answer.text
+    assert "error: published.pt: " in answer.text
+    assert words in answer.text
+    assert not Path("generator.safetensors").exists()
+    assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize("data", [b"hello", b"", b"PK\x03\x04", pickle.dumps({"x": Attack()}, 2)])
+def test_files_that_torch_did_not_write(data: bytes, command: Command) -> None:
+    Path("published.pt").write_bytes(data)
+    answer = command("import-generator", "published.pt")
+    assert answer.code == 2, answer.text
+    assert "error: published.pt: " in answer.text
+    assert not Path("pwned").exists()
+    assert "published.pt" in command("import-generator", "absent/published.pt").text
+
+
+def prepared(generator: Path, elements: dict[str, str] | None = None) -> Config:
+    """A prepared table and the configuration that uses a pretrained generator."""
+    frame = good_table()
+    for old, new in (elements or {}).items():
+        frame["formula"] = frame["formula"].str.replace(old, new)
+    write(Path("table.csv"), frame)
+    Path("systems.tsv").write_text(f"system\n{'-'.join(sorted(['Cu', 'Ti', 'W']))}\n")
+    config = Config.model_validate(
+        {
+            "targets": {"source": "table", "path": "table.csv"},
+            "dos": {"source": "none"},
+            "gan": {"source": "pretrained", "path": str(generator), "draws": 7},
+            "systems": "systems.tsv",
+            "variants": ["hclmp_t", "mean"],
+        }
+    )
+    prepare_targets(config, table=Path("t.parquet"), record=Path("t.json"))
+    return config
+
+
+def imported() -> Path:
+    torch.save(published().state_dict(), "published.pt")
+    import_generator(Path("published.pt"), Path("generator.safetensors"))
+    return Path("generator.safetensors")
+
+
+def test_features_from_a_pretrained_generator() -> None:
+    path = imported()
+    config = prepared(path)
+    featurize(config, targets=Path("t.parquet"), generator=path, features=Path("f.safetensors"))
+    inputs, _, origin = read_features("f.safetensors")
+    assert inputs.dos is not None
+    assert inputs.dos.shape == (len(inputs), 161)
+    order = [PAPER_CATIONS.index(e) for e in inputs.compositions.vocabulary]
+    fractions = np.zeros((len(inputs), 39), dtype=np.float32)
+    fractions[:, order] = inputs.compositions.dense()
+    wanted = Generator.from_file(path).feature(fractions, draws=7, seed=0)
+    np.testing.assert_allclose(inputs.dos, wanted.numpy(), atol=1e-6)
+    assert "generator" in origin["inputs"]
+
+
+def test_elements_that_it_does_not_know_are_named() -> None:
+    path = imported()
+    config = prepared(path, {"Fe": "Al", "Mn": "Si"})
+    with pytest.raises(UserError) as caught:
+        featurize(config, targets=Path("t.parquet"), generator=path, features=Path("f"))
+    text = str(caught.value)
+    assert text.startswith("t.parquet: 17 of 25 compositions hold elements that the generator")
+    assert "does not know: Al, Si." in text
+    assert "`targets.left_out`" in text
+    assert not Path("f").exists()
+
+
+def test_a_missing_generator_names_its_makers() -> None:
+    config = prepared(imported())
+    with pytest.raises(UserError, match=r"absent: no such file; .*hclmp import-generator"):
+        featurize(config, targets=Path("t.parquet"), generator=Path("absent"), features=Path("f"))

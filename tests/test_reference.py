@@ -1,0 +1,435 @@
+"""The paper's archive: what is read, what is counted, and what is refused before anything runs."""
+
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from hclmp.composition import parse_formulas, system_of
+from hclmp.config import Config, DosConfig, TargetsConfig, load_config, variant_settings
+from hclmp.config.data import PAPER_CATIONS
+from hclmp.errors import UserError
+from hclmp.folds import read_systems
+from hclmp.provenance import sha256
+from hclmp.sources.raw import check_dos
+from hclmp.sources.reference import read_dos, read_targets, row_counts
+from hclmp.sources.safe_pickle import load_npy, load_torch
+from hclmp.steps.prepare_targets import prepare_targets
+from hclmp.steps.pull_dos import pull_dos
+from hclmp.tables import read_dos as read_dos_table
+from hclmp.tables import read_targets as read_targets_table
+from tests.conftest import Command, assert_refused
+from tests.reference_archive import (
+    DOS,
+    HELD_OUT,
+    UVIS,
+    compositions,
+    densities,
+    entries,
+    files,
+    npy,
+    write_folder,
+    write_zip,
+)
+
+ROOT = Path(__file__).parents[1]
+LABELS = f"{UVIS}/uvis_dict.chkpt"
+
+
+@pytest.fixture(autouse=True)
+def _inside(workdir: Path) -> None:
+    """Each test in a working directory of its own."""
+
+
+def targets(path: object = "data.zip", **more: Any) -> TargetsConfig:
+    return TargetsConfig(source="reference", path=str(path), **more)
+
+
+def dos(path: object = "data.zip", **more: Any) -> DosConfig:
+    return DosConfig(source="reference", path=str(path), **more)
+
+
+def saved(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+class Attack:
+    """A pickle of this creates the file ``pwned`` when it is loaded the usual way."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch pwned",)
+
+
+# --- what is read ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("kind", ["zip", "zip without data/", "folder", "folder with data/"])
+def test_labels_come_out_as_they_went_in(kind: str, legacy: bool) -> None:
+    found = files(legacy=legacy)
+    path = Path("data.zip")
+    if kind.startswith("zip"):
+        write_zip(path, found, top="" if "without" in kind else "data/")
+    else:
+        path = Path("unpacked")
+        write_folder(path / "data" if "data/" in kind else path, found)
+    raw = read_targets(targets(path))
+    samples = [entry for key, entry in entries().items() if isinstance(key, int)]
+    np.testing.assert_array_equal(raw.values, np.stack([entry["fom"] for entry in samples]))
+    parsed = parse_formulas(raw.formula, left_out=["O"], origin="")
+    for fractions, wanted in zip(parsed, compositions(), strict=True):
+        assert fractions == pytest.approx(wanted, abs=1e-7)
+    assert [p.name for p in raw.properties] == [f"fom_{i}" for i in range(10)]
+    assert {p.coordinate for p in raw.properties} == {None}
+    assert raw.sample_id is not None
+    assert raw.sample_id[:2] == ["uvis-0", "uvis-1"]
+    assert not raw.simulated
+    assert "keys that are no samples, not used: elements" in raw.facts["sentences"]
+    assert "MIT" in raw.facts["license"]
+
+
+def test_dos_of_objects_come_out_as_they_went_in() -> None:
+    write_zip(Path("data.zip"), files())
+    table = densities()
+    assert table.dtype == object
+    raw = read_dos(dos())
+    np.testing.assert_array_equal(raw.dos, table[:, 39:].astype(float))
+    check_dos(raw)
+    assert (raw.grid.start, raw.grid.stop, raw.grid.n, raw.unit) == (-8, 8, 161, "states/eV")
+    fractions = parse_formulas(raw.formula, left_out=["O"], origin="")
+    for row, got in zip(table[:, :39].astype(float), fractions, strict=True):
+        assert got == pytest.approx({PAPER_CATIONS[i]: row[i] for i in np.flatnonzero(row)})
+    assert "30 train, 10 test rows is not used" in raw.facts["sentences"][0]
+    assert "CC BY 4.0" in raw.facts["license"]
+
+
+def test_both_steps_write_checked_tables() -> None:
+    write_zip(Path("data.zip"), files())
+    Path("systems.tsv").write_text("system\nFe-Ti-W\nCo-Fe-Mn\n")
+    config = Config(targets=targets(), dos=dos(), systems="systems.tsv")
+    prepare_targets(config, table=Path("t.parquet"), record=Path("t.json"))
+    pull_dos(config, table=Path("d.parquet"), record=Path("d.json"))
+    table = read_targets_table("t.parquet")
+    assert table.values.shape == (len(compositions()), 10)
+    assert sum(system == "Fe-Ti-W" for system in table.system) == 6
+    assert table.provenance["origin"]["sha256"] == sha256("data.zip")
+    assert read_dos_table("d.parquet").dos.shape == (40, 161)
+
+
+def test_limit_and_named_properties() -> None:
+    write_zip(Path("data.zip"), files())
+    raw = read_targets(targets(limit=7, properties={"fom_3": {"unit": "1/cm", "coordinate": 2.1}}))
+    assert raw.values.shape == (7, 1)
+    np.testing.assert_array_equal(raw.values[:, 0], [entries()[i]["fom"][3] for i in range(7)])
+    assert raw.properties[0].unit == "1/cm"
+    assert len(raw.split or []) == 7
+    assert read_dos(dos(limit=5)).dos.shape == (5, 161)
+    with pytest.raises(UserError, match=r"no property `gap`.* fom_0, fom_1"):
+        read_targets(targets(properties={"gap": {}}))
+
+
+def test_row_counts_of_the_estimate() -> None:
+    write_zip(Path("data.zip"), files())
+    assert row_counts("data.zip") == (len(compositions()), 40)
+    assert row_counts("absent.zip") == (0, 0)
+
+
+def test_hash_of_a_folder_follows_the_files_that_are_used() -> None:
+    write_folder(Path("unpacked"), files())
+    first = read_dos(dos("unpacked")).facts["sha256"]
+    (Path("unpacked") / "readme.txt").write_text("not used")
+    assert read_dos(dos("unpacked")).facts["sha256"] == first
+    (Path("unpacked") / DOS / "train_idx.npy").write_bytes(npy(np.arange(29)))
+    assert read_dos(dos("unpacked")).facts["sha256"] != first
+
+
+# --- its splits -----------------------------------------------------------------------------------
+
+
+def test_the_random_split_is_disjoint_and_its_overlaps_are_said() -> None:
+    write_zip(Path("data.zip"), files())
+    raw = read_targets(targets())
+    order = np.random.default_rng(1).permutation(len(compositions()))
+    assert raw.split is not None
+    assert {i for i, part in enumerate(raw.split) if part == "test"} == set(order[:8].tolist())
+    # the validation samples stand in train as well: they are validation alone
+    assert {i for i, part in enumerate(raw.split) if part == "val"} == set(order[8:14].tolist())
+    assert raw.split.count("train") == len(order) - 14
+    said = " ".join(raw.facts["sentences"])
+    assert (
+        "6 samples of the random split stand in train and val: they are kept in val alone" in said
+    )
+
+
+def test_without_a_random_split_there_is_none() -> None:
+    found = {name: content for name, content in files().items() if "rd_idx" not in name}
+    write_zip(Path("data.zip"), found)
+    raw = read_targets(targets())
+    assert raw.split is None
+    assert "no random split in it" in raw.facts["sentences"]
+
+
+def test_systems_of_the_archive_become_the_sheet(command: Command) -> None:
+    found = files()
+    # one sample more than our rule has: a binary of the system
+    binary = next(i for i, x in enumerate(compositions()) if set(x) == {"Co", "Fe"})
+    six = [i for i, x in enumerate(compositions()) if set(x) == {"Co", "Fe", "Mn"}]
+    found[f"{UVIS}/idx/test/Co-Fe-Mn.npy"] = npy(np.array([*six, binary], dtype=object))
+    write_zip(Path("data.zip"), found)
+    answer = command("systems", "data.zip", "--out", "config/paper_systems.tsv")
+    assert answer.code == 0, answer.text
+    assert "3 held-out systems with 19 test samples; 2 have just the samples" in answer.text
+    assert "not so Co-Fe-Mn (7 there, 6 here, 6 in both)" in answer.text
+    sheet = read_systems("config/paper_systems.tsv")
+    assert list(sheet) == sorted("-".join(sorted(s.split("-"))) for s in HELD_OUT)
+    facts = read_targets(targets()).facts
+    assert facts["held_out_systems"] == 3
+    assert any("not so Co-Fe-Mn (7 there, 6 here" in s for s in facts["sentences"])
+    assert any(
+        "validation samples of 3 of its systems are trained on" in s for s in facts["sentences"]
+    )
+    assert_code_2 = command("systems", "data.zip", "--folds", "2")
+    assert assert_code_2.code == 2
+    assert "folds of their own" in assert_code_2.text
+
+
+def test_our_rule_on_the_archive_finds_its_systems() -> None:
+    write_zip(Path("data.zip"), files())
+    raw = read_targets(targets())
+    found = [system_of(f) for f in parse_formulas(raw.formula, origin="")]
+    assert found.count("Fe-Ti-W") == 6
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def spoiled(**changes: Any) -> dict[Any, Any]:
+    samples = entries()
+    samples[4] = {**samples[4], **changes}
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        (spoiled(fom=np.zeros(9)), ["`fom` is not 10 finite numbers in sample 4"]),
+        (spoiled(fom=np.full(10, np.nan)), ["`fom` is not 10 finite numbers in sample 4"]),
+        (spoiled(composition=np.zeros(38)), ["`composition` is not 39 finite numbers"]),
+        (spoiled(composition=np.full(39, 0.1)), ["do not sum to 1 in sample 4 (sum 3.9)"]),
+        (spoiled(nonzero_element_name=["Ag"]), ["do not agree with `composition` in sample 4"]),
+        (spoiled(composition_nonzero_idx=[0, 1, 2]), ["do not agree with `composition`"]),
+        (spoiled(composition_nonzero=[0.1, 0.1, 0.8]), ["do not agree with `composition`"]),
+        (spoiled(gen_dos_fea=np.zeros(3)), ["`gen_dos_fea` is not 161 finite numbers"]),
+        ({"elements": []}, ["no samples in it"]),
+        ([1, 2], ["holds a list, not a dict of samples"]),
+        ({0: 3}, ["sample 0 is no dict"]),
+    ],
+)
+def test_samples_that_are_not_as_described(samples: Any, words: list[str]) -> None:
+    found = files() | {LABELS: saved(samples)}
+    write_zip(Path("data.zip"), found)
+    with pytest.raises(UserError) as caught:
+        read_targets(targets())
+    for word in [f"data.zip: data/{LABELS}", *words]:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "words"),
+    [
+        ("idx/test/Co-Fe-Mn.npy", np.array([10**6]), "index 1000000 is of no sample"),
+        ("idx/test/Co-Fe-Mn.npy", np.array([0.5]), "holds more than indices"),
+        ("idx/test/notes.npy", np.array([1]), "not named after a system of known cations"),
+        ("idx/test/Mn-Co-Fe.npy", np.array([1]), "Co-Fe-Mn twice"),
+    ],
+)
+def test_index_files_that_are_not_as_described(name: str, array: np.ndarray, words: str) -> None:
+    write_zip(Path("data.zip"), files() | {f"{UVIS}/{name}": npy(array)})
+    with pytest.raises(UserError, match=words):
+        read_targets(targets())
+
+
+def test_dos_that_is_not_as_described() -> None:
+    write_zip(Path("data.zip"), files())
+    with pytest.raises(UserError, match=r"161 DOS values .* but `dos\.energies\.n` is 66"):
+        read_dos(dos(energies={"n": 66}))
+    table = densities()
+    table[3, 50] = -1.0
+    write_zip(Path("negative.zip"), files(dos=table))
+    with pytest.raises(UserError, match=r"negative in row 4"):
+        check_dos(read_dos(dos("negative.zip")))
+    table[2, :39] = 0.0
+    write_zip(Path("empty.zip"), files(dos=table))
+    with pytest.raises(UserError, match=r"do not sum to 1 in row 3 \(sum 0\)"):
+        read_dos(dos("empty.zip"))
+    table[2, 0] = "Ag"
+    write_zip(Path("text.zip"), files(dos=table))
+    with pytest.raises(UserError, match="holds more than numbers"):
+        read_dos(dos("text.zip"))
+
+
+def hostile_npy() -> bytes:
+    return npy(np.array([Attack()], dtype=object))
+
+
+@pytest.mark.parametrize("how", ["torch", "legacy", "bare"])
+def test_a_program_in_the_labels_is_named_and_not_run(how: str) -> None:
+    samples = spoiled(fom=Attack())
+    found = files(samples if how != "bare" else None, legacy=how == "legacy")
+    if how == "bare":
+        found[LABELS] = pickle.dumps(samples)
+    write_zip(Path("data.zip"), found)
+    with pytest.raises(UserError, match=r"data\.zip: data/.*uvis_dict\.chkpt: .*`posix\.system`"):
+        read_targets(targets())
+    assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize("name", [f"{DOS}/MP_comp39_dos161.npy", f"{DOS}/train_idx.npy"])
+def test_a_program_in_an_array_is_named_and_not_run(name: str) -> None:
+    write_zip(Path("data.zip"), files() | {name: hostile_npy()})
+    with pytest.raises(UserError, match=rf"{Path(name).name}: .*`posix\.system`"):
+        read_dos(dos())
+    assert not Path("pwned").exists()
+
+
+def test_the_command_line_says_it_in_one_message(command: Command) -> None:
+    write_zip(Path("data.zip"), files(spoiled(fom=Attack())))
+    config = {"targets": targets().model_dump(), "dos": {"source": "none"}, "variants": ["mean"]}
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    assert_refused(command("prepare-targets", "--config", "config.yaml"), "`posix.system`")
+    assert not Path("pwned").exists()
+
+
+class _Calls:
+    """A pickle of this calls something with arguments."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any, state: Any = None) -> None:
+        self.parts = (function, arguments) if state is None else (function, arguments, state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.parts
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        _Calls(eval, "open('pwned', 'w')"),
+        _Calls(getattr, "", "upper"),
+        _Calls(np.load, "pwned"),
+        _Calls(np.ndarray, (3,), "O"),
+        _Calls(torch.load, "pwned"),
+        _Calls(np.dtype, "O", state=(3, "|", None, None, None, -1, -1, 0)),
+        np.dtype([("a", "f8")]),
+        np.zeros(2, dtype=[("a", "f8")]),
+    ],
+)
+def test_only_arrays_and_plain_containers_are_admitted(hostile: object) -> None:
+    for data in (pickle.dumps(hostile, 2), pickle.dumps({"a": [hostile]}, 4)):
+        with pytest.raises(UserError, match=r"x\.pkl: (asks for|cannot be read)"):
+            load_torch(data, origin="x.pkl")
+    assert not Path("pwned").exists()
+
+
+def test_arrays_and_tensors_of_every_kind() -> None:
+    big = np.arange(6, dtype=">i4").reshape(2, 3)
+    value = {
+        "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "big": big,
+        "bool": np.array([True, False]),
+        "text": np.array(["Ag", "Zr"]),
+        "scalar": np.float32(1.5),
+        "objects": np.array([1, "two", np.arange(3)], dtype=object),
+        "nested": ({1, 2}, [None, b"x", (2.5,)]),
+    }
+    for data in (pickle.dumps(value, 2), pickle.dumps(value, 4), saved(value)):
+        got = load_torch(data, origin="x")
+        for key in ("fortran", "big", "bool", "text", "scalar"):
+            np.testing.assert_array_equal(got[key], value[key])
+        assert got["objects"][1] == "two"
+        np.testing.assert_array_equal(got["objects"][2], np.arange(3))
+        assert got["nested"] == value["nested"]
+    old = pickle.dumps(value, 2).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    np.testing.assert_array_equal(load_torch(old, origin="x")["big"], big)
+    base = torch.arange(12.0).reshape(3, 4)
+    tensors = {"view": base[1:, ::2], "turned": base.T, "whole": torch.tensor([1, 2])}
+    for zipped in (True, False):
+        buffer = io.BytesIO()
+        torch.save(tensors, buffer, _use_new_zipfile_serialization=zipped)
+        got = load_torch(buffer.getvalue(), origin="x")
+        for key, tensor in tensors.items():
+            np.testing.assert_array_equal(got[key], tensor.numpy())
+
+
+@pytest.mark.parametrize("data", [b"", b"nothing", b"PK\x03\x04", b"\x80\x02", saved({})[:200]])
+def test_damaged_files_are_one_message(data: bytes) -> None:
+    for load in (load_torch, load_npy):
+        with pytest.raises(UserError, match=r"x: cannot be read"):
+            load(data, origin="x")
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.npy", "/etc/evil.npy", "data/a/../../../b", "C:/x", "..\\x"]
+)
+def test_paths_that_climb_out_are_refused_by_name(name: str) -> None:
+    write_zip(Path("data.zip"), files())
+    with zipfile.ZipFile("data.zip", "a") as archive:
+        archive.writestr(name, b"evil")
+    for read in (lambda: read_targets(targets()), lambda: read_dos(dos())):
+        with pytest.raises(UserError) as caught:
+            read()
+        assert f"`{name}` (leads out of the archive)" in str(caught.value)
+
+
+def test_a_link_in_the_zip_is_refused_by_name() -> None:
+    write_zip(Path("data.zip"), files())
+    link = zipfile.ZipInfo("data/link.npy")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile("data.zip", "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(UserError, match=r"`data/link\.npy` \(a link\)"):
+        read_targets(targets())
+
+
+def test_other_files_are_one_message() -> None:
+    Path("text.zip").write_text("no zip")
+    write_zip(Path("other.zip"), {"a/b.txt": b"x"})
+    write_zip(Path("half.zip"), {f"{UVIS}/idx/test/Fe-Ti-W.npy": npy(np.arange(3))})
+    Path("folder").mkdir()
+    for path, words in {
+        "absent.zip": "no such file or folder",
+        "text.zip": "not a zip archive",
+        "other.zip": "not the archive of H-CLMP",
+        "folder": "not the archive of H-CLMP",
+        "half.zip": rf"{LABELS}: no such file in it",
+    }.items():
+        with pytest.raises(UserError, match=words):
+            read_targets(targets(path))
+
+
+# --- config/paper.yaml ----------------------------------------------------------------------------
+
+
+def test_the_papers_protocol_states_its_mappings_fully() -> None:
+    path = ROOT / "config/paper.yaml"
+    config, written = load_config(path), yaml.safe_load(path.read_text())
+    assert config.targets.source == config.dos.source == "reference"
+    assert config.systems == "config/paper_systems.tsv"
+    unused = {"targets": {"plates"}, "dos": {"unit", "materials_project"}}
+    for name, section in config.model_dump().items():
+        if isinstance(section, dict) and name != "variants":
+            assert set(section) - set(written[name]) == unused.get(name, set()), name
+    # a variant without `preset: paper` would have the preset's numbers as well
+    plain = config.model_copy(update={"variants": Config().variants})
+    assert variant_settings(config, "paper_t") == variant_settings(plain, "hclmp_t")
+    assert config.variants["paper_t"].transfer
+    assert not config.variants["paper"].transfer

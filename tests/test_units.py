@@ -1,0 +1,65 @@
+"""Units are checked by pint where they are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hclmp.errors import UserError
+from hclmp.tables import read_targets
+from hclmp.units import check_unit
+from tests.conftest import Command, assert_refused, config_for, good_dos, good_table, set_up
+
+
+@pytest.mark.parametrize(
+    "unit", ["", "GPa", "1/cm", "1e5/cm", "W/m/K", "W m^-1 K^-1", "states/eV/atom", "uV/K", "%"]
+)
+def test_units_of_the_field_are_known(unit: str) -> None:
+    check_unit(unit, "x")
+
+
+@pytest.mark.parametrize("unit", ["furlongz", "GPa/", "__import__('os')", "arb. unit"])
+def test_other_text_is_refused(unit: str) -> None:
+    with pytest.raises(UserError, match=r"column x: unit .* cannot be read"):
+        check_unit(unit, "column x")
+
+
+def test_a_unit_of_the_configuration_is_checked(workdir: Path, command: Command) -> None:
+    config = config_for(properties={"gap": {"unit": "eVV"}, "rate": {"unit": "1/s"}})
+    answer = command("prepare-targets", "--config", set_up(workdir, config=config))
+    assert_refused(answer, "table.csv: property `gap`", "'eVV'")
+
+
+def test_a_unit_of_the_dos_is_checked(workdir: Path, command: Command) -> None:
+    good_dos().to_parquet(workdir / "dos.parquet")
+    energies = {"start": 0, "stop": 7, "n": 8, "unit": "cm-1x"}
+    dos = {"source": "table", "path": "dos.parquet", "energies": energies}
+    config = config_for() | {"dos": dos, "variants": ["hclmp_t"]}
+    answer = command("pull-dos", "--config", set_up(workdir, config=config))
+    assert_refused(answer, "dos.parquet: energies", "'cm-1x'")
+
+
+def parquet_with_units(workdir: Path, unit: str) -> None:
+    table = pa.Table.from_pandas(good_table(), preserve_index=False)
+    field = table.schema.field("gap").with_metadata({"unit": unit})
+    schema = table.schema.set(table.schema.get_field_index("gap"), field)
+    pq.write_table(table.cast(schema), workdir / "table.parquet")
+
+
+def test_the_unit_that_a_file_gives_is_taken(workdir: Path, command: Command) -> None:
+    config = set_up(workdir, config=config_for("table.parquet"), suffix=".parquet")
+    parquet_with_units(workdir, "eV")
+    assert command("prepare-targets", "--config", config).code == 0
+    properties = read_targets("data/processed/targets.parquet").properties
+    assert [p.unit for p in properties] == ["eV", ""]
+
+
+def test_two_units_of_one_column_are_refused(workdir: Path, command: Command) -> None:
+    config = config_for("table.parquet", properties={"gap": {"unit": "meV"}, "rate": {}})
+    file = set_up(workdir, config=config, suffix=".parquet")
+    parquet_with_units(workdir, "eV")
+    answer = command("prepare-targets", "--config", file)
+    assert_refused(answer, "`gap`", "'eV' by the file's own metadata", "'meV'")

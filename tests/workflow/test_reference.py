@@ -1,0 +1,103 @@
+"""The paper's protocol on a small archive, and a run with a generator that was brought along."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from hclmp.models.published_generator import import_generator
+from hclmp.tables import read_predictions
+from tests.reference_archive import compositions, files, npy, write_folder, write_zip
+from tests.test_published_generator import published
+from tests.workflow.conftest import ROOT, TINY, planned, snakemake, succeeded, write_config
+from tests.workflow.test_dag import _hclmp
+
+SYSTEMS = {"Co-Fe-Mn", "Cu-Ti-W", "Fe-Ti-W"}
+VARIANTS = ["paper_t", "paper", "mean"]  # of the file's, so that the test does not take minutes
+QUICK = {"training": {"epochs": 1}}
+
+
+def small(path: Path) -> list[str]:
+    """The options that run ``config/paper.yaml`` as it is, on a small archive and few epochs."""
+    config = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
+    config["gan"] |= TINY["gan"]
+    config["variants"] = {name: config["variants"][name] for name in VARIANTS}
+    for name in ("paper_t", "paper"):
+        config["variants"][name]["overrides"] = QUICK
+    (path / "paper.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    return ["--configfile", str(path / "paper.yaml")]
+
+
+def test_the_papers_protocol_from_the_archive_to_the_summary(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "data/raw/data.zip", files())
+    (tmp_path / "config").mkdir()
+    _hclmp("systems", str(archive), "--out", str(tmp_path / "config/paper_systems.tsv"))
+    options = small(tmp_path)
+    text = succeeded(snakemake(tmp_path, *options))
+    rows = len(compositions())
+    assert f"3 variants x 3 folds, {rows} rows" in text, "counted without reading it all"
+    assert "measured held-out samples" in text
+    summary = pd.read_csv(tmp_path / "results/metrics/summary.csv")
+    assert set(summary["variant"]) == set(VARIANTS)
+    assert set(summary["property"]) == {"all", *(f"fom_{i}" for i in range(10))}
+    for system in SYSTEMS:
+        frame = read_predictions(tmp_path / f"results/predictions/paper_t/{system}.parquet").frame
+        assert set(frame["system"]) == {system}
+        assert frame["sample_id"].nunique() == 6
+    about = json.loads((tmp_path / "results/metrics/metrics.json").read_text())
+    assert about["dos_of_held_out_systems"] == "keep"
+    assert about["simulated"] is False
+    assert planned(tmp_path, *options) == {}
+    write_zip(archive, files(), top="")
+    assert planned(tmp_path, *options)["prepare_targets"] == 1, "the archive is an input"
+
+
+def test_the_random_split_is_the_archives_own_and_a_folder_will_do(tmp_path: Path) -> None:
+    write_folder(tmp_path / "unpacked", files())
+    config: dict[str, Any] = {
+        "targets": {"source": "reference", "path": "unpacked"},
+        "dos": {"source": "none"},
+        "split": "random",
+        "variants": ["ridge", "mean"],
+    }
+    run = write_config(tmp_path, config)
+    succeeded(snakemake(run))
+    frame = read_predictions(run / "results/predictions/ridge/random.parquet").frame
+    assert frame["sample_id"].nunique() == 8
+    assert planned(run) == {}
+    changed = run / "unpacked/uvis_dataset_no_redundancy/idx/rd_idx/test/rd_idx.npy"
+    changed.write_bytes(npy(np.arange(9)))
+    assert planned(run)["prepare_targets"] == 1, "the files of the folder are inputs"
+
+
+def test_a_pretrained_generator_needs_no_dos(tmp_path: Path) -> None:
+    torch.save(published().state_dict(), tmp_path / "published.pt")
+    import_generator(tmp_path / "published.pt", tmp_path / "generator.safetensors")
+    write_zip(tmp_path / "data.zip", files())
+    config = {
+        **TINY,
+        "targets": {"source": "reference", "path": "data.zip"},
+        "dos": {"source": "none"},
+        "gan": {"source": "pretrained", "path": "generator.safetensors", "draws": 5},
+        "variants": ["hclmp_t", "mean"],
+    }
+    run = write_config(tmp_path, config, "system\tfold\nCu-Ti-W\tfirst\nFe-Ti-W\tfirst\n")
+    jobs = {"prepare_targets": 1, "featurize": 1, "train": 1, "train_baseline": 1, "aggregate": 1}
+    assert planned(run) == {**jobs, "all": 1}
+    text = succeeded(snakemake(run))
+    assert "pretrained generator: what it has seen is not known here" in " ".join(text.split())
+    about = json.loads((run / "results/metrics/metrics.json").read_text())
+    assert "not known here" in about["dos_of_held_out_systems"]
+    assert not (run / "results/gan").exists()
+    assert not (run / "results/metrics/generated_dos.png").exists()
+    torch.save(published(seed=1).state_dict(), tmp_path / "other.pt")
+    import_generator(tmp_path / "other.pt", tmp_path / "generator.safetensors")
+    assert planned(run)["featurize"] == 1, "the generator is an input"
+    (tmp_path / "generator.safetensors").unlink()
+    gone = snakemake(run)
+    assert gone.returncode == 1
+    assert "generator.safetensors: no such file" in gone.stderr
