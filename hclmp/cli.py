@@ -232,7 +232,9 @@ def new(
         int | None, typer.Option(min=2, help="Hold systems out in so many groups.")
     ] = None,
     elements_per_system: Annotated[int, typer.Option(min=1, help="Size of held-out systems.")] = 3,
-    min_samples: Annotated[int, typer.Option(min=1, help="Fewest samples of such a system.")] = 5,
+    min_samples: Annotated[
+        int, typer.Option(min=1, help="Fewest compositions of such a system.")
+    ] = 5,
 ) -> None:
     """Make a working directory for your own table, and say how to run it."""
     from hclmp.new import new_directory
@@ -256,8 +258,8 @@ def systems(
     table: Annotated[
         Path,
         typer.Argument(
-            help="CSV or Parquet with a column of formulas; or the paper's data.zip or its folder, "
-            "whose own held-out systems are written."
+            help="CSV or Parquet with a column of formulas; the folder of the printed plates; or "
+            "the paper's data.zip or its folder, whose own held-out systems are written."
         ),
     ],
     out: Annotated[Path, typer.Option(help="The sheet to write.")] = Path("config/systems.tsv"),
@@ -265,16 +267,14 @@ def systems(
     formula_column: Annotated[str, typer.Option(help="The column of formulas.")] = "formula",
     folds: Annotated[int | None, typer.Option(min=2, help="Group them in so many folds.")] = None,
     elements_per_system: Annotated[int, typer.Option(min=1, help="Size of the systems.")] = 3,
-    min_samples: Annotated[int, typer.Option(min=1, help="Fewest samples of a system.")] = 5,
+    min_samples: Annotated[int, typer.Option(min=1, help="Fewest compositions of a system.")] = 5,
 ) -> None:
-    """Write the sheet of held-out systems of a table, or of the paper's archive."""
-    from hclmp.new import write_reference_systems, write_systems
+    """Write the sheet of held-out systems of a table, of plates, or of the paper's archive.
 
-    if table.suffix == ".zip" or table.is_dir():
-        if folds is not None:
-            raise UserError(f"{table}: its systems are folds of their own: leave --folds out")
-        write_reference_systems(table, out)
-        return
+    It reads compositions alone: rows without any property count too (`hclmp new` leaves them out).
+    """
+    from hclmp.sheet import write_systems
+
     write_systems(
         table,
         out,

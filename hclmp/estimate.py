@@ -33,26 +33,50 @@ def estimate(config: Config, *, folds: int) -> str:
     rows = _rows(config.targets, DEMO_ROWS, part=0)
     materials = _rows(config.dos, DEMO_MATERIALS, part=1) if config.pretrains else 0
     generators = folds if config.generator_per_fold else int(config.pretrains)
-    jobs = 2 + max(1, generators) + bool(materials) + generators + folds * len(config.variants)
-    simulated = rows * (config.targets.source == "demo") + materials * (config.dos.source == "demo")
+    # also without knowing how many materials there are, they are read and a generator trained
+    jobs = 2 + max(1, generators) + config.pretrains + generators + folds * len(config.variants)
+    what = f"{jobs} jobs ({len(config.variants)} variants x {folds} folds"
+    if rows is None:
+        return (
+            f"A whole run: {what}). How long it takes is not known before the source is read: its "
+            "rows are not. What is finished already is not done again."
+        )
     seconds = (
-        simulated * SECONDS_PER_DEMO_ROW
-        + generators * materials * config.gan.epochs * SECONDS_PER_GAN_ROW_AND_EPOCH
+        rows * (config.targets.source == "demo") * SECONDS_PER_DEMO_ROW
+        + _generator_seconds(config, materials or 0, generators)
         + folds * sum(_training_seconds(config, name, rows) for name in config.variants)
         + jobs * SECONDS_TO_START_A_JOB
     )
     cores = os.cpu_count() or 1
+    unknown = (
+        ", and what the generator takes, which is not known before its materials are read"
+        if materials is None
+        else ""
+    )
+    return (
+        f"A whole run: {what}, {rows} rows), "
+        f"about {max(1, round(seconds / 60))} minutes of computing "
+        f"({max(1, round(seconds / 60 / cores))} on {cores} cores), "
+        f"{max(1, round(_bytes(config, rows, folds) / 1e6))} MB{unknown}. "
+        "What is finished already is not done again."
+    )
+
+
+def _generator_seconds(config: Config, materials: int, generators: int) -> float:
+    """Seconds on one core to simulate the demo's materials and to train all generators."""
+    return (
+        materials * (config.dos.source == "demo") * SECONDS_PER_DEMO_ROW
+        + generators * materials * config.gan.epochs * SECONDS_PER_GAN_ROW_AND_EPOCH
+    )
+
+
+def _bytes(config: Config, rows: int, folds: int) -> int:
+    """What the results take on disk."""
     neural = sum(v.model == "hclmp" for v in config.variants.values())
-    size = (
+    return (
         rows * 10 * len(config.variants) * BYTES_PER_PREDICTION
         + folds * neural * config.training.members * BYTES_PER_PARAMETER
         + (len(config.variants) + 6) * BYTES_OF_A_PLOT
-    )
-    return (
-        f"A whole run: {jobs} jobs ({len(config.variants)} variants x {folds} folds, {rows} rows), "
-        f"about {max(1, round(seconds / 60))} minutes of computing "
-        f"({max(1, round(seconds / 60 / cores))} on {cores} cores), "
-        f"{max(1, round(size / 1e6))} MB. What is finished already is not done again."
     )
 
 
@@ -72,24 +96,35 @@ def _training_seconds(config: Config, variant: str, rows: int) -> float:
     return rows * SECONDS_PER_ROW_OF_RIDGE if kind == "ridge" else 0.0
 
 
-def _rows(section: TargetsConfig | DosConfig, demo: int, *, part: int) -> int:
-    """Rows of a table, counted without reading it; a missing file is the step's to complain of.
+def _rows(section: TargetsConfig | DosConfig, demo: int, *, part: int) -> int | None:
+    """Rows of a source, counted without reading it; None where only reading it would tell.
+
+    A missing or damaged file is the step's to complain of.
 
     Args:
         section: of the configuration.
         demo: rows of the demo.
         part: of the paper's archive: 0 its samples, 1 its densities of states.
     """
-    rows, path, limit = demo, section.path, section.limit
-    if path is not None and section.source == "reference":
+    path, limit = section.path, section.limit
+    if section.source == "demo":
+        rows: int | None = demo
+    elif path is not None and section.source == "reference":
         rows = row_counts(path)[part]
-    elif path is not None and Path(path).is_file():
-        if path.endswith(".parquet"):
-            try:
-                rows = int(pq.read_metadata(path).num_rows)
-            except pa.ArrowException:  # the step that reads it says what is wrong with it
-                rows = 0
-        else:
-            with open(path, "rb") as file:
-                rows = max(0, sum(1 for _ in file) - 1)
+    elif path is not None and section.source == "table" and Path(path).is_file():
+        rows = _rows_of_file(path)
+    else:
+        rows = None
+    if rows is None:  # at most so many, and seldom fewer
+        return limit
     return min(rows, limit or rows)
+
+
+def _rows_of_file(path: str) -> int:
+    if path.endswith(".parquet"):
+        try:
+            return int(pq.read_metadata(path).num_rows)
+        except pa.ArrowException:
+            return 0
+    with open(path, "rb") as file:
+        return max(0, sum(1 for _ in file) - 1)

@@ -40,7 +40,10 @@ def summarise(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             count = int(counts[prop])
             rows += [(variant, prop, name, value, count) for name, value in metrics.items()]
         for name in next(iter(per_property.values())):
-            mean = float(np.mean([metrics[name] for metrics in per_property.values()]))
+            values = [metrics[name] for metrics in per_property.values()]
+            # r2 of a single label is not defined: such a property does not count there
+            known = [value for value in values if np.isfinite(value)]
+            mean = float(np.mean(known)) if known else float("nan")
             rows.append((variant, ALL, name, mean, n))
         for name, value in _intervals(variant, frames).items():
             rows.append((variant, ALL, name, value, frame["system"].nunique()))

@@ -11,22 +11,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hclmp.composition import (
-    composition_key,
-    parse_formulas,
-    system_of,
-    vocabulary_of,
-)
-from hclmp.config import DEFAULT_VARIANTS, Config, PropertyConfig, TargetsConfig, resolve
+from hclmp.composition import parse_formulas, vocabulary_of
+from hclmp.config import DEFAULT_VARIANTS, PropertyConfig, TargetsConfig, resolve
 from hclmp.errors import UserError, listed
-from hclmp.folds import group_systems, split_fold
+from hclmp.folds import group_systems
 from hclmp.provenance import write_text
+from hclmp.sheet import check_folds, composition_columns, labelled_compositions, sheet_text
 from hclmp.sources.raw import check_dos
-from hclmp.sources.reference import about_systems, held_out_systems
 from hclmp.sources.table import (
-    element_columns,
     energy_columns,
-    formulas,
     property_columns,
     read_dos,
     read_frame,
@@ -64,7 +57,7 @@ def new_directory(
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: a file, not a directory; choose another name")
     frame = read_frame(targets)
-    composition = _composition_columns(frame, formula_column)
+    composition = composition_columns(str(targets), frame, formula_column)
     columns, texts = _numeric_columns(
         frame, property_columns(frame, composition or [formula_column])
     )
@@ -89,11 +82,11 @@ def new_directory(
             named = listed(f"row {j + 1} ({raw.values[j, i]:g})" for j in bad)
             raise UserError(f"{targets}: --log10 {column}: not positive in {named}")
     fractions = parse_formulas(raw.formula, left_out=left_out, origin=str(targets))
-    systems = [system_of(f) for f in fractions]
+    systems, values = labelled_compositions(raw.values, fractions)
     sheet = group_systems(
         systems, elements_per_system=elements_per_system, min_samples=min_samples, folds=folds
     )
-    _check_folds(systems, sheet)
+    check_folds(systems, sheet, values, columns)
     config = _config(targets, dos, formula_column, left_out, columns, chosen)
     if composition:
         config["targets"]["composition_columns"] = composition
@@ -104,60 +97,19 @@ def new_directory(
         densities = read_dos(checked.dos)
         check_dos(densities)
         parse_formulas(densities.formula, left_out=left_out, origin=f"{dos}, formulas")
-    write_text(sheet_file, _sheet_text(sheet))
+    write_text(sheet_file, sheet_text(sheet))
     write_text(config_file, _config_text(config))
     _describe(raw.values, columns, suggested, chosen, systems, sheet, vocabulary=_elements(systems))
     if composition:
         print(f"compositions from the columns {listed(composition, most=20)}")
-    if merged := len(systems) - len({composition_key(f) for f in fractions}):
+    unlabelled = int(np.isnan(raw.values).all(axis=1).sum())
+    if unlabelled:
+        print(f"{unlabelled} rows without any property: they will be left out")
+    if merged := len(fractions) - unlabelled - len(systems):
         print(f"{merged} rows share a composition with another: they will be merged (median)")
     if texts:
         print(f"columns without numbers, not used: {listed(texts, most=10)}")
     Console().print(f"\nRun it:  snakemake --cores all --directory {directory}", soft_wrap=True)
-
-
-def write_systems(
-    table: Path,
-    out: Path,
-    *,
-    left_out: Sequence[str],
-    formula_column: str,
-    folds: int | None,
-    elements_per_system: int,
-    min_samples: int,
-) -> None:
-    """Write the sheet of held-out systems of a table.
-
-    Raises:
-        UserError: the table cannot be used, or has too few such systems.
-    """
-    frame = read_frame(table)
-    composition = _composition_columns(frame, formula_column)
-    if formula_column not in frame.columns and not composition:
-        raise UserError(
-            f"{table}: no column `{formula_column}`; it has {listed(frame.columns, most=20)}"
-        )
-    texts = formulas(str(table), frame, formula_column, composition)
-    systems = [system_of(f) for f in parse_formulas(texts, left_out=left_out, origin=str(table))]
-    sheet = group_systems(
-        systems, elements_per_system=elements_per_system, min_samples=min_samples, folds=folds
-    )
-    _check_folds(systems, sheet)
-    write_text(out, _sheet_text(sheet))
-    Console().print(f"{out}: {len(sheet)} systems in {len(set(sheet.values()))} folds")
-
-
-def write_reference_systems(archive: Path, out: Path) -> None:
-    """Write the sheet of the systems that the paper's archive holds out, each its own fold.
-
-    Raises:
-        UserError: the archive cannot be used, or names no systems.
-    """
-    systems = held_out_systems(archive)
-    if empty := [s.name for s in systems if not s.ours]:
-        raise UserError(f"{archive}: no sample has just the elements of {listed(empty)}")
-    write_text(out, _sheet_text({s.name: s.name for s in systems}))
-    Console().print(f"{out}: {about_systems(systems)}", soft_wrap=True, highlight=False)
 
 
 def _numeric_columns(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -166,26 +118,8 @@ def _numeric_columns(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[list[
     return numeric, [c for c in columns if c not in numeric]
 
 
-def _composition_columns(frame: pd.DataFrame, formula_column: str) -> list[str]:
-    """The columns named after elements, where no column holds a formula."""
-    return [] if formula_column in frame.columns else element_columns(frame)
-
-
 def _elements(systems: Sequence[str]) -> tuple[str, ...]:
     return vocabulary_of([dict.fromkeys(system.split("-"), 1.0) for system in systems])
-
-
-def _check_folds(systems: Sequence[str], sheet: dict[str, str]) -> None:
-    """Every fold must leave training data."""
-    training = Config().training
-    for fold in sorted(set(sheet.values())):
-        split_fold(
-            systems,
-            [s for s, f in sheet.items() if f == fold],
-            validation_fraction=training.validation_fraction,
-            seed=training.seed,
-            fold=fold,
-        )
 
 
 def _spans_decades(values: "np.ndarray[Any, np.dtype[np.float64]]") -> bool:
@@ -260,11 +194,6 @@ def _config_text(config: dict[str, Any]) -> str:
     return head + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
 
 
-def _sheet_text(sheet: dict[str, str]) -> str:
-    lines = [f"{system}\t{fold}" for system, fold in sheet.items()]
-    return "\n".join(["system\tfold", *lines]) + "\n"
-
-
 def _describe(
     values: "np.ndarray[Any, np.dtype[np.float64]]",
     columns: Sequence[str],
@@ -292,5 +221,5 @@ def _describe(
     console.print(f"elements: {' '.join(vocabulary)}")
     tested = sum(system in sheet for system in systems)
     console.print(
-        f"held out: {len(sheet)} systems in {len(set(sheet.values()))} folds, {tested} rows"
+        f"held out: {len(sheet)} systems in {len(set(sheet.values()))} folds, {tested} compositions"
     )

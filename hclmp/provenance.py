@@ -128,8 +128,12 @@ def write_csv(path: str | Path, frame: "pd.DataFrame") -> None:
 
 
 def write_json(path: str | Path, value: object) -> None:
-    """Write JSON with sorted keys, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+    """Write JSON with sorted keys, whole or not at all.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON has no word for.
+    """
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 @contextmanager

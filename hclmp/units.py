@@ -1,12 +1,17 @@
 """Units: text that pint understands, checked where it enters."""
 
 import functools
+import math
+import re
 from typing import Any
 
 from hclmp.errors import UserError
 
 # What is counted in materials science, and is no physical unit.
 COUNTED = ("states", "atom", "cation", "cell", "formula_unit", "bin")
+# Shares of different things, none of which is another; pint reads `at` as a technical atmosphere.
+SHARES = {"wt%": "weight_percent", "at%": "atomic_percent", "mol%": "mole_percent"}
+OTHERS = ("emu = 1e-3 * ampere * meter ** 2",)  # magnetic moment in Gaussian units
 
 
 def check_unit(unit: str, where: str) -> None:
@@ -30,11 +35,33 @@ def check_unit(unit: str, where: str) -> None:
         ) from error
 
 
+def same_unit(one: str, other: str) -> bool:
+    """Whether two texts mean the same unit: ``1/cm`` and ``cm^-1``, but not ``eV`` and ``meV``."""
+    if one.strip() == other.strip():
+        return True
+    try:
+        first, second = (_registry().parse_expression(u) for u in (one, other))
+        ratio = (first / second).to_root_units()
+        # by name: to pint, everything that is counted is one dimensionless unit
+        return not ratio.unit_items() and math.isclose(ratio.magnitude, 1.0, rel_tol=1e-9)
+    except Exception:  # no unit, which `check_unit` reports, or one with an offset
+        return False
+
+
 @functools.cache
 def _registry() -> Any:
     import pint
 
     registry: Any = pint.UnitRegistry()
-    for name in COUNTED:
+    for name in (*COUNTED, *SHARES.values()):
         registry.define(f"{name} = []")
+    for definition in OTHERS:
+        registry.define(definition)
+    registry.preprocessors.insert(0, _with_named_shares)  # before pint's own, which splits off `%`
     return registry
+
+
+def _with_named_shares(text: str) -> str:
+    for share, name in SHARES.items():
+        text = re.sub(rf"\b{share}", name, text)
+    return text

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from tests.conftest import (
     Command,
@@ -148,6 +149,33 @@ def test_a_bad_table(workdir: Path, command: Command, targets: dict[str, Any], w
     (workdir / "all.csv").write_text("formula,all\nFe,1\n")
     config = set_up(workdir, config=config_for(**{"path": "table.csv", **targets}))
     assert_refused(command("prepare-targets", "--config", config), words)
+
+
+@pytest.mark.parametrize("allow_missing", [True, False])
+@pytest.mark.parametrize(("cut", "cells"), [(1, 2), (2, 1)])
+def test_a_file_that_is_cut_off(
+    workdir: Path, command: Command, cut: int, cells: int, allow_missing: bool
+) -> None:
+    config = set_up(workdir, config=config_for(allow_missing=allow_missing))
+    whole = (workdir / "table.csv").read_text()
+    (workdir / "table.csv").write_text("\n" + whole.rstrip().rsplit(",", cut)[0])
+    answer = command("prepare-targets", "--config", config)
+    assert_refused(answer, f"names 3 columns, but fewer cells are in row 25 ({cells}). Is the file")
+
+
+def test_blank_cells_with_their_commas_are_no_cut(workdir: Path, command: Command) -> None:
+    """Nor are empty lines, cells with commas in them, or a comma after the last name alone."""
+    table = good_table().assign(note="a, b")[["formula", "note", "gap", "rate"]]
+    table.loc[24, "rate"] = np.nan
+    file = set_up(workdir, table, config=config_for(properties={"gap": {}, "rate": {}}))
+    text = (workdir / "table.csv").read_text().replace("rate\n", "rate,\n\n")
+    (workdir / "table.csv").write_text("\ufeff" + text + "\n\n")
+    assert_refused(command("prepare-targets", "--config", file), "`rate` is not a finite number in")
+    allowed = config_for(properties={"gap": {}, "rate": {}}, allow_missing=True)
+    file.write_text(yaml.safe_dump(allowed))
+    answer = command("prepare-targets", "--config", file)
+    assert answer.code == 0, answer.text
+    assert "1 values missing" in answer.text
 
 
 @pytest.mark.parametrize(

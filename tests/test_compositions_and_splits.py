@@ -80,6 +80,36 @@ def test_a_column_that_is_no_element_is_named(workdir: Path, command: Command) -
     assert_refused(answer, "gap, no element symbol")
 
 
+def test_small_amounts_are_fractions_of_their_row(workdir: Path, command: Command) -> None:
+    table = wide_table()
+    table[ELEMENTS] *= 1e-10  # mol, say
+    config = config_for(composition_columns=ELEMENTS)
+    config_file = set_up(workdir, table, config=config)
+    assert command("prepare-targets", "--config", config_file).code == 0
+    small = read_targets(TARGETS)
+    assert command("prepare-targets", "--config", set_up(workdir)).code == 0
+    for ours, text in zip(small.formula, read_targets(TARGETS).formula, strict=True):
+        want = parse_formula(text, left_out=["O"])
+        assert composition_key(parse_formula(ours)) == composition_key(want)
+
+
+def test_an_element_named_twice_is_refused(workdir: Path, command: Command) -> None:
+    config = config_for(composition_columns=[*ELEMENTS, "Fe"])
+    answer = command("prepare-targets", "--config", set_up(workdir, wide_table(), config=config))
+    assert_refused(answer, "`targets.composition_columns` names Fe more than once")
+
+
+def test_a_forgotten_element_is_no_property(workdir: Path, command: Command) -> None:
+    config = config_for(composition_columns=ELEMENTS[:-1])
+    table = wide_table().iloc[:5]
+    answer = command("prepare-targets", "--config", set_up(workdir, table, config=config))
+    assert_refused(answer, "not in `targets.composition_columns`: W. Add them there, or name")
+    named = config_for(composition_columns=ELEMENTS, properties={"gap": {}, "K": {}})
+    bulk = wide_table().assign(K=np.arange(25.0))
+    assert command("prepare-targets", "--config", set_up(workdir, bulk, config=named)).code == 0
+    assert {p.name for p in read_targets(TARGETS).properties} == {"gap", "K"}
+
+
 def test_new_takes_columns_of_elements(workdir: Path, command: Command) -> None:
     write(workdir / "wide.csv", wide_table())
     answer = command("new", "mine", "--targets", "wide.csv")
@@ -105,6 +135,45 @@ def test_new_allows_blanks_when_asked(workdir: Path, command: Command) -> None:
         == 0
     )
     assert load_config("mine/config/config.yaml").targets.allow_missing
+
+
+def moduli(**columns: object) -> pd.DataFrame:
+    """Formulas under another name, beside properties with the names of elements."""
+    table = good_table().rename(columns={"gap": "K", "rate": "C"})
+    return table.rename(columns={"formula": "composition"}).assign(**columns)
+
+
+@pytest.mark.parametrize("arguments", [["new", "mine", "--targets"], ["systems"]])
+def test_moduli_are_not_taken_for_elements(
+    workdir: Path, command: Command, arguments: list[str]
+) -> None:
+    write(workdir / "moduli.csv", moduli())
+    answer = command(*arguments, "moduli.csv")
+    assert_refused(
+        answer,
+        "no column `formula`; column `composition` looks like one: give --formula-column composit",
+    )
+    assert not Path("mine").exists()
+    named = ["--formula-column", "composition", "--left-out", "O"]
+    assert command(*arguments, "moduli.csv", *named).code == 0
+
+
+def test_replicas_are_formulas_too(workdir: Path, command: Command) -> None:
+    write(workdir / "moduli.csv", pd.concat([moduli()] * 9).sort_values("composition"))
+    assert_refused(command("systems", "moduli.csv"), "column `composition` looks like one")
+
+
+def test_phases_are_no_formulas(workdir: Path, command: Command) -> None:
+    """FCC reads as fluorine and two carbons, C14 and B2 as elements."""
+    write(workdir / "wide.csv", wide_table().assign(phase=["FCC", "BCC", "B2", "HCP", "C14"] * 5))
+    answer = command("new", "mine", "--targets", "wide.csv")
+    assert answer.code == 0, answer.text
+    assert "not used: phase" in answer.text
+
+
+def test_neither_formulas_nor_elements(workdir: Path, command: Command) -> None:
+    write(workdir / "bare.csv", good_table()[["gap", "rate"]])
+    assert_refused(command("systems", "bare.csv"), "no column `formula`; it has gap, rate")
 
 
 def split_table() -> pd.DataFrame:

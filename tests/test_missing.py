@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,28 @@ def test_intervals_bear_systems_without_a_label() -> None:
     summary = summarise({"good": frame, "bad": worse}).set_index(["variant", "metric"])["value"]
     assert summary["good", "mae_std_vs_bad_low"] == pytest.approx(0.5)
     assert summary["good", "mae_std_vs_bad_high"] == pytest.approx(0.5)
+
+
+def test_a_property_that_no_held_out_sample_has_is_refused(workdir: Path, command: Command) -> None:
+    table = good_table()
+    table.loc[table["formula"].str.match("Fe.*Ti.*W|Cu.*Fe.*Mn"), "gap"] = np.nan
+    file = set_up(workdir, table, config=config_for(allow_missing=True))
+    answer = command("prepare-targets", "--config", file)
+    assert_refused(answer, "no held-out sample has a value of gap")
+
+
+def test_what_a_single_label_leaves_undefined_is_null(workdir: Path, command: Command) -> None:
+    table = good_table()
+    held_out = table.index[table["formula"].str.match("Fe.*Ti.*W|Cu.*Fe.*Mn")]
+    table.loc[held_out[1:], "gap"] = np.nan
+    config = config_for(allow_missing=True) | {"variants": ["mean"]}
+    file = set_up(workdir, table, config=config)
+    trained = [["train", "--variant", "mean", "--fold", fold] for fold in "ab"]
+    for arguments in (["prepare-targets"], ["featurize"], *trained, ["aggregate"]):
+        answer = command(*arguments, "--config", file)
+        assert answer.code == 0, answer.text
+    summary = pd.read_csv("results/metrics/summary.csv").set_index(["property", "metric"])["value"]
+    assert np.isnan(summary["gap", "r2"])
+    assert summary["all", "r2"] == summary["rate", "r2"]
+    metrics = json.loads(Path("results/metrics/metrics.json").read_text(), parse_constant=str)
+    assert metrics["variants"]["mean"]["r2"] == pytest.approx(summary["all", "r2"])

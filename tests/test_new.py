@@ -22,6 +22,7 @@ from tests.conftest import (
     wide_dos,
     write,
 )
+from tests.test_plates import plate, store
 
 
 def new(command: Command, *options: object, table: str = "table.csv") -> Answer:
@@ -48,7 +49,7 @@ def test_a_directory_is_made_that_the_steps_accept(
     config, said = made(command, "--folds", 2, "--dos", "dos.csv")
     assert "snakemake --cores all --directory mine" in said
     assert "25 rows, 5 elements, 9 systems" in said
-    assert "held out: 4 systems in 2 folds, 20 rows" in said
+    assert "held out: 4 systems in 2 folds, 20 compositions" in said
     assert config.targets.path == str(workdir / "table.csv")
     assert config.dos.path == str(workdir / "dos.csv")
     assert config.targets.left_out == ["O"]
@@ -137,7 +138,7 @@ def spoiled(column: str, value: object) -> pd.DataFrame:
         (spoiled("formula", "Xx"), [], "row 3: 'Xx' names no real element"),
         (spoiled("rate", -1.0), ["--log10", "rate"], "--log10 rate: not positive in row 3 (-1)"),
         (good_table(), ["--log10", "ratio"], "--log10 names ratio; the properties are gap, rate"),
-        (good_table(), ["--formula-column", "name"], "no column name (`targets.formula_column`)"),
+        (good_table(), ["--formula-column", "name"], "no column `name`; column `formula` looks"),
         (
             good_table(),
             ["--elements-per-system", 4],
@@ -214,7 +215,10 @@ def test_a_sheet_is_written_for_a_table(workdir: Path, command: Command) -> None
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["table.csv", "--formula-column", "name"], "table.csv: no column `name`; it has formula"),
+        (
+            ["table.csv", "--formula-column", "name"],
+            "table.csv: no column `name`; column `formula`",
+        ),
         (["none.csv"], "none.csv: no such file"),
         (["table.csv", "--min-samples", 99], "0 of 4 systems"),
     ],
@@ -240,11 +244,79 @@ def test_suggestions_follow_the_spread(workdir: Path, command: Command) -> None:
 
 
 def test_columns_without_numbers_are_left_out_and_said(workdir: Path, command: Command) -> None:
-    table = good_table().assign(note="from the second batch", **{"gap [eV]": 1.5})
-    table.loc[0, "gap [eV]"] = 2.5
+    table = good_table().assign(note="from the second batch", **{"gap [eV]": np.arange(25) * 0.1})
     write(workdir / "table.csv", table)
     config, said = made(command)
     assert "note" not in config.targets.properties
     assert "gap [eV]" in config.targets.properties
     assert "columns without numbers, not used: note" in said
     assert "gap [eV]" in said
+
+
+def test_rows_without_a_label_do_not_make_a_sheet(
+    workdir: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mn-Ti-W has five rows, one of them bare; Cu-Ti-W five, two of them one composition."""
+    table = good_table()
+    rows = {s: table.index[i * 5 : i * 5 + 5] for i, s in enumerate(TERNARIES)}
+    table.loc[rows["Mn-Ti-W"][0], ["gap", "rate"]] = np.nan
+    table.loc[rows["Cu-Ti-W"][1], "formula"] = table.loc[rows["Cu-Ti-W"][0], "formula"]
+    write(workdir / "table.csv", table)
+    _, said = made(command, "--allow-missing")
+    assert list(read_systems("mine/config/systems.tsv")) == ["Cu-Fe-Mn", "Fe-Ti-W"]
+    assert "1 rows without any property" in said
+    assert "1 rows share a composition" in said
+    assert "2 systems in 2 folds, 10 compositions" in said
+    monkeypatch.chdir("mine")
+    answer = command("prepare-targets", "--config", "config/config.yaml")
+    assert answer.code == 0, answer.text
+    assert "1 rows merged by composition" in answer.text
+
+
+def test_a_system_without_any_label_is_not_held_out(workdir: Path, command: Command) -> None:
+    table = good_table()
+    table.loc[:4, ["gap", "rate"]] = np.nan  # all of Cu-Fe-Mn
+    write(workdir / "table.csv", table)
+    made(command, "--allow-missing", "--min-samples", 1)
+    assert "Cu-Fe-Mn" not in read_systems("mine/config/systems.tsv")
+    # compositions alone do not tell
+    assert command("systems", "table.csv", "--left-out", "O", "--out", "s.tsv").code == 0
+    assert "Cu-Fe-Mn" in read_systems("s.tsv")
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        (slice(20, 24), "no held-out sample has a value of rate"),
+        (slice(0, 4), "fold `Cu-Fe-Mn` leaves"),
+    ],
+)
+def test_a_sheet_that_prepare_targets_would_refuse_is_not_written(
+    workdir: Path, command: Command, kept: slice, words: str
+) -> None:
+    table = good_table()
+    table["rate"] = table["rate"].where(table.index.isin(range(25)[kept]))
+    write(workdir / "table.csv", table)
+    assert_refused(new(command, "--allow-missing"), words)
+    assert not Path("mine").exists()
+
+
+def test_a_sheet_is_written_for_plates(workdir: Path, command: Command) -> None:
+    rng = np.random.default_rng(5)
+    triples = ("Co-Fe-Ni", "Cu-In-Sn", "Mg-Ta-Y", "Ce-La-Nd", "Hf-Ti-Zr")
+    for number, system in enumerate(triples):
+        shares = rng.dirichlet(np.full(3, 9.0), 6).round(3)
+        mixed = [dict(zip(system.split("-"), map(float, s), strict=True)) for s in shares]
+        store(workdir / "raw/ten_replicas", {f"p{number}": plate(mixed, number=number)})
+    for folder in ("raw", "raw/ten_replicas"):
+        answer = command("systems", folder, "--out", "s.tsv", "--min-samples", 6)
+        assert answer.code == 0, answer.text
+        assert "of 300 patches averaged to 30 compositions" in answer.text
+        assert "s.tsv: 5 systems in 5 folds" in answer.text
+        assert set(read_systems("s.tsv")) == set(triples)
+
+
+def test_a_folder_of_neither_kind_makes_no_sheet(workdir: Path, command: Command) -> None:
+    (workdir / "stuff").mkdir()
+    answer = command("systems", "stuff", "--out", "s.tsv")
+    assert_refused(answer, "stuff: neither the paper's archive", "nor printed plates")

@@ -123,7 +123,19 @@ def changed(**tensors: Any) -> dict[str, Any]:
         (changed(l2_weight=torch.zeros(256, 255)), "do not fit the layer before it"),
         (changed(l2_bias=torch.zeros(3)), "do not fit the layer before it or each other"),
         (changed(l4_bias=torch.full((128,), torch.nan)), "numbers that are not finite"),
-        (changed(l4_bias=3.0), "holds no tensors"),
+        (changed(l4_bias=3.0), "`laten_to_label.4.bias` holds no tensor, where a dense tensor"),
+        (changed(l4_bias=torch.zeros(128).to_sparse()), "holds a sparse or nested tensor"),
+        (changed(l4_bias=torch.zeros(128, device="meta")), "holds a tensor without numbers"),
+        (changed(l4_bias=torch.zeros(128, dtype=torch.complex64)), "a tensor of complex64"),
+        (changed(l4_bias=torch.zeros(128, dtype=torch.int64)), "holds a tensor of int64"),
+        (changed(l4_bias=torch.full((128,), 1e300, dtype=torch.float64)), "not finite"),
+        (
+            changed(
+                l0_weight=torch.zeros(1, 1).expand(10**9, 89),
+                l0_bias=torch.zeros(1).expand(10**9),
+            ),
+            "holds a tensor of 89000000000 numbers of which 1 are there",
+        ),
         ([torch.zeros(2)], "holds a list, not a state dict"),
         ({"x": Attack()}, "holds more than tensors (`posix.system`)"),
     ],
@@ -138,14 +150,62 @@ def test_other_files_are_one_message(state: Any, words: str, command: Command) -
     assert not Path("pwned").exists()
 
 
-@pytest.mark.parametrize("data", [b"hello", b"", b"PK\x03\x04", pickle.dumps({"x": Attack()}, 2)])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's, that this goes out of use
+def test_quantised_weights_are_refused(command: Command) -> None:
+    bias = torch.quantize_per_tensor(torch.zeros(128), 0.1, 0, torch.qint8)
+    torch.save(changed(l4_bias=bias), "published.pt")
+    answer = command("import-generator", "published.pt")
+    assert answer.code == 2
+    assert "`laten_to_label.4.bias` holds a quantised tensor" in answer.text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello",
+        b"",
+        b"PK\x03\x04",
+        b"<!DOCTYPE html>\n<html>",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n",
+        bytes(1000),
+        b"{}",
+        b"\x80\x02.",
+        pickle.dumps([1], 2),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's, of the protocol
 def test_files_that_torch_did_not_write(data: bytes, command: Command) -> None:
     Path("published.pt").write_bytes(data)
     answer = command("import-generator", "published.pt")
     assert answer.code == 2, answer.text
-    assert "error: published.pt: " in answer.text
+    assert "error: published.pt: not written by torch.save" in answer.text
+    assert "a web page or a Git LFS pointer" in answer.text
+    assert f"It begins with '{repr(data[:4])[2:-1]}" in answer.text
+    for word in ("any program", "weights_only"):
+        assert word not in answer.text
+
+
+def test_a_program_is_named_and_not_run(command: Command) -> None:
+    Path("published.pt").write_bytes(pickle.dumps({"x": Attack()}, 2))
+    answer = command("import-generator", "published.pt")
+    assert answer.code == 2, answer.text
+    assert "published.pt: holds more than tensors (`posix.system`)" in answer.text
     assert not Path("pwned").exists()
     assert "published.pt" in command("import-generator", "absent/published.pt").text
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_layers_in_a_checkpoint_or_of_data_parallel(prefix: str, wrapped: bool) -> None:
+    network = published()
+    torch.save(network.state_dict(), "plain.pt")
+    state: dict[str, Any] = {prefix + k: v for k, v in network.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3} if wrapped else state, "published.pt")
+    wanted = import_generator(Path("plain.pt"), Path("plain.safetensors")).state_dict()
+    got = import_generator(Path("published.pt"), Path("mine.safetensors")).state_dict()
+    assert list(got) == list(wanted)
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(got[name], tensor, rtol=0, atol=0)
 
 
 def prepared(generator: Path, elements: dict[str, str] | None = None) -> Config:
@@ -187,6 +247,31 @@ def test_features_from_a_pretrained_generator() -> None:
     wanted = Generator.from_file(path).feature(fractions, draws=7, seed=0)
     np.testing.assert_allclose(inputs.dos, wanted.numpy(), atol=1e-6)
     assert "generator" in origin["inputs"]
+
+
+@pytest.mark.parametrize(("left_out", "said"), [([], "nothing"), (["O", "Zr"], "O Zr")])
+def test_other_elements_left_out_than_it_was_trained_with(left_out: list[str], said: str) -> None:
+    path = imported()
+    assert Generator.from_file(path).provenance["config"] == {"left_out": ["O"]}
+    config = prepared(path)
+    targets = config.targets.model_copy(update={"left_out": left_out})
+    other = config.model_copy(update={"targets": targets})
+    with pytest.raises(UserError) as caught:
+        featurize(other, targets=Path("t.parquet"), generator=path, features=Path("f"))
+    text = str(caught.value)
+    assert text.startswith("generator.safetensors: the generator was trained on fractions with O")
+    assert f"`targets.left_out` leaves out {said}, so that" in text
+    assert "Set `targets.left_out: [O]`" in text
+    assert not Path("f").exists()
+
+
+def test_a_generator_that_does_not_say_what_was_left_out_is_taken() -> None:
+    path = imported()
+    model = Generator.from_file(path)
+    model.save(path, provenance={"step": "import-generator"})
+    config = prepared(path)
+    featurize(config, targets=Path("t.parquet"), generator=path, features=Path("f.safetensors"))
+    assert Path("f.safetensors").is_file()
 
 
 def test_elements_that_it_does_not_know_are_named() -> None:

@@ -4,7 +4,6 @@ import io
 import os
 import pickle
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ from hclmp.config.data import PAPER_CATIONS
 from hclmp.errors import UserError
 from hclmp.folds import read_systems
 from hclmp.provenance import sha256
+from hclmp.sources import archive
 from hclmp.sources.raw import check_dos
 from hclmp.sources.reference import read_dos, read_targets, row_counts
-from hclmp.sources.safe_pickle import load_npy, load_torch
 from hclmp.steps.prepare_targets import prepare_targets
 from hclmp.steps.pull_dos import pull_dos
 from hclmp.tables import read_dos as read_dos_table
@@ -310,73 +309,6 @@ def test_the_command_line_says_it_in_one_message(command: Command) -> None:
     assert not Path("pwned").exists()
 
 
-class _Calls:
-    """A pickle of this calls something with arguments."""
-
-    def __init__(self, function: Callable[..., Any], *arguments: Any, state: Any = None) -> None:
-        self.parts = (function, arguments) if state is None else (function, arguments, state)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self.parts
-
-
-@pytest.mark.parametrize(
-    "hostile",
-    [
-        _Calls(eval, "open('pwned', 'w')"),
-        _Calls(getattr, "", "upper"),
-        _Calls(np.load, "pwned"),
-        _Calls(np.ndarray, (3,), "O"),
-        _Calls(torch.load, "pwned"),
-        _Calls(np.dtype, "O", state=(3, "|", None, None, None, -1, -1, 0)),
-        np.dtype([("a", "f8")]),
-        np.zeros(2, dtype=[("a", "f8")]),
-    ],
-)
-def test_only_arrays_and_plain_containers_are_admitted(hostile: object) -> None:
-    for data in (pickle.dumps(hostile, 2), pickle.dumps({"a": [hostile]}, 4)):
-        with pytest.raises(UserError, match=r"x\.pkl: (asks for|cannot be read)"):
-            load_torch(data, origin="x.pkl")
-    assert not Path("pwned").exists()
-
-
-def test_arrays_and_tensors_of_every_kind() -> None:
-    big = np.arange(6, dtype=">i4").reshape(2, 3)
-    value = {
-        "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-        "big": big,
-        "bool": np.array([True, False]),
-        "text": np.array(["Ag", "Zr"]),
-        "scalar": np.float32(1.5),
-        "objects": np.array([1, "two", np.arange(3)], dtype=object),
-        "nested": ({1, 2}, [None, b"x", (2.5,)]),
-    }
-    for data in (pickle.dumps(value, 2), pickle.dumps(value, 4), saved(value)):
-        got = load_torch(data, origin="x")
-        for key in ("fortran", "big", "bool", "text", "scalar"):
-            np.testing.assert_array_equal(got[key], value[key])
-        assert got["objects"][1] == "two"
-        np.testing.assert_array_equal(got["objects"][2], np.arange(3))
-        assert got["nested"] == value["nested"]
-    old = pickle.dumps(value, 2).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
-    np.testing.assert_array_equal(load_torch(old, origin="x")["big"], big)
-    base = torch.arange(12.0).reshape(3, 4)
-    tensors = {"view": base[1:, ::2], "turned": base.T, "whole": torch.tensor([1, 2])}
-    for zipped in (True, False):
-        buffer = io.BytesIO()
-        torch.save(tensors, buffer, _use_new_zipfile_serialization=zipped)
-        got = load_torch(buffer.getvalue(), origin="x")
-        for key, tensor in tensors.items():
-            np.testing.assert_array_equal(got[key], tensor.numpy())
-
-
-@pytest.mark.parametrize("data", [b"", b"nothing", b"PK\x03\x04", b"\x80\x02", saved({})[:200]])
-def test_damaged_files_are_one_message(data: bytes) -> None:
-    for load in (load_torch, load_npy):
-        with pytest.raises(UserError, match=r"x: cannot be read"):
-            load(data, origin="x")
-
-
 @pytest.mark.parametrize(
     "name", ["../evil.npy", "/etc/evil.npy", "data/a/../../../b", "C:/x", "..\\x"]
 )
@@ -413,6 +345,31 @@ def test_other_files_are_one_message() -> None:
         "half.zip": rf"{LABELS}: no such file in it",
     }.items():
         with pytest.raises(UserError, match=words):
+            read_targets(targets(path))
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("at", [0, 20, 200])
+def test_damaged_members_are_one_message(packing: int, at: int) -> None:
+    found = files()
+    with zipfile.ZipFile("data.zip", "w", packing) as made:
+        for name, content in found.items():
+            made.writestr(name, content)
+        start = made.getinfo(LABELS).header_offset + 30 + len(LABELS)
+    data = bytearray(Path("data.zip").read_bytes())
+    data[start + at : start + at + 40] = b"\xff" * 40
+    Path("data.zip").write_bytes(data)
+    with pytest.raises(UserError, match=rf"{LABELS}: cannot be read: .*Download the archive again"):
+        read_targets(targets())
+
+
+def test_files_beyond_the_bound_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert archive.LARGEST == 4 << 30
+    write_zip(Path("data.zip"), files())
+    write_folder(Path("unpacked"), files())
+    monkeypatch.setattr(archive, "LARGEST", 1000)
+    for path in ("data.zip", "unpacked"):
+        with pytest.raises(UserError, match=rf"{LABELS}: has \d+ bytes, and is not read: .* 1000"):
             read_targets(targets(path))
 
 

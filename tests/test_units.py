@@ -10,12 +10,16 @@ import pytest
 
 from hclmp.errors import UserError
 from hclmp.tables import read_targets
-from hclmp.units import check_unit
+from hclmp.units import check_unit, same_unit
 from tests.conftest import Command, assert_refused, config_for, good_dos, good_table, set_up
 
 
 @pytest.mark.parametrize(
-    "unit", ["", "GPa", "1/cm", "1e5/cm", "W/m/K", "W m^-1 K^-1", "states/eV/atom", "uV/K", "%"]
+    "unit",
+    [
+        *("", "GPa", "1/cm", "1e5/cm", "W/m/K", "W m^-1 K^-1", "states/eV/atom", "uV/K", "%"),
+        *("wt%", "at%", "emu/g", "emu/cm^3"),
+    ],
 )
 def test_units_of_the_field_are_known(unit: str) -> None:
     check_unit(unit, "x")
@@ -55,6 +59,31 @@ def test_the_unit_that_a_file_gives_is_taken(workdir: Path, command: Command) ->
     assert command("prepare-targets", "--config", config).code == 0
     properties = read_targets("data/processed/targets.parquet").properties
     assert [p.unit for p in properties] == ["eV", ""]
+
+
+def test_one_unit_may_be_written_in_two_ways(workdir: Path, command: Command) -> None:
+    config = config_for("table.parquet", properties={"gap": {"unit": "1/cm"}, "rate": {}})
+    file = set_up(workdir, config=config, suffix=".parquet")
+    parquet_with_units(workdir, "cm^-1")
+    answer = command("prepare-targets", "--config", file)
+    assert answer.code == 0, answer.text
+    assert read_targets("data/processed/targets.parquet").properties[0].unit == "1/cm"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("W/m/K", "W m^-1 K^-1", True),
+        ("emu/g", "A*m^2/kg", True),
+        ("arb. u.", "arb. u. ", True),
+        ("wt%", "at%", False),
+        ("states/eV/atom", "1/eV", False),
+        ("degC", "K", False),
+        ("arb. u.", "eV", False),
+    ],
+)
+def test_units_are_compared_by_what_they_mean(one: str, other: str, same: bool) -> None:
+    assert same_unit(one, other) == same
 
 
 def test_two_units_of_one_column_are_refused(workdir: Path, command: Command) -> None:

@@ -85,10 +85,14 @@ class Generator(nn.Module):
         grid: the D energies.
         scaler: between scaled values and the unit of the DOS; None where it is not known, so that
             scaled values are all there is.
+
+    Attributes:
+        provenance: of the file that it was read from; empty for one that was made here.
     """
 
     vectors: Tensor
     seen: Tensor
+    provenance: Provenance
 
     def __init__(
         self,
@@ -104,6 +108,7 @@ class Generator(nn.Module):
         super().__init__()
         self.vocabulary = tuple(vocabulary)
         self.noise, self.hidden, self.grid, self.scaler = noise, tuple(hidden), grid, scaler
+        self.provenance = {}
         self.register_buffer("vectors", vectors)
         self.register_buffer("seen", seen)
         condition = len(self.vocabulary) + vectors.shape[1]
@@ -183,6 +188,7 @@ class Generator(nn.Module):
                 scaler=scaler,
             )
             generator.load_state_dict(tensors)
+            generator.provenance = dict(about["provenance"])
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"{path}: not a generator; {MAKERS} ({error})") from error
         return generator.eval()

@@ -5,7 +5,7 @@ four linear layers with leaky ReLU (slope 0.1) between them: [39 cation fraction
 -> 256 -> 128 -> 161 DOS values from -8 to 8 eV, standardised per energy over its training DOS.
 """
 
-import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from hclmp.tables import EnergyGrid
 
 LAYERS = [f"laten_to_label.{i}" for i in (0, 2, 4, 6)]
 NOISE = 50
+LEFT_OUT = ["O"]  # its fractions are of cations
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def import_generator(path: Path, out: Path) -> Generator:
@@ -65,7 +67,12 @@ def import_generator(path: Path, out: Path) -> Generator:
     linear = [layer for layer in generator.network if isinstance(layer, nn.Linear)]
     for layer, name in zip(linear, LAYERS, strict=True):
         layer.load_state_dict({k: weights[f"{name}.{k}"] for k in ("weight", "bias")})
-    origin: Provenance = {"step": "import-generator", "file": path.name, "sha256": sha256(path)}
+    origin: Provenance = {
+        "step": "import-generator",
+        "file": path.name,
+        "sha256": sha256(path),
+        "config": {"left_out": LEFT_OUT},
+    }
     generator.eval().save(out, provenance=origin)
     return generator
 
@@ -76,22 +83,37 @@ def _state_dict(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    # whatever a damaged or hostile pickle provokes in PyTorch's reader
+    except Exception as error:
+        if asked := re.search(r"GLOBAL ([\w.]+\.\w+)", str(error)):
+            raise UserError(
+                f"{path}: holds more than tensors (`{asked[1]}`), and is not read: a pickle can run"
+                " any program. Take the state dict from its publisher."
+            ) from None
+        # PyTorch's own words advise to read the file unsafely
         raise UserError(
-            f"{path}: holds more than tensors (`{_named(str(error))}`), and is not read: a pickle "
-            "can run any program. Take the file from its publisher."
-        ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: not written by torch.save: {reason}") from error
+            f"{path}: not written by torch.save, or damaged; is it a web page or a Git LFS pointer"
+            f" saved in its place? It begins with {_beginning(path)}. Download it again."
+        ) from error
     if not isinstance(state, dict):
         raise UserError(f"{path}: holds a {type(state).__name__}, not a state dict")
+    return _unwrapped(state)
+
+
+def _beginning(path: Path) -> str:
+    """The first bytes of a file, as a message shows them."""
+    with open(path, "rb") as file:
+        return repr(file.read(16))[1:]
+
+
+def _unwrapped(state: dict[str, Any]) -> dict[str, Any]:
+    """The layers of a state dict in a checkpoint (``state_dict``) or of ``DataParallel``."""
+    inner = state.get("state_dict")
+    if isinstance(inner, dict):
+        state = inner
+    if state and all(isinstance(k, str) and k.startswith("module.") for k in state):
+        state = {k.removeprefix("module."): v for k, v in state.items()}
     return state
-
-
-def _named(message: str) -> str:
-    """What the file asked for: the name after ``GLOBAL`` in PyTorch's message, amid its advice."""
-    return message.partition("GLOBAL ")[2].partition(" ")[0] or "a pickle"
 
 
 def _layers(path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
@@ -108,15 +130,39 @@ def _layers(path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
     size: int | None = None
     for layer in LAYERS:
         weight, bias = state[f"{layer}.weight"], state[f"{layer}.bias"]
-        if not (isinstance(weight, Tensor) and isinstance(bias, Tensor)):
-            raise UserError(f"{path}: `{layer}` holds no tensors")
+        for kind, value in (("weight", weight), ("bias", bias)):
+            if fault := _fault(value):
+                raise UserError(
+                    f"{path}: `{layer}.{kind}` holds {fault}, where a dense tensor of real floating"
+                    " point numbers belongs. Save the state dict of the network as it was trained."
+                )
         fits = weight.ndim == 2 and (size is None or weight.shape[1] == size)
         if not fits or bias.shape != weight.shape[:1]:
             raise UserError(
                 f"{path}: `{layer}` has shapes {tuple(weight.shape)} and {tuple(bias.shape)}, "
                 "which do not fit the layer before it or each other"
             )
-        if not (weight.isfinite().all() and bias.isfinite().all()):
+        # once they are 32-bit numbers, of which the largest of 64 bits are none
+        if not (weight.float().isfinite().all() and bias.float().isfinite().all()):
             raise UserError(f"{path}: `{layer}` holds numbers that are not finite")
         size = weight.shape[0]
     return {name: state[name].float() for name in wanted}
+
+
+def _fault(value: object) -> str:
+    """What is wrong with a value as weights; empty if nothing."""
+    if not isinstance(value, Tensor):
+        return "no tensor"
+    if value.is_meta or value.device.type != "cpu":
+        return "a tensor without numbers"
+    if value.is_quantized:
+        return "a quantised tensor"
+    if value.layout != torch.strided or value.is_nested:
+        return "a sparse or nested tensor"
+    if value.dtype not in FLOATS:
+        return f"a tensor of {str(value.dtype).removeprefix('torch.')}"
+    # one number that is repeated (`expand`) can announce more than fits into memory
+    stored = value.untyped_storage().nbytes() // value.itemsize
+    if value.numel() > stored:
+        return f"a tensor of {value.numel()} numbers of which {stored} are there"
+    return ""

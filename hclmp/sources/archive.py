@@ -1,6 +1,7 @@
 """Files of a zip archive, or of the folder it was unpacked to, read without unpacking anything."""
 
 import hashlib
+import lzma
 import stat
 import zipfile
 import zlib
@@ -9,6 +10,16 @@ from pathlib import Path, PurePosixPath
 
 from hclmp.errors import UserError, listed
 from hclmp.provenance import hash_of, sha256
+
+LARGEST = 4 << 30
+"""Bytes of a file that is read: some hundred times the largest of the paper's archive. A zip file
+of a few kilobytes can announce, and unpack to, any number."""
+
+# what the packings of the zip format raise for damaged bytes, and files that may not be read
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
+    *(RuntimeError, NotImplementedError, ValueError, MemoryError),
+)
 
 
 class Archive:
@@ -64,17 +75,34 @@ class Archive:
         """The bytes of a file.
 
         Raises:
-            UserError: it is not there or damaged.
+            UserError: it is not there, damaged or larger than ``LARGEST``.
         """
         if name not in self:
             raise UserError(f"{self.origin(name)}: no such file in it")
         self._used.add(name)
-        if self._zip is None:
-            return (self.path / (self._root + name)).read_bytes()
+        full = self._root + name
         try:
-            return self._zip.read(self._root + name)
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
-            raise UserError(f"{self.origin(name)}: cannot be read: {error}") from error
+            size = self._size(full)
+            if size <= LARGEST:
+                return self._bytes(full)
+        except DAMAGED as error:
+            reason = str(error) or type(error).__name__
+            raise UserError(
+                f"{self.origin(name)}: cannot be read: {reason}. Download the archive again"
+            ) from error
+        raise UserError(
+            f"{self.origin(name)}: has {size} bytes, and is not read: no file of the archive has "
+            f"more than {LARGEST}. Download the archive again"
+        )
+
+    def _size(self, full: str) -> int:
+        """Bytes of a file once unpacked: what the zip says, beyond which ``zipfile`` reads none."""
+        if self._zip is None:
+            return (self.path / full).stat().st_size
+        return self._zip.getinfo(full).file_size
+
+    def _bytes(self, full: str) -> bytes:
+        return (self.path / full).read_bytes() if self._zip is None else self._zip.read(full)
 
     def sha256(self) -> str:
         """Of the zip file's bytes; of a folder, over the names and bytes of the files read."""
@@ -90,7 +118,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
         )
     try:
         return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except DAMAGED as error:
         raise UserError(f"{path}: not a zip archive ({error}); download it again") from error
 
 

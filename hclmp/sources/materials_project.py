@@ -68,6 +68,7 @@ def read_dos(config: DosConfig) -> RawDos:
         reference="Fermi level",
         simulated=False,
         facts=_facts(snapshot, counts),
+        volatile={name: snapshot.record[name] for name in ("date", "files")},
     )
 
 
@@ -99,11 +100,13 @@ class Rows:
     Attributes:
         found: the usable DOS, of the preferred run type.
         defects: why a calculation has no usable DOS.
+        unusable: number of unusable rows by reason, whether or not the calculation has another.
         surplus: number of usable rows that another row of the same calculation made superfluous.
     """
 
     found: dict[str, Dos] = field(default_factory=dict)
     defects: dict[str, str] = field(default_factory=dict)
+    unusable: Counter[str] = field(default_factory=Counter)
     surplus: int = 0
 
     def add(self, task: str, dos: Dos) -> None:
@@ -125,6 +128,7 @@ def resampled(snapshot: Snapshot, grid: EnergyGrid, broadening: float) -> Rows:
             energies, up, down = (_list(batch, name, i) for name in LISTS)
             if defect := _defect(fermi, atoms, energies, up, down):
                 rows.defects.setdefault(task, defect)
+                rows.unusable[defect] += 1
                 continue
             total = up if not len(down) else up + down
             relative = energies - fermi
@@ -224,6 +228,7 @@ def _counts(
         "rows_of_other_run_types": dict(
             sorted(Counter(map(str, snapshot.others()["run_type"].to_pylist())).items())
         ),
+        "unusable_rows_of_wanted_run_types": dict(sorted(rows.unusable.items())),
         "further_rows_of_wanted_run_types": rows.surplus,
         "spin_polarised": sum(d.polarised for d in dos),
         "negative_densities_set_to_0": sum(d.negative for d in dos),
@@ -241,7 +246,7 @@ def _said(counts: dict[str, Any]) -> list[tuple[str, int]]:
 
 
 def _facts(snapshot: Snapshot, counts: dict[str, Any]) -> dict[str, Any]:
-    """What goes on record. Not the date: equal data are to give equal bytes (`record.json`)."""
+    """What goes on record and into the table. Not the date: equal data are to give equal bytes."""
     record = snapshot.record
     named = ("database_version", "table", "table_version", "client", "query", "licence")
     return {name: record[name] for name in (*named, "attribution")} | {

@@ -52,6 +52,8 @@ class RawDos:
         reference: what zero energy is.
         simulated: whether the values come from a simulation.
         facts: what else belongs on record.
+        volatile: facts of the download itself (its date, the files on disk), for the record alone:
+            equal data are to give a table of equal bytes.
     """
 
     origin: str
@@ -64,6 +66,7 @@ class RawDos:
     reference: str
     simulated: bool
     facts: dict[str, Any] = field(default_factory=dict)
+    volatile: dict[str, Any] = field(default_factory=dict)
 
 
 def row_names(n: int) -> list[str]:

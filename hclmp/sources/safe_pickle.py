@@ -4,13 +4,16 @@ A pickle is a program: its ``GLOBAL`` instructions name any callable of any inst
 ``pickle.load`` calls it. Here only NumPy arrays, tensors (as arrays) and plain containers come out,
 built by the functions below; any other name is refused before anything is called. Arrays are
 assembled from plain bytes, not by NumPy's own ``__setstate__``, which trusts what it is given.
+
+A small file can also ask for more memory and time than there is, by naming one thing many times:
+each thing is made once, and all that comes out is counted as if nothing were shared (`_Budget`).
 """
 
 import io
 import math
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from hclmp.errors import UserError
 
 KINDS = "biufcSUO"  # of arrays: numbers, text, objects; no records, no dates
+GROWTH = 100  # items that may come of each byte of a file; shared lists of names stay far below
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first object of torch.save before PyTorch 1.6
 STORAGES = {
     "DoubleStorage": "<f8",
@@ -35,6 +39,28 @@ STORAGES = {
 
 class _Refused(Exception):
     """What the pickle asks for is not admitted; the message names it."""
+
+
+class _Budget:
+    """How many items (of containers, characters of text) may still come of a file."""
+
+    __slots__ = ("copies", "left")
+
+    def __init__(self, data: bytes) -> None:
+        self.left = GROWTH * (len(data) + GROWTH)
+        self.copies = len(data) + GROWTH
+
+    def spend(self, items: int) -> None:
+        """Count items that may be there already: in what comes out they stand once more."""
+        self.left -= items
+        if self.left < 0:
+            raise ValueError(f"it would grow to more than {GROWTH} items for each of its bytes")
+
+    def copy(self, items: int) -> None:
+        """Count items that take memory: each of them stands in the file, in a byte at least."""
+        self.copies -= items
+        if self.copies < 0:
+            raise ValueError("it would grow to more items than it has bytes")
 
 
 class _Maker:
@@ -58,7 +84,7 @@ class _Dtype:
     __slots__ = ("dtype",)
 
     def __init__(self, name: Any, *_: Any) -> None:
-        text = name.decode("ascii") if isinstance(name, bytes) else str(name)
+        text = name.decode("ascii") if isinstance(name, bytes) else _text(name)
         self.dtype = np.dtype(text)
         if self.dtype.kind not in KINDS or self.dtype.fields or self.dtype.subdtype:
             raise _Refused(f"an array of {text}")
@@ -73,27 +99,35 @@ class _Dtype:
 class _Array:
     """A NumPy array in the making: ``value`` gives it once its parts have been read."""
 
-    __slots__ = ("_state",)
+    __slots__ = ("_parts",)
 
-    def __init__(self) -> None:
-        self._state: tuple[Any, ...] = ()
+    def __init__(self, *parts: Any) -> None:
+        self._parts = parts  # shape, dtype, order, items, order of the axes
 
     def __setstate__(self, state: Any) -> None:
-        self._state = tuple(state)
+        _, shape, described, fortran, raw = state
+        self._parts = shape, described, "F" if fortran else "C", raw, None
 
-    def value(self) -> NDArray[Any]:
-        _, shape, described, fortran, raw = self._state
+    @classmethod
+    def from_buffer(cls, raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> Any:
+        """As NumPy writes it since protocol 5 of pickles."""
+        return cls(shape, dtype, order, raw, axes)
+
+    def value(self, assembly: "_Assembly") -> NDArray[Any]:
+        shape, described, order, raw, axes = self._parts
         dtype: np.dtype[Any] = described.dtype
-        order: Literal["C", "F"] = "F" if fortran else "C"
-        if dtype.kind != "O":
-            raw = raw.encode("latin1") if isinstance(raw, str) else raw
-            array: NDArray[Any] = np.frombuffer(raw, dtype).reshape(shape, order=order)
-            return array
-        flat = np.empty(len(raw), dtype=object)
-        for i, item in enumerate(raw):
-            flat[i] = _plain(item)
-        objects: NDArray[Any] = flat.reshape(shape, order=order)
-        return objects
+        layout: Literal["C", "F"] = "F" if order == "F" else "C"
+        items = assembly.objects(raw) if dtype.kind == "O" else _numbers(raw, dtype, assembly)
+        array: NDArray[Any] = items.reshape(shape, order=layout)
+        return array.transpose(axes) if order == "K" and axes is not None else array
+
+
+def _numbers(raw: Any, dtype: np.dtype[Any], assembly: "_Assembly") -> NDArray[Any]:
+    """A view of the bytes; those of Python 2 have become text, whose bytes are a copy."""
+    if isinstance(raw, str):
+        assembly.budget.copy(len(raw))
+        raw = raw.encode("latin1")
+    return np.frombuffer(raw, dtype)
 
 
 class _Storage:
@@ -109,12 +143,13 @@ class _Storage:
 
 
 class _Tensor:
-    """A view into a storage: ``value`` copies it into an array."""
+    """A view into a storage, which ``value`` gives as an array; it copies nothing."""
 
     __slots__ = ("_parts",)
 
     def __init__(self, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> None:
-        self._parts = storage, offset, tuple(size), tuple(stride)
+        # of endless shapes no more than NumPy needs to refuse them: it has 64 axes at most
+        self._parts = storage, offset, tuple(size[:65]), tuple(stride[:65])
 
     def __setstate__(self, state: Any) -> None:
         raise _Refused("a changed tensor")
@@ -122,19 +157,22 @@ class _Tensor:
     def value(self) -> NDArray[Any]:
         storage, offset, size, stride = self._parts
         flat = np.frombuffer(storage.data, storage.dtype)
+        # steps of 0 (`expand`) would make any number of one
+        if math.prod(size) > len(flat):
+            raise ValueError(f"a tensor of {math.prod(size)} numbers, {len(flat)} of them there")
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if min((offset, *size, *stride)) < 0 or (math.prod(size) and last >= len(flat)):
-            raise _Refused("a tensor beyond its numbers")
-        view = np.lib.stride_tricks.as_strided(
+            raise ValueError("a tensor beyond its numbers")
+        return np.lib.stride_tricks.as_strided(
             flat[offset:], size, [step * flat.itemsize for step in stride]
         )
-        return view.copy()
 
 
-def _encoded(text: str, encoding: str = "latin1") -> bytes:
-    if encoding != "latin1":
-        raise _Refused(f"text in {encoding}")
-    return text.encode(encoding)
+def _text(value: Any) -> str:
+    """A name as it is: ``str`` of lists that hold lists could take forever."""
+    if not isinstance(value, str):
+        raise ValueError(f"a {type(value).__name__} where a name belongs")
+    return value
 
 
 def _scalar(described: _Dtype, raw: Any = b"") -> Any:
@@ -144,11 +182,25 @@ def _scalar(described: _Dtype, raw: Any = b"") -> Any:
     return np.frombuffer(raw, described.dtype, count=1)[0]
 
 
-def _admitted() -> dict[str, Any]:
+def _admitted(budget: _Budget) -> dict[str, Any]:
     """Name -> what stands for it; made anew for every pickle."""
+
+    def encoded(text: str, encoding: Any = "latin1") -> bytes:
+        if encoding != "latin1":
+            raise _Refused(f"text in {_text(encoding)}")
+        budget.copy(len(text))
+        return text.encode("latin1")
+
+    def container(kind: type[Any]) -> _Maker:
+        def made(items: Any = ()) -> Any:
+            budget.copy(len(items))
+            return kind(items)
+
+        return _Maker(made)
+
     names: dict[str, Any] = {
-        "_codecs.encode": _Maker(_encoded),
-        "collections.OrderedDict": _Maker(lambda items=(): dict(items)),
+        "_codecs.encode": _Maker(encoded),
+        "collections.OrderedDict": container(dict),
         "numpy.dtype": _Maker(_Dtype),
         "numpy.ndarray": None,  # an argument of `_reconstruct`, never called
         "torch._utils._rebuild_tensor_v2": _Maker(_Tensor),
@@ -156,17 +208,20 @@ def _admitted() -> dict[str, Any]:
     for core in ("numpy.core", "numpy._core"):  # before and after NumPy 2
         names[f"{core}.multiarray._reconstruct"] = _Maker(lambda *_: _Array())
         names[f"{core}.multiarray.scalar"] = _Maker(_scalar)
+        names[f"{core}.numeric._frombuffer"] = _Maker(_Array.from_buffer)
     for builtins in ("builtins", "__builtin__"):
-        names[f"{builtins}.set"] = _Maker(lambda items=(): set(items))
+        names[f"{builtins}.set"] = container(set)
     return names | {f"torch.{name}": dtype for name, dtype in STORAGES.items()}
 
 
 class _Unpickler(pickle.Unpickler):
     """An unpickler that finds the admitted names alone."""
 
-    def __init__(self, file: io.BytesIO, stored: Mapping[str, bytes] | None = None) -> None:
+    def __init__(
+        self, file: io.BytesIO, budget: _Budget, stored: Mapping[str, bytes] | None = None
+    ) -> None:
         super().__init__(file, encoding="latin1")
-        self._names = _admitted()
+        self._names = _admitted(budget)
         self._stored = stored
         self.storages: dict[str, _Storage] = {}
 
@@ -176,7 +231,7 @@ class _Unpickler(pickle.Unpickler):
         return self._names[f"{module}.{name}"]
 
     def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key = pid[0], pid[1], str(pid[2])
+        kind, dtype, key = _text(pid[0]), pid[1], _text(pid[2])
         if kind != "storage" or dtype not in STORAGES.values() or (len(pid) > 5 and pid[5]):
             raise _Refused(f"a stored {kind}")
         if key not in self.storages:
@@ -219,31 +274,39 @@ def load_npy(data: bytes, *, origin: str) -> NDArray[Any]:
 
 
 def _torch(data: bytes) -> Any:
+    budget = _Budget(data)
     if data[:2] == b"PK":
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            name = next((n for n in archive.namelist() if n.endswith("/data.pkl")), None)
-            if name is None:
-                raise ValueError("no `data.pkl` in it: not written by torch.save")
-            folder = name.removesuffix("data.pkl") + "data/"
-            stored = {
-                n.removeprefix(folder): archive.read(n)
-                for n in archive.namelist()
-                if n.startswith(folder)
-            }
-            return _plain(_Unpickler(io.BytesIO(archive.read(name)), stored).load())
+        name, stored = _parts(data)
+        reader = _Unpickler(io.BytesIO(stored.pop(name)), budget, stored)
+        return _Assembly(budget)(reader.load())
     file = io.BytesIO(data)
-    first = _Unpickler(file).load()
+    first = _Unpickler(file, budget).load()
     if first != LEGACY_MAGIC:
-        return _plain(first)
+        return _Assembly(budget)(first)
     for _ in range(2):  # version of the protocol, and of the machine
-        _Unpickler(file).load()
-    reader = _Unpickler(file)
+        _Unpickler(file, budget).load()
+    reader = _Unpickler(file, budget)
     value = reader.load()
-    for key in _Unpickler(file).load():
-        storage = reader.storages[str(key)]
+    for key in _Unpickler(file, budget).load():
+        storage = reader.storages[_text(key)]
         count = int.from_bytes(file.read(8), "little")
         storage.data = file.read(count * storage.dtype.itemsize)
-    return _plain(value)
+    return _Assembly(budget)(value)
+
+
+def _parts(data: bytes) -> tuple[str, dict[str, bytes]]:
+    """Of a zip that ``torch.save`` wrote: the pickle's name; it and the storages by name."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        name = next((n for n in archive.namelist() if n.endswith("/data.pkl")), None)
+        if name is None:
+            raise ValueError("no `data.pkl` in it: not written by torch.save")
+        folder = name.removesuffix("data.pkl") + "data/"
+        members = [m for m in archive.infolist() if m.filename.startswith((name, folder))]
+        # `torch.save` packs nothing, so that parts larger than their file are meant to fill memory
+        if sum(member.file_size for member in members) > len(data):
+            raise ValueError("its parts are larger than the file: not written by torch.save")
+        stored = {m.filename.removeprefix(folder): archive.read(m) for m in members}
+    return name, stored
 
 
 def _npy(data: bytes) -> Any:
@@ -255,25 +318,68 @@ def _npy(data: bytes) -> Any:
     }
     if version not in readers:
         raise ValueError(f"version {version} of the .npy format")
-    _, _, dtype = readers[version](file)
+    shape, _, dtype = readers[version](file)
     if dtype.hasobject:
-        return _plain(_Unpickler(file).load())
+        budget = _Budget(data)
+        return _Assembly(budget)(_Unpickler(file, budget).load())
+    # NumPy makes room for all that the header announces before it reads
+    size, there = math.prod(shape) * dtype.itemsize, len(data) - file.tell()
+    if min(shape, default=0) < 0 or size > there:
+        raise ValueError(f"an array of {size} bytes, {there} of them there")
     return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
 
 
-def _plain(value: Any) -> Any:
-    """The value with every array and tensor in it put together."""
-    if isinstance(value, _Array | _Tensor):
-        return value.value()
-    if isinstance(value, dict):
-        return {_plain(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    if isinstance(value, tuple | set):
-        return type(value)(_plain(v) for v in value)
-    if isinstance(value, _Maker | _Dtype | _Storage):
-        raise _Refused("a function or type instead of data")
-    return value
+class _Assembly:
+    """Puts every array and tensor in a value together.
+
+    Each object is made once however often it is held; what comes out is counted as if it were not,
+    since those who read it may go through every place.
+    """
+
+    def __init__(self, budget: _Budget) -> None:
+        self.budget = budget
+        self._made: dict[int, tuple[Any, int] | None] = {}  # by id: with its items; None: begun
+
+    def __call__(self, value: Any) -> Any:
+        if not isinstance(value, _COMPOUND):
+            return value
+        if id(value) in self._made:
+            known = self._made[id(value)]
+            if known is None:
+                raise ValueError("it holds itself")
+            self.budget.spend(known[1])
+            return known[0]
+        self._made[id(value)] = None
+        before = self.budget.left
+        made = self._put_together(value)
+        self._made[id(value)] = made, before - self.budget.left
+        return made
+
+    def objects(self, items: Sequence[Any]) -> NDArray[Any]:
+        """Items of any type: [n] of dtype object."""
+        self.budget.copy(len(items))
+        self.budget.spend(len(items))
+        flat = np.empty(len(items), dtype=object)
+        for i, item in enumerate(items):
+            flat[i] = self(item)
+        return flat
+
+    def _put_together(self, value: Any) -> Any:
+        if isinstance(value, _Maker | _Dtype | _Storage):
+            raise _Refused("a function or type instead of data")
+        if isinstance(value, _Array):
+            return value.value(self)
+        if isinstance(value, _Tensor):
+            return value.value()
+        self.budget.spend(1 + len(value))
+        if isinstance(value, dict):
+            return {self(k): self(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self(v) for v in value]
+        return type(value)(self(v) for v in value)
+
+
+_COMPOUND = (dict, list, tuple, set, _Array, _Tensor, _Maker, _Dtype, _Storage)
 
 
 def _guarded(read: Callable[[], Any], origin: str) -> Any:
@@ -288,4 +394,6 @@ def _guarded(read: Callable[[], Any], origin: str) -> Any:
     # whatever a damaged or hostile pickle provokes in the parser or in NumPy
     except Exception as error:
         reason = str(error) or type(error).__name__
-        raise UserError(f"{origin}: cannot be read: {reason}") from error
+        raise UserError(
+            f"{origin}: cannot be read: {reason}. Take the file from its publisher again"
+        ) from error

@@ -14,12 +14,12 @@ from hclmp.composition import formula_text
 from hclmp.config import DosConfig, PropertyConfig, TargetsConfig
 from hclmp.errors import UserError, listed
 from hclmp.provenance import sha256
+from hclmp.sources.csv_file import UNNAMED, read_csv
 from hclmp.sources.raw import RawDos, RawTargets, row_names
 from hclmp.tables import EnergyGrid, Property
+from hclmp.units import same_unit
 
-# Columns with a meaning of their own, which are never taken for a property. A CSV column without a
-# name is the row number that some programs write.
-UNNAMED = "(no name)"
+# Columns with a meaning of their own, which are never taken for a property.
 RESERVED = ("sample_id", "system", UNNAMED)
 
 SPLIT_WORDS = ("train", "val", "test", "")
@@ -36,16 +36,18 @@ def read_frame(path: str | Path, *, limit: int | None = None) -> pd.DataFrame:
     """Read a CSV or Parquet file; CSV cells stay text, or the formula ``NaN`` would be a blank.
 
     Raises:
-        UserError: no such file, another kind of file, not readable, or without rows.
+        UserError: no such file, a folder, another kind of file, not readable, or without rows.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: a folder, not a file; name the .csv or .parquet file itself")
     if not path.is_file():
         raise UserError(f"{path}: no such file (paths are relative to the working directory)")
     try:
         if path.suffix == ".parquet":
             frame = pd.read_parquet(path)
         elif path.suffix == ".csv":
-            frame = _read_csv(path)
+            frame = read_csv(path)
         else:
             raise UserError(f"{path}: not a .csv or .parquet file")
     except (ValueError, pa.ArrowException, UnicodeDecodeError) as error:
@@ -58,16 +60,6 @@ def read_frame(path: str | Path, *, limit: int | None = None) -> pd.DataFrame:
     if frame.empty:
         raise UserError(f"{path}: the table is empty: it has no rows")
     return frame.head(limit).reset_index(drop=True) if limit else frame.reset_index(drop=True)
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    """Text cells under the names of the first line; a row longer than that line is an error."""
-    # The header is read as a row like others: given it, pandas would take the cells that a longer
-    # row has too many for an index and shift the rest, and would rename repeated columns.
-    cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, skipinitialspace=True)
-    names = [str(name).strip() or UNNAMED for name in cells.iloc[0]]
-    rows: pd.DataFrame = cells.iloc[1:].apply(lambda column: column.str.strip())
-    return rows.set_axis(names, axis="columns")
 
 
 def property_columns(frame: pd.DataFrame, composition: Sequence[str]) -> list[str]:
@@ -119,6 +111,7 @@ def _composition_columns(path: str, frame: pd.DataFrame, config: TargetsConfig) 
     """The columns that hold the composition: that of the formula, or those of the elements."""
     if config.composition_columns:
         _require(path, frame, config.composition_columns, "targets.composition_columns")
+        _check_elements(path, frame, config)
         return config.composition_columns
     if config.formula_column not in frame.columns and (found := element_columns(frame)):
         raise UserError(
@@ -128,6 +121,26 @@ def _composition_columns(path: str, frame: pd.DataFrame, config: TargetsConfig) 
         )
     _require(path, frame, [config.formula_column], "targets.formula_column")
     return [config.formula_column]
+
+
+def _check_elements(path: str, frame: pd.DataFrame, config: TargetsConfig) -> None:
+    """No element is named twice, and none is forgotten and then learned as a property."""
+    named = config.composition_columns
+    elements = element_columns(frame)
+    if strangers := [c for c in named if c not in elements]:
+        raise UserError(
+            f"{path}: `targets.composition_columns` names {listed(strangers)}, no element symbol"
+        )
+    if repeated := sorted({c for c in named if named.count(c) > 1}):
+        raise UserError(
+            f"{path}: `targets.composition_columns` names {listed(repeated)} more than once"
+        )
+    unlisted = [c for c in elements if c not in (*named, config.split_column)]
+    if unlisted and not config.properties:
+        raise UserError(
+            f"{path}: columns named after elements, but not in `targets.composition_columns`: "
+            f"{listed(unlisted)}. Add them there, or name the properties in `targets.properties`."
+        )
 
 
 def element_columns(frame: pd.DataFrame) -> list[str]:
@@ -143,14 +156,10 @@ def formulas(
     """The formula of each row, written from the columns of the elements where these are given.
 
     Raises:
-        UserError: a column is named after no element, or an amount is no number or negative.
+        UserError: an amount is no number or negative, or all of a row are 0.
     """
     if not composition_columns:
         return list(frame[formula_column])
-    if strangers := [c for c in composition_columns if c not in element_columns(frame)]:
-        raise UserError(
-            f"{path}: `targets.composition_columns` names {listed(strangers)}, no element symbol"
-        )
     amounts = np.stack(
         [
             np.nan_to_num(numbers(path, frame, c, AMOUNT_REMEDY, where=~_blank(frame[c])))
@@ -163,7 +172,10 @@ def formulas(
             raise UserError(
                 f"{path}: amounts of the elements are {word} in {listed(rows)}. {AMOUNT_REMEDY}"
             )
-    return [formula_text(composition_columns, row) for row in amounts]
+    # as fractions: amounts of any unit may be smaller than what a formula shows
+    shares = amounts / amounts.max(axis=1, keepdims=True)
+    shares /= shares.sum(axis=1, keepdims=True)
+    return [formula_text(composition_columns, row) for row in shares]
 
 
 def _properties(
@@ -186,7 +198,7 @@ def _properties(
     settings = {c: config.properties.get(c, PropertyConfig()) for c in columns}
     for column, given in settings.items():
         stored = units.get(column, given.unit)
-        if given.unit and stored != given.unit:
+        if given.unit and not same_unit(stored, given.unit):
             raise UserError(
                 f"{path}: column `{column}` is in {stored!r} by the file's own metadata, but in "
                 f"{given.unit!r} by `targets.properties`. Correct one of the two."

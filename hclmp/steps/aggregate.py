@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hclmp import plots
@@ -147,8 +148,11 @@ def _plots(
 def _overall(config: Config, summary: pd.DataFrame, first: Predictions) -> dict[str, Any]:
     """The headline numbers: variant -> metric -> value."""
     rows = summary[summary["property"] == "all"]
+    # what is not defined (r2 of single labels) is null in JSON
+    known = [value if np.isfinite(value) else None for value in rows["value"]]
     values = {
-        str(v): dict(zip(f["metric"], f["value"], strict=True)) for v, f in rows.groupby("variant")
+        str(v): dict(zip(f["metric"], f["value"], strict=True))
+        for v, f in rows.assign(value=pd.Series(known, rows.index, dtype=object)).groupby("variant")
     }
     return {
         "variants": {v: values[v] for v in config.variants},

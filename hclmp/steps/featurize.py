@@ -30,7 +30,8 @@ def featurize(config: Config, *, targets: Path, generator: Path | None, features
         features: the file that is written.
 
     Raises:
-        UserError: an element has no vector in an embedding, or is unknown to the generator.
+        UserError: an element has no vector in an embedding, or is unknown to the generator, or the
+            generator was trained on fractions of other elements.
     """
     table = read_targets(targets)
     parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(targets))
@@ -45,6 +46,7 @@ def featurize(config: Config, *, targets: Path, generator: Path | None, features
     if generator is not None:
         inputs["generator"] = generator
         model = Generator.from_file(generator)
+        _check_left_out(model, generator, config.targets.left_out)
         _check_known(model, generator, compositions, origin=str(targets))
         dos = _dos_feature(config, model, compositions)
     write_features(
@@ -53,6 +55,26 @@ def featurize(config: Config, *, targets: Path, generator: Path | None, features
         sample_id=table.sample_id,
         provenance=provenance("featurize", config=features_slice(config), inputs=inputs),
     )
+
+
+def _check_left_out(generator: Generator, path: Path, left_out: list[str]) -> None:
+    """Refuse a generator that was trained on other fractions than it would be fed.
+
+    A file that does not say what was left out is taken as it is.
+    """
+    config = generator.provenance.get("config")
+    trained = config.get("left_out") if isinstance(config, dict) else None
+    if isinstance(trained, list) and set(trained) != set(left_out):
+        raise UserError(
+            f"{path}: the generator was trained on fractions with {_named(trained)} left out; here "
+            f"`targets.left_out` leaves out {_named(left_out)}, so that it would be fed other "
+            f"fractions. Set `targets.left_out: [{', '.join(sorted(trained))}]`, or take or train "
+            "(`gan.source: train`) another generator."
+        )
+
+
+def _named(elements: list[str]) -> str:
+    return " ".join(sorted(elements)) or "nothing"
 
 
 def _check_known(

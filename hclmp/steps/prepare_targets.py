@@ -152,8 +152,10 @@ def _check_spread(origin: str, targets: Targets) -> None:
 
 def _check_folds(config: Config, targets: Targets) -> None:
     """Every fold must be possible, said now rather than hours later in the training of one."""
+    judged = np.zeros(len(targets.properties), dtype=np.int64)
     for fold in fold_names(config):
         rows = split_rows(config, fold, systems=targets.system, given=targets.split)
+        judged += (~np.isnan(targets.values[rows.test])).sum(axis=0)
         still = _still(targets.values[rows.train])
         if still.any():
             names = listed(p.name for p, s in zip(targets.properties, still, strict=True) if s)
@@ -161,6 +163,12 @@ def _check_folds(config: Config, targets: Targets) -> None:
                 f"fold `{fold}` leaves {len(rows.train)} training rows, in which {names} has one "
                 "value: there is nothing to learn. Hold out fewer systems per fold."
             )
+    if not judged.all():
+        names = listed(p.name for p, n in zip(targets.properties, judged, strict=True) if not n)
+        raise UserError(
+            f"no held-out sample has a value of {names}, which therefore cannot be judged. Hold "
+            "out other systems, or leave it out (`targets.properties`)."
+        )
 
 
 def _still(values: Floats) -> NDArray[np.bool_]:

@@ -64,4 +64,6 @@ def pull_dos(config: Config, *, table: Path, record: Path) -> None:
         *(raw.grid.n, raw.grid.start, raw.grid.stop, raw.grid.unit),
     )
     write_dos(table, result)
-    write_json(record, {"provenance": result.provenance, "facts": facts})
+    # in the record alone: the table's bytes do not depend on when its data were downloaded
+    volatile = {"download": raw.volatile} if raw.volatile else {}
+    write_json(record, {"provenance": result.provenance, "facts": facts} | volatile)

@@ -71,7 +71,12 @@ def test_pull_dos_end_to_end(servers: Servers) -> None:
     pulled = by_name(materials_project.read_dos(settings()))
     for name, values in zip(dos.material_id, dos.dos, strict=True):
         np.testing.assert_allclose(values, pulled[name], rtol=1e-6)
-    facts = json.loads(Path("data/processed/dos.json").read_text())["facts"]
+    about = json.loads(Path("data/processed/dos.json").read_text())
+    facts = about["facts"]
+    date = about["download"]["date"]
+    assert date == json.loads(Path(facts["record"]).read_text())["date"]
+    assert date.encode() not in table.read_bytes()
+    assert date not in json.dumps(dos.provenance)
     assert facts["counts"]["kept"] == len(dos)
     assert facts["database_version"] == "2026.04.13"
     assert facts["licence"] == "CC BY 4.0"

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hclmp.config import DosConfig
 from hclmp.errors import UserError
 from hclmp.sources import mp_client, mp_snapshot
-from hclmp.sources.materials_project import read_dos
+from hclmp.sources.materials_project import read_dos, resampled
 from hclmp.sources.raw import RawDos
 from hclmp.sources.resample import Resampler
 from hclmp.tables import EnergyGrid
@@ -125,12 +127,34 @@ def test_what_cannot_be_used_is_skipped_and_counted_by_reason(servers: Servers) 
     }
     assert counts["listed"] == counts["kept"] + sum(counts["skipped"].values())
     assert counts["rows_of_other_run_types"] == {"r2SCAN": 2, "unknown": 1}
+    assert counts["unusable_rows_of_wanted_run_types"] == {
+        reason: n
+        for reason, n in counts["skipped"].items()
+        if not reason.startswith(("of run type", "not in", "without calculation"))
+    }
     assert counts["further_rows_of_wanted_run_types"] == 1
     assert counts["energies_do_not_span_the_window"] == 1
     assert counts["negative_densities_set_to_0"] == 1
     assert counts["spin_polarised"] == sum(
         m.rows[0]["spin_down_densities"] is not None for m in CLEAN
     )
+
+
+def test_unusable_rows_are_counted_beside_a_usable_one(workdir: Path) -> None:
+    energies, fermi = [-9.0, 0.0, 9.0], 0.0
+    rows = [
+        ("task-a", "GGA", None, energies, [1.0, 2.0, 1.0]),
+        ("task-a", "GGA+U", fermi, energies, [1.0, 2.0, 1.0]),
+        ("task-a", "GGA", fermi, energies, [1.0, float("nan"), 1.0]),
+        ("task-b", "GGA", None, energies, [1.0, 2.0, 1.0]),
+    ]
+    found = [dict(zip(mp_snapshot.ROWS.names, (*row, None, 4), strict=True)) for row in rows]
+    pq.write_table(pa.Table.from_pylist(found, mp_snapshot.ROWS), "dos-0.parquet")
+    run_types = {"query": {"run_types": ["GGA", "GGA+U"]}}
+    got = resampled(mp_snapshot.Snapshot(Path(), run_types, []), GRID, 0.0)
+    assert list(got.found) == ["task-a"]
+    assert got.unusable == {"without Fermi level": 2, "with values that are not finite": 1}
+    assert got.surplus == 0
 
 
 @pytest.mark.parametrize("preferred", ["GGA", "GGA+U"])
@@ -203,7 +227,8 @@ def test_limit_exclude_and_duplicates(servers: Servers) -> None:
 
 
 def test_what_goes_on_record(servers: Servers) -> None:
-    facts = read_dos(settings()).facts
+    raw = read_dos(settings())
+    facts = raw.facts
     assert facts["database_version"] == "2026.04.13"
     assert facts["table_version"] >= 2
     assert facts["client"].startswith("mp-api 0.")
@@ -212,9 +237,10 @@ def test_what_goes_on_record(servers: Servers) -> None:
     assert facts["query"]["elements"] == sorted(CATIONS)
     assert facts["record"] == str(folder() / "record.json")
     assert len(facts["sha256"]) == 64
-    # the date would make tables of equal data differ: it stays with the download
+    # the date would make tables of equal data differ: it goes to the record alone
     assert record()["date"][:2] == "20"
     assert record()["date"] not in json.dumps(facts)
+    assert raw.volatile == {name: record()[name] for name in ("date", "files")}
 
 
 def test_a_download_that_was_tampered_with_is_refused(servers: Servers) -> None:

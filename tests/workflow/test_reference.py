@@ -74,6 +74,24 @@ def test_the_random_split_is_the_archives_own_and_a_folder_will_do(tmp_path: Pat
     assert planned(run)["prepare_targets"] == 1, "the files of the folder are inputs"
 
 
+def test_the_archive_may_lie_where_the_run_writes(tmp_path: Path) -> None:
+    """``data/`` holds the archive and then ``data/processed/``, which is no input."""
+    config: dict[str, Any] = {
+        "targets": {"source": "reference", "path": "data"},
+        "dos": {"source": "none"},
+        "split": "random",
+        "variants": ["mean"],
+    }
+    run = write_config(tmp_path, config)
+    write_folder(run / "data", files())
+    succeeded(snakemake(run))
+    assert (run / "data/processed/targets.parquet").is_file()
+    assert "Nothing to be done" in succeeded(snakemake(run))
+    config["targets"]["limit"] = 40
+    write_config(run, config)
+    assert planned(run)["prepare_targets"] == 1
+
+
 def test_a_pretrained_generator_needs_no_dos(tmp_path: Path) -> None:
     torch.save(published().state_dict(), tmp_path / "published.pt")
     import_generator(tmp_path / "published.pt", tmp_path / "generator.safetensors")

@@ -23,21 +23,22 @@ from hclmp.slices import (
     targets_slice,
     train_slice,
 )
+from hclmp.sources.inputs import input_files
 
 try:
     SETTINGS = resolve(config, origin="config")
     FOLDS = fold_names(SETTINGS)
     ESTIMATE = estimate(SETTINGS, folds=len(FOLDS))
+    # The user's own files: a rule reruns when one of them changes.
     OWN = {
-        "targets": SETTINGS.targets.path,
-        "dos": SETTINGS.dos.path if SETTINGS.pretrains else None,
-        "gan": SETTINGS.gan.path if SETTINGS.transfers else None,
+        "targets": input_files(SETTINGS.targets),
+        "dos": input_files(SETTINGS.dos) if SETTINGS.pretrains else [],
     }
-    for own in filter(None, OWN.values()):
-        if not Path(own).exists():
-            raise UserError(
-                f"{own}: no such file or folder (relative to the working directory)"
-            )
+    OWN_GENERATOR = SETTINGS.gan.path if SETTINGS.transfers else None
+    if OWN_GENERATOR and not Path(OWN_GENERATOR).is_file():
+        raise UserError(
+            f"{OWN_GENERATOR}: no such file (relative to the working directory)"
+        )
 except UserError as error:
     raise WorkflowError(str(error))
 validate(config, "../schemas/config.schema.json", set_default=False)
@@ -50,21 +51,11 @@ BASELINES = [name for name, v in SETTINGS.variants.items() if v.model != "hclmp"
 PER_FOLD = SETTINGS.generator_per_fold
 SCOPE = "{fold}/" if PER_FOLD else ""
 FEATURES = f"results/features/{SCOPE}features.safetensors"
-GENERATOR = OWN["gan"] or f"results/gan/{SCOPE}generator.safetensors"
+GENERATOR = OWN_GENERATOR or f"results/gan/{SCOPE}generator.safetensors"
 METRICS = ["results/metrics/summary.csv", "results/metrics/metrics.json"]
 
 # So that the jobs find `hclmp` even if the environment of this Snakemake is not activated.
 shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
-
-
-def own_file(path):
-    """The user's file, or the files of a folder, as inputs: a rule reruns when one changes.
-
-    Nothing for the demo.
-    """
-    if path and Path(path).is_dir():
-        return sorted(str(file) for file in Path(path).rglob("*") if file.is_file())
-    return [path] if path else []
 
 
 def as_parameter(settings):

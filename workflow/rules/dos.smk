@@ -1,6 +1,6 @@
 rule pull_dos:
     input:
-        own_file(OWN["dos"]),
+        OWN["dos"],
     output:
         table="data/processed/dos.parquet",
         record="data/processed/dos.json",

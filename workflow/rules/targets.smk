@@ -1,6 +1,6 @@
 rule prepare_targets:
     input:
-        own_file(OWN["targets"]),
+        OWN["targets"],
     output:
         table="data/processed/targets.parquet",
         record="data/processed/targets.json",
