@@ -155,8 +155,11 @@ def _batches(header: Header, kind: pa.DataType) -> Iterator[pa.RecordBatch]:
     try:
         yield from pacsv.open_csv(
             header.file,
-            # names are given, so the first line is skipped; blocks bound the memory
-            pacsv.ReadOptions(column_names=header.names, skip_rows=1, block_size=BLOCK),
+            # Names are given, so the first line is skipped; blocks bound the memory. With threads,
+            # errors do not always tell their row.
+            pacsv.ReadOptions(
+                column_names=header.names, skip_rows=1, block_size=BLOCK, use_threads=False
+            ),
             convert_options=pacsv.ConvertOptions(
                 column_types=dict.fromkeys(wanted, kind),
                 include_columns=wanted,
