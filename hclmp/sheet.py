@@ -17,7 +17,7 @@ from hclmp.sources import plates
 from hclmp.sources.inputs import archive_folder
 from hclmp.sources.reference import UVIS, about_systems, held_out_systems
 from hclmp.sources.table import element_columns, formulas, read_frame
-from hclmp.tables import Floats
+from hclmp.tables import Floats, varied
 
 SAMPLED = 50  # different cells that are looked at to see whether a column holds formulas
 DISTINCT = 0.5  # of the rows: words that happen to read as formulas (`FCC`) come again
@@ -171,7 +171,7 @@ def check_folds(
     training = Config().training
     values = np.empty((len(systems), 0)) if values is None else values
     judged = np.zeros(values.shape[1], dtype=np.int64)
-    varied = _varied(values)  # a column of one value throughout is not the sheet's fault
+    varies = varied(values)  # a column of one value throughout is not the sheet's fault
     for fold in sorted(set(sheet.values())):
         rows = split_fold(
             systems,
@@ -181,7 +181,7 @@ def check_folds(
             fold=fold,
         )
         judged += (~np.isnan(values[rows.test])).sum(axis=0)
-        if (still := varied & ~_varied(values[rows.train])).any():
+        if (still := varies & ~varied(values[rows.train])).any():
             names = listed(c for c, s in zip(columns, still, strict=True) if s)
             raise UserError(
                 f"fold `{fold}` leaves {len(rows.train)} training samples, in which {names} has "
@@ -194,11 +194,6 @@ def check_folds(
             "Lower --min-samples, choose another --elements-per-system, or take the column out of "
             "the table."
         )
-
-
-def _varied(values: Floats) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Which columns of [n, L] hold two different values, NaN aside."""
-    return np.array([len(np.unique(v[~np.isnan(v)])) > 1 for v in values.T], dtype=bool)
 
 
 def sheet_text(sheet: dict[str, str]) -> str:

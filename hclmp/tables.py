@@ -78,6 +78,11 @@ class Targets:
         return np.stack(columns, axis=1)
 
 
+def varied(values: Floats) -> NDArray[np.bool_]:
+    """Which columns of values [n, L] hold two different ones, NaN aside: [L]."""
+    return np.array([len(np.unique(v[~np.isnan(v)])) > 1 for v in values.T], dtype=bool)
+
+
 @dataclass(frozen=True)
 class EnergyGrid:
     """The common energies of the density of states; ``unit`` is that of the energies."""
@@ -86,6 +91,11 @@ class EnergyGrid:
     stop: float
     n: int
     unit: str
+
+    @property
+    def step(self) -> float:
+        """The distance of two energies, in ``unit``."""
+        return (self.stop - self.start) / (self.n - 1)
 
     def energies(self) -> Floats:
         """The energies: [D], in ``unit``."""

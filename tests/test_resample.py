@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hclmp.sources.resample import Resampler, bin_edges, bin_means, grid_step
+from hclmp.sources.resample import Resampler, bin_edges, bin_means
 from hclmp.tables import EnergyGrid
 
 GRID = EnergyGrid(start=-8.0, stop=8.0, n=161, unit="eV")
@@ -45,7 +45,7 @@ def test_the_electron_count_of_the_window_is_kept(
 ) -> None:
     energies, densities = spiky(seed, n, low, high)
     grid = EnergyGrid(-8.0, 8.0, bins, "eV")
-    step = grid_step(grid)
+    step = grid.step
     got = Resampler(grid, 0.0)(energies, densities).sum() * step
     # outside the material's own energies there are no states
     window = max(-8 - step / 2, energies[0]), min(8 + step / 2, energies[-1])
@@ -71,7 +71,7 @@ def test_outside_its_own_energies_a_material_has_no_states() -> None:
     energies = np.linspace(-3.0, 2.0, 51)
     resampler = Resampler(GRID, 0.0)
     got = resampler(energies, np.ones(51))
-    assert got.sum() * grid_step(GRID) == pytest.approx(5.0, rel=1e-12)
+    assert got.sum() * GRID.step == pytest.approx(5.0, rel=1e-12)
     assert not got[GRID.energies() < -3.06].any()
     assert not got[GRID.energies() > 2.06].any()
     assert not resampler.covers(energies)
@@ -80,7 +80,7 @@ def test_outside_its_own_energies_a_material_has_no_states() -> None:
 
 
 def test_broadening_spreads_a_level_and_lets_outer_states_in() -> None:
-    sigma, step = 0.3, grid_step(GRID)
+    sigma, step = 0.3, GRID.step
     peak = np.array([-20.0, -0.001, 0.0, 0.001, 20.0]), np.array([0.0, 0, 1000.0, 0, 0])
     got = Resampler(GRID, sigma)(*peak)
     assert got.sum() * step == pytest.approx(1.0, rel=1e-6)

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from hclmp.composition import composition_key, parse_formula
 from hclmp.config import DosConfig
@@ -25,10 +24,9 @@ from hclmp.sources.mp_client import LISTS, Oxide
 from hclmp.sources.mp_snapshot import RECORD, Snapshot, fetch, query_of
 from hclmp.sources.raw import RawDos
 from hclmp.sources.resample import Resampler
-from hclmp.tables import EnergyGrid
+from hclmp.tables import EnergyGrid, Floats
 
 log = logging.getLogger(__name__)
-Floats = NDArray[np.float64]
 OFFLINE = "HCLMP_OFFLINE"
 
 

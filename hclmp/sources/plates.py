@@ -29,9 +29,7 @@ from hclmp.sources.plate_rows import (
     scratch,
 )
 from hclmp.sources.raw import RawTargets
-from hclmp.tables import Property
-
-Floats = NDArray[np.float64]
+from hclmp.tables import Floats, Property
 
 WAVELENGTHS = (375, 395, 455, 530, 590, 617, 660, 735, 850)
 """Of ``signal_0`` to ``signal_8``, in nm."""

@@ -6,12 +6,9 @@ integral over the window, which interpolation at the grid energies would not kee
 """
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from hclmp.tables import EnergyGrid
-
-Floats = NDArray[np.float64]
+from hclmp.tables import EnergyGrid, Floats
 
 # The Gaussian is cut at so many standard deviations (2 in 10,000 states lie beyond, and are put
 # back by normalising the rest).
@@ -25,16 +22,10 @@ def bin_edges(grid: EnergyGrid, *, padding: int = 0) -> Floats:
         grid: the D energies; bins reach half a step to either side.
         padding: further bins at either end.
     """
-    step = grid_step(grid)
-    edges: Floats = grid.start + step * (
+    edges: Floats = grid.start + grid.step * (
         np.arange(-padding, grid.n + padding + 1, dtype=np.float64) - 0.5
     )
     return edges
-
-
-def grid_step(grid: EnergyGrid) -> float:
-    """The distance of two grid energies, in ``grid.unit``."""
-    return (grid.stop - grid.start) / (grid.n - 1)
 
 
 def bin_means(energies: Floats, densities: Floats, edges: Floats) -> Floats:
@@ -70,7 +61,7 @@ class Resampler:
     """
 
     def __init__(self, grid: EnergyGrid, broadening: float) -> None:
-        self._sigma = broadening / grid_step(grid)
+        self._sigma = broadening / grid.step
         # states just outside the window are broadened into it
         self._padding = int(TRUNCATE * self._sigma + 0.5)
         self._edges = bin_edges(grid, padding=self._padding)

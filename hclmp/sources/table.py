@@ -212,8 +212,7 @@ def _units_in_file(path: str) -> dict[str, str]:
     """Column -> unit, as the fields of a Parquet file may say."""
     if not path.endswith(".parquet"):
         return {}
-    fields = [pq.read_schema(path).field(name) for name in pq.read_schema(path).names]
-    stored = {f.name: (f.metadata or {}).get(b"unit") for f in fields}
+    stored = {field.name: (field.metadata or {}).get(b"unit") for field in pq.read_schema(path)}
     return {name: unit.decode() for name, unit in stored.items() if unit}
 
 
@@ -342,7 +341,7 @@ def _require(path: str, frame: pd.DataFrame, columns: list[str], key: str) -> No
 
 
 def _ids(path: str, frame: pd.DataFrame, column: str) -> list[str]:
-    blank = np.flatnonzero(frame[column].isna() | (frame[column] == ""))
+    blank = np.flatnonzero(_blank(frame[column]))
     if len(blank):
         rows = listed(f"row {i + 1}" for i in blank)
         raise UserError(f"{path}: column `{column}` is empty in {rows}; fill it or leave it out")

@@ -149,10 +149,12 @@ def _overall(config: Config, summary: pd.DataFrame, first: Predictions) -> dict[
     """The headline numbers: variant -> metric -> value."""
     rows = summary[summary["property"] == "all"]
     # what is not defined (r2 of single labels) is null in JSON
-    known = [value if np.isfinite(value) else None for value in rows["value"]]
     values = {
-        str(v): dict(zip(f["metric"], f["value"], strict=True))
-        for v, f in rows.assign(value=pd.Series(known, rows.index, dtype=object)).groupby("variant")
+        str(variant): {
+            metric: value if np.isfinite(value) else None
+            for metric, value in zip(frame["metric"], frame["value"], strict=True)
+        }
+        for variant, frame in rows.groupby("variant")
     }
     return {
         "variants": {v: values[v] for v in config.variants},

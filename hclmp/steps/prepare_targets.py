@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from hclmp.composition import (
     Fractions,
@@ -24,7 +23,7 @@ from hclmp.provenance import Provenance, provenance, write_json
 from hclmp.slices import embeddings, targets_slice
 from hclmp.sources.raw import RawTargets, row_names
 from hclmp.sources.registry import TARGETS
-from hclmp.tables import Floats, Targets, write_targets
+from hclmp.tables import Targets, varied, write_targets
 from hclmp.units import check_unit
 
 log = logging.getLogger(__name__)
@@ -141,7 +140,7 @@ def _merged(
 
 
 def _check_spread(origin: str, targets: Targets) -> None:
-    still = _still(targets.values)
+    still = ~varied(targets.values)
     constant = [p.name for p, s in zip(targets.properties, still, strict=True) if s]
     if constant:
         raise UserError(
@@ -156,7 +155,7 @@ def _check_folds(config: Config, targets: Targets) -> None:
     for fold in fold_names(config):
         rows = split_rows(config, fold, systems=targets.system, given=targets.split)
         judged += (~np.isnan(targets.values[rows.test])).sum(axis=0)
-        still = _still(targets.values[rows.train])
+        still = ~varied(targets.values[rows.train])
         if still.any():
             names = listed(p.name for p, s in zip(targets.properties, still, strict=True) if s)
             raise UserError(
@@ -169,11 +168,6 @@ def _check_folds(config: Config, targets: Targets) -> None:
             f"no held-out sample has a value of {names}, which therefore cannot be judged. Hold "
             "out other systems, or leave it out (`targets.properties`)."
         )
-
-
-def _still(values: Floats) -> NDArray[np.bool_]:
-    """Which columns of [n, L] hold fewer than two different values, NaN aside."""
-    return np.array([len(np.unique(column[~np.isnan(column)])) < 2 for column in values.T])
 
 
 def _sentences(raw: RawTargets, facts: dict[str, Any]) -> list[str]:

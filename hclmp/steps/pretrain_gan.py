@@ -181,14 +181,13 @@ def _wasserstein(
 
     In the unit of the grid: the area between the two cumulated DOS. Empty DOS are passed over.
     """
-    step = (grid.stop - grid.start) / (grid.n - 1)
     areas = guess.sum(axis=1, dtype=np.float64), truth.sum(axis=1, dtype=np.float64)
     filled = (areas[0] > 0) & (areas[1] > 0)
     a, b = (
         np.cumsum(dos[filled], axis=1, dtype=np.float64) / area[filled, None]
         for dos, area in zip((guess, truth), areas, strict=True)
     )
-    return float(np.abs(a - b).sum(axis=1).mean() * step)
+    return float(np.abs(a - b).sum(axis=1).mean() * grid.step)
 
 
 def _examples(
