@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from hclmp.config import Config, variant_settings
 from hclmp.errors import UserError
 from hclmp.features import read_features
-from hclmp.folds import split_rows
+from hclmp.folds import Rows, split_rows
 from hclmp.models.interface import Inputs, Labelled, Model, Prediction
 from hclmp.paths import Trained
 from hclmp.provenance import Provenance, provenance, write_csv, write_json
@@ -61,9 +61,8 @@ def train(
         len(rows.left_out),
     )
     inputs = _without_dos(inputs, keep=config.variants[variant].transfer, features=features)
-    labels = table.transformed()
     train_rows, validation_rows = (
-        Labelled(inputs.take(r), labels[r]) for r in (rows.train, rows.validation)
+        labelled(table, inputs, r) for r in (rows.train, rows.validation)
     )
     model: Model
     if config.variants[variant].model == "hclmp":
@@ -74,7 +73,7 @@ def train(
         model = _fit_baseline(config, variant, train_rows, validation_rows, origin, out, threads)
         checkpoints = []
     predicted = model.predict(inputs.take(rows.test))
-    train_std = np.nanstd(labels[rows.train], axis=0)
+    train_std = np.nanstd(train_rows.t, axis=0)
     write_predictions(
         out.predictions,
         Predictions(
@@ -87,12 +86,21 @@ def train(
     )
     for checkpoint in checkpoints:  # not before the last file is written: a kill repeats nothing
         checkpoint.remove()
-    error = np.abs(predicted.mean - labels[rows.test]) / np.where(train_std > 0, train_std, 1.0)
+    labels = table.transformed()[rows.test]
+    error = np.abs(predicted.mean - labels) / np.where(train_std > 0, train_std, 1.0)
     log.info("%s on fold %s: standardised MAE %.4f", variant, fold, np.nanmean(error))
 
 
+def labelled(table: Targets, inputs: Inputs, rows: Rows) -> Labelled:
+    """Rows of a table with its features, its labels and what is known of their noise."""
+    noise = table.transformed_noise()
+    return Labelled(
+        inputs.take(rows), table.transformed()[rows], None if noise is None else noise[rows]
+    )
+
+
 def prediction_frame(
-    table: Targets, rows: Any, predicted: Prediction, *, train_std: Floats, fold: str
+    table: Targets, rows: Rows, predicted: Prediction, *, train_std: Floats, fold: str
 ) -> pd.DataFrame:
     """Predictions as one row per sample and property, in property units and transformed."""
     t_std = np.hypot(predicted.std_aleatoric, predicted.std_epistemic)
