@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from hclmp.tables import Floats, Predictions, Targets, read_targets, write_predi
 
 if TYPE_CHECKING:
     from hclmp.models.checkpoint import Checkpoint
+    from hclmp.models.ensemble import Ensemble
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def train(
         *(variant, fold, len(rows.train), len(rows.validation), len(rows.test)),
         len(rows.left_out),
     )
-    inputs = _without_dos(inputs, keep=config.variants[variant].transfer, features=features)
+    inputs = without_dos(inputs, keep=config.variants[variant].transfer, features=features)
     train_rows, validation_rows = (
         labelled(table, inputs, r) for r in (rows.train, rows.validation)
     )
@@ -127,13 +128,37 @@ def prediction_frame(
     return pd.concat(frames, ignore_index=True)
 
 
-def _without_dos(inputs: Inputs, *, keep: bool, features: Path) -> Inputs:
-    """Only a variant with transfer may see the DOS feature."""
+def without_dos(inputs: Inputs, *, keep: bool, features: Path) -> Inputs:
+    """Only a variant with transfer may see the DOS feature.
+
+    Raises:
+        UserError: it is to be kept, but the features file holds none.
+    """
     if not keep:
         return Inputs(inputs.compositions, inputs.elements)
     if inputs.dos is None:
         raise UserError(f"{features}: no DOS feature in it; run `hclmp featurize`")
     return inputs
+
+
+def fit_network(
+    config: Config,
+    variant: str,
+    train_rows: Labelled,
+    validation_rows: Labelled,
+    *,
+    key: dict[str, Any],
+    threads: int,
+) -> "tuple[Ensemble, list[dict[str, Any]], list[Checkpoint]]":
+    """Train a variant of H-CLMP with its settings; ``key`` and result are those of `fit_hclmp`."""
+    import torch  # takes seconds, and the baselines do without
+
+    from hclmp.models.ensemble import fit_hclmp
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    model, training = variant_settings(config, variant)
+    return fit_hclmp(train_rows, validation_rows, model=model, training=training, key=key)
 
 
 def _fit_neural(
@@ -146,15 +171,8 @@ def _fit_neural(
     threads: int,
 ) -> "tuple[Model, list[Checkpoint]]":
     """Train H-CLMP, write its weights, settings and history."""
-    import torch  # takes seconds, and the baselines do without
-
-    from hclmp.models.ensemble import fit_hclmp
-
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    model, training = variant_settings(config, variant)
-    fitted, history, checkpoints = fit_hclmp(
-        train_rows, validation_rows, model=model, training=training, key=origin
+    fitted, history, checkpoints = fit_network(
+        config, variant, train_rows, validation_rows, key=origin, threads=threads
     )
     write_csv(out.history, pd.DataFrame(history))
     parameters = sum(p.numel() for p in fitted.members[0].parameters())
