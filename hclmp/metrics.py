@@ -11,6 +11,7 @@ from hclmp.tables import Floats
 
 ALL = "all"  # the property that stands for the mean over properties
 COVERAGE = 0.90
+SET_ASIDE = 4  # one sample in so many, the least certain, does not count in `mae_std_certain`
 BOOTSTRAPS = 2000
 INTERVAL = (0.025, 0.975)
 SUMMARY_COLUMNS = ["variant", "property", "metric", "value", "n"]
@@ -23,9 +24,10 @@ def summarise(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Rows of all folds are pooled per property; property ``all`` is the mean over properties.
     ``mae``, ``rmse`` and ``r2`` are in property units; ``mae_std`` (the headline) is the mean of
     |t_pred - t_true| / train_std; ``coverage90`` the share of labels in the central 90 %
-    interval; ``nll`` the negative log-likelihood of the standardised label under a Gaussian;
-    ``mae_std_vs_{other}_low`` and ``_high`` a 95 % bootstrap interval over systems of the ratio of
-    two variants' ``mae_std``.
+    interval; ``mae_std_certain`` the ``mae_std`` of the samples left when the variant's least
+    certain quarter is set aside (`certain`); ``nll`` the negative log-likelihood of the
+    standardised label under a Gaussian; ``mae_std_vs_{other}_low`` and ``_high`` a 95 % bootstrap
+    interval over systems of the ratio of two variants' ``mae_std``.
 
     Args:
         frames: variant -> predictions of all folds, columns as in ``PREDICTION_COLUMNS``; rows
@@ -33,7 +35,8 @@ def summarise(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     rows = []
     for variant, frame in frames.items():
-        per_property = {str(p): _metrics(f) for p, f in frame.groupby("property", sort=False)}
+        groups = frame.assign(certain=certain(frame)).groupby("property", sort=False)
+        per_property = {str(p): _metrics(f) for p, f in groups}
         counts = frame.groupby("property").size()
         n = frame["sample_id"].nunique()
         for prop, metrics in per_property.items():
@@ -41,7 +44,7 @@ def summarise(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             rows += [(variant, prop, name, value, count) for name, value in metrics.items()]
         for name in next(iter(per_property.values())):
             values = [metrics[name] for metrics in per_property.values()]
-            # r2 of a single label is not defined: such a property does not count there
+            # a property whose metric is not defined (r2 of a single label) does not count there
             known = [value for value in values if np.isfinite(value)]
             mean = float(np.mean(known)) if known else float("nan")
             rows.append((variant, ALL, name, mean, n))
@@ -77,8 +80,25 @@ def standardised_error(frame: pd.DataFrame) -> "pd.Series[float]":
     return (frame["t_pred"] - frame["t_true"]).abs() / frame["train_std"]
 
 
+def certain(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether a row is of the three quarters of the samples of which a variant is surest.
+
+    A sample is as uncertain as the mean of t_std / train_std over its properties. Samples as
+    uncertain as the last one that stays stay too: where all are alike, nothing is set aside.
+    A variant whose uncertainty tells good predictions from bad ones has a ``mae_std_certain``
+    clearly below its ``mae_std``.
+    """
+    std = np.hypot(frame["t_std_aleatoric"], frame["t_std_epistemic"]) / frame["train_std"]
+    uncertainty = std.groupby(frame["sample_id"]).transform("mean")
+    samples = np.sort(uncertainty[~frame["sample_id"].duplicated()].to_numpy())
+    # equal but for rounding is equal
+    limit = samples[len(samples) - len(samples) // SET_ASIDE - 1] * (1 + 1e-9)
+    kept: pd.Series[bool] = uncertainty <= limit
+    return kept
+
+
 def _metrics(frame: pd.DataFrame) -> dict[str, float]:
-    """Metrics of one property."""
+    """Metrics of one property; ``frame`` has the column ``certain`` too."""
     y_true, y_pred = frame["y_true"], frame["y_pred"]
     std = np.hypot(frame["t_std_aleatoric"], frame["t_std_epistemic"])
     deviation = frame["t_pred"] - frame["t_true"]
@@ -89,6 +109,7 @@ def _metrics(frame: pd.DataFrame) -> dict[str, float]:
         "rmse": float(root_mean_squared_error(y_true, y_pred)),
         "r2": float(r2_score(y_true, y_pred)) if len(frame) > 1 else float("nan"),
         "mae_std": float(standardised_error(frame).mean()),
+        "mae_std_certain": float(standardised_error(frame[frame["certain"]]).mean()),
         "coverage90": float(inside.mean()),
         "nll": float(-norm.logpdf(scaled, scale=scaled_std).mean()),
     }

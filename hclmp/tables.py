@@ -39,6 +39,10 @@ class Property:
         """Transformed values back to property units."""
         return 10.0**transformed if self.transform == "log10" else transformed
 
+    def forward_std(self, values: Floats, std: Floats) -> Floats:
+        """A small standard deviation of values in property units, in the transformed space."""
+        return std / (values * np.log(10.0)) if self.transform == "log10" else std
+
     def inverse_std(self, transformed: Floats, std: Floats) -> Floats:
         """A standard deviation in property units: half the width of the one-sigma interval."""
         return (self.inverse(transformed + std) - self.inverse(transformed - std)) / 2
@@ -76,6 +80,16 @@ class Targets:
         """Labels in the transformed space: [n, L]; NaN where missing."""
         columns = [p.forward(self.values[:, i]) for i, p in enumerate(self.properties)]
         return np.stack(columns, axis=1)
+
+    def transformed_noise(self) -> Floats | None:
+        """Standard deviation of the measurement in the transformed space: [n, L].
+
+        NaN where unknown; None where none is known at all.
+        """
+        pairs = zip(self.properties, self.values.T, self.noise.T, strict=True)
+        columns = [p.forward_std(values, std) for p, values, std in pairs]
+        known = not np.isnan(self.noise).all()
+        return np.stack(columns, axis=1) if known else None
 
 
 def varied(values: Floats) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ import pytest
 from hclmp.metrics import SUMMARY_COLUMNS, SYSTEM_COLUMNS, by_system, summarise
 from tests.conftest import Command
 
-BASIC = {"mae", "rmse", "r2", "mae_std", "coverage90", "nll"}
+BASIC = {"mae", "rmse", "r2", "mae_std", "mae_std_certain", "coverage90", "nll"}
 
 
 def tiny() -> pd.DataFrame:
@@ -101,6 +101,58 @@ def test_all_is_the_mean_over_properties() -> None:
     for name in BASIC:
         assert mean[name] == pytest.approx((gap[name] + rate[name]) / 2)
     assert set(summary["n"]) == {3}
+
+
+def of_four(**uncertain: float) -> dict[str, pd.DataFrame]:
+    """Four samples, two properties; the error of sample `d` is 3 and 5, of the others 1."""
+    frame = pd.DataFrame(
+        {
+            "sample_id": list("abcd") * 2,
+            "system": ["Fe-Ti", "Fe-Ti", "Fe-W", "Fe-W"] * 2,
+            "property": ["gap"] * 4 + ["rate"] * 4,
+            "t_true": 0.0,
+            "t_pred": [1.0, 1.0, 1.0, 3.0, 1.0, 1.0, 1.0, 5.0],
+            "t_std_aleatoric": 0.3,
+            "t_std_epistemic": 0.4,
+            "train_std": [1.0] * 4 + [0.5] * 4,
+        }
+    )
+    frame["y_true"], frame["y_pred"] = frame["t_true"], frame["t_pred"]
+    for sample, std in uncertain.items():
+        row = (frame["sample_id"] == sample) & (frame["property"] == "rate")
+        frame.loc[row, "t_std_epistemic"] = std
+    return {"v": frame}
+
+
+def test_the_least_certain_quarter_is_set_aside() -> None:
+    knowing = summarise(of_four(d=1.2))
+    assert values(knowing, "v", "gap")["mae_std"] == pytest.approx((1 + 1 + 1 + 3) / 4)
+    assert values(knowing, "v", "gap")["mae_std_certain"] == pytest.approx(1.0)
+    assert values(knowing, "v", "rate")["mae_std_certain"] == pytest.approx(1 / 0.5)
+    assert values(knowing, "v", "all")["mae_std_certain"] == pytest.approx((1.0 + 2.0) / 2)
+    mistaken = summarise(of_four(a=1.2))
+    assert values(mistaken, "v", "gap")["mae_std_certain"] == pytest.approx((1 + 1 + 3) / 3)
+    assert values(mistaken, "v", "rate")["mae_std_certain"] == pytest.approx((2 + 2 + 10) / 3)
+
+
+def test_where_all_are_as_certain_nothing_is_set_aside() -> None:
+    for summary in (summarise(of_four()), summarise(of_four(c=0.9, d=0.9))):
+        found = values(summary, "v", "all")
+        assert found["mae_std_certain"] == found["mae_std"]
+
+
+def test_fewer_than_four_samples_have_no_quarter_to_set_aside() -> None:
+    frame = tiny()
+    frame.loc[0, "t_std_epistemic"] = 5.0
+    gap = values(summarise({"v": frame}), "v", "gap")
+    assert gap["mae_std_certain"] == gap["mae_std"]
+
+
+def test_every_other_variant_is_compared_with() -> None:
+    frames = {name: noisy(i, 0.5) for i, name in enumerate(("hclmp", "extra_trees", "mean"))}
+    found = values(summarise(frames), "hclmp", "all")
+    expected = {f"mae_std_vs_{o}_{e}" for o in ("extra_trees", "mean") for e in ("low", "high")}
+    assert set(found) == BASIC | expected
 
 
 def test_all_weighs_properties_alike_whatever_their_rows() -> None:

@@ -210,6 +210,15 @@ def test_transforms_are_what_they_are_called() -> None:
     )
 
 
+def test_noise_is_transformed_column_by_column(targets: Targets) -> None:
+    noise = np.array([[0.1, 2.0], [np.nan, np.nan], [0.3, 1e-300]])
+    found = replace(targets, noise=noise).transformed_noise()
+    assert found is not None
+    np.testing.assert_array_equal(found[:, 0], noise[:, 0])
+    np.testing.assert_allclose(found[:, 1], [0.2 / np.log(10), np.nan, 1 / np.log(10)])
+    assert replace(targets, noise=np.full((3, 2), np.nan)).transformed_noise() is None
+
+
 def test_labels_are_transformed_column_by_column(targets: Targets) -> None:
     expected = np.column_stack([targets.values[:, 0], np.log10(targets.values[:, 1])])
     np.testing.assert_array_equal(targets.transformed(), expected)

@@ -19,6 +19,7 @@ from hclmp.config import CALIBRATION_TREES, BaselinesConfig
 from hclmp.models.descriptors import descriptors
 from hclmp.models.interface import Floats, Inputs, Labelled, Prediction
 from hclmp.models.scaling import Scaler
+from hclmp.models.weights import label_weights
 
 # Shares of the descriptors tried at each split, and fully grown trees. Measured on held-out
 # ternary systems: extra trees want all descriptors (Geurts et al., Mach. Learn. 63, 3, 2006,
@@ -28,6 +29,9 @@ FOREST_SETTINGS: dict[str, dict[str, Any]] = {
     "random_forest": {"max_features": 0.5, "min_samples_leaf": 1},
 }
 RIDGE_ALPHAS: tuple[float, ...] = tuple(float(a) for a in np.logspace(5, -2, 15))
+# What a leaf must hold, in labels without noise. A very noisy row then never stands alone in one,
+# where its label would be predicted as measured however small its weight; one without noise can.
+LEAF_WEIGHT = 0.5
 RIDGE_FOLDS = 5
 PAIR_LEAST_ROWS = 3  # a pair of elements seen less often has no coefficient of its own
 PAIR_MOST = 2000  # pairs with a coefficient, the most frequent: bounds time and memory
@@ -58,6 +62,7 @@ class _Forest:
         kind: str,
         inputs: Inputs,
         y: Floats,
+        weights: Floats | None,
         *,
         trees: int,
         with_range: bool,
@@ -65,11 +70,17 @@ class _Forest:
         threads: int,
     ) -> None:
         forest = {"extra_trees": ExtraTreesRegressor, "random_forest": RandomForestRegressor}[kind]
+        least = 0.0 if weights is None else min(0.5, LEAF_WEIGHT / weights.sum())
         self._forest = forest(
-            n_estimators=trees, random_state=seed, n_jobs=threads, **FOREST_SETTINGS[kind]
+            n_estimators=trees,
+            random_state=seed,
+            n_jobs=threads,
+            min_weight_fraction_leaf=least,
+            **FOREST_SETTINGS[kind],
         )
         self._labels, self._with_range = y.shape[1], with_range
-        self._forest.fit(self._columns(inputs), y[:, 0] if len(y.T) == 1 else y)
+        columns = self._columns(inputs)
+        self._forest.fit(columns, y[:, 0] if len(y.T) == 1 else y, sample_weight=weights)
 
     def _columns(self, inputs: Inputs) -> NDArray[np.float32]:
         return descriptors(inputs, with_range=self._with_range).astype(np.float32)
@@ -107,7 +118,7 @@ class _Ridge:
     rows come in series of one system.
     """
 
-    def __init__(self, inputs: Inputs, y: Floats, *, seed: int) -> None:
+    def __init__(self, inputs: Inputs, y: Floats, weights: Floats | None, *, seed: int) -> None:
         dense = inputs.compositions.dense()
         self._pairs = _frequent_pairs(dense > 0)
         self._scaler = Scaler.fit(descriptors(inputs))
@@ -118,7 +129,15 @@ class _Ridge:
         folds = _system_folds(inputs.compositions.systems(), seed)
         # One thread: BLAS adds up in another order on two.
         with threadpool_limits(limits=1):
-            self._alpha, self._weights = _ridge(self._columns(inputs), y, folds)
+            x = self._columns(inputs)
+            if weights is None:  # x and y are centred already
+                self._offset = np.zeros(y.shape[1])
+                self._alpha, self._weights = _ridge(x, y, folds)
+            else:
+                root = np.sqrt(weights)[:, None]
+                x_mean, y_mean = (np.average(v, axis=0, weights=weights) for v in (x, y))
+                self._alpha, self._weights = _ridge(root * (x - x_mean), root * (y - y_mean), folds)
+                self._offset = y_mean - x_mean @ self._weights
 
     def predict(self, inputs: Inputs) -> tuple[Floats, Floats]:
         """Prediction, and a spread of 0.
@@ -126,7 +145,7 @@ class _Ridge:
         Summed column by column: a matrix product adds up in an order that depends on the number
         of rows.
         """
-        mean = np.zeros((len(inputs), self._weights.shape[1]))
+        mean = np.tile(self._offset, (len(inputs), 1))
         for column, weight in zip(self._columns(inputs).T, self._weights, strict=True):
             mean += column[:, None] * weight
         return mean, np.zeros_like(mean)
@@ -164,8 +183,9 @@ def _system_folds(systems: Sequence[str], seed: int) -> NDArray[np.int64]:
 def _ridge(x: Floats, y: Floats, folds: NDArray[np.int64]) -> tuple[float, Floats]:
     """Penalty with the smallest cross-validated squared error, and its coefficients [p, L].
 
-    ``x`` and ``y`` are centred on all rows. The normal equations without a fold are those of all
-    rows less the fold's own. Of equal errors (a single system) the largest penalty is taken.
+    ``x`` and ``y`` are centred on all rows, and times the root of the rows' weights. The normal
+    equations without a fold are those of all rows less the fold's own. Of equal errors (a single
+    system) the largest penalty is taken.
     """
     gram, moments, identity = x.T @ x, x.T @ y, np.eye(x.shape[1])
     errors = np.zeros(len(RIDGE_ALPHAS))
@@ -181,14 +201,16 @@ def _ridge(x: Floats, y: Floats, folds: NDArray[np.int64]) -> tuple[float, Float
 
 
 class _Mean:
-    """The mean of the rows: 0 in standardised labels."""
+    """The mean of the rows: 0 in standardised labels, unless they are weighted."""
 
-    def __init__(self, y: Floats) -> None:
-        self._labels = y.shape[1]
+    def __init__(self, y: Floats, weights: Floats | None) -> None:
+        self._mean = np.zeros(y.shape[1])
+        if weights is not None:
+            self._mean = (weights * np.nan_to_num(y)).sum(axis=0) / weights.sum(axis=0)
 
     def predict(self, inputs: Inputs) -> tuple[Floats, Floats]:
-        zeros = np.zeros((len(inputs), self._labels))
-        return zeros, zeros.copy()
+        mean = np.tile(self._mean, (len(inputs), 1))
+        return mean, np.zeros_like(mean)
 
     def settings(self) -> dict[str, Any]:
         return {}
@@ -197,9 +219,20 @@ class _Mean:
 class _PerProperty:
     """One regressor per property, each of the rows that have a label of it."""
 
-    def __init__(self, inputs: Inputs, y: Floats, fit: Callable[[Inputs, Floats], _Regressor]):
+    def __init__(
+        self,
+        inputs: Inputs,
+        y: Floats,
+        weights: Floats | None,
+        fit: Callable[[Inputs, Floats, Floats | None], _Regressor],
+    ) -> None:
         present = [np.flatnonzero(~np.isnan(column)) for column in y.T]
-        self._parts = [fit(inputs.take(rows), y[rows, i : i + 1]) for i, rows in enumerate(present)]
+        self._parts = [
+            fit(
+                inputs.take(rows), y[rows, i : i + 1], None if weights is None else weights[rows, i]
+            )
+            for i, rows in enumerate(present)
+        ]
 
     def predict(self, inputs: Inputs) -> tuple[Floats, Floats]:
         means, spreads = zip(*(part.predict(inputs) for part in self._parts), strict=True)
@@ -228,33 +261,43 @@ class _Fit:
         threads: int,
     ) -> "_Fit":
         labels = Scaler.fit(rows.t)
-        y = labels.scale(rows.t)
+        y, weights = labels.scale(rows.t), _weights(rows, labels)
 
-        def fitted(inputs: Inputs, y: Floats) -> _Regressor:
+        def fitted(inputs: Inputs, y: Floats, weights: Floats | None) -> _Regressor:
             if kind in FOREST_SETTINGS:
                 return _Forest(
                     kind,
                     inputs,
                     y,
+                    weights,
                     trees=trees,
                     with_range=with_range,
                     seed=seed,
                     threads=threads,
                 )
             if kind == "ridge":
-                return _Ridge(inputs, y, seed=seed)
+                return _Ridge(inputs, y, weights, seed=seed)
             raise ValueError(f"no baseline `{kind}`")
 
         if kind == "mean":
-            return cls(labels, _Mean(y))
+            return cls(labels, _Mean(y, weights))
         if np.isnan(y).any():  # neither takes rows with some labels missing
-            return cls(labels, _PerProperty(rows.inputs, y, fitted))
-        return cls(labels, fitted(rows.inputs, y))
+            return cls(labels, _PerProperty(rows.inputs, y, weights, fitted))
+        # a row has one weight for all of its labels: that of the mean one
+        of_rows = None if weights is None else weights.mean(axis=1)
+        return cls(labels, fitted(rows.inputs, y, of_rows))
 
     def predict(self, inputs: Inputs) -> tuple[Floats, Floats]:
         """Prediction and spread in the space of the labels, both [n, L]."""
         mean, spread = self.regressor.predict(inputs)
         return self.labels.unscale(mean), spread * self.labels.std
+
+
+def _weights(rows: Labelled, labels: Scaler) -> Floats | None:
+    """The weights of the labels, [n, L]; None where no noise is known, and all count alike."""
+    if rows.noise is None or np.isnan(rows.noise).all():
+        return None
+    return label_weights(rows.t, rows.noise, labels.std)
 
 
 @dataclass(frozen=True)
@@ -364,7 +407,12 @@ def _together(first: Labelled, second: Labelled) -> Labelled:
         np.vstack([widened(a.elements), widened(b.elements)]),
         np.vstack([widened(a.fractions), widened(b.fractions)]),
     )
-    return Labelled(Inputs(compositions, first.inputs.elements), np.vstack([first.t, second.t]))
+    noise = [np.full_like(p.t, np.nan) if p.noise is None else p.noise for p in (first, second)]
+    return Labelled(
+        Inputs(compositions, first.inputs.elements),
+        np.vstack([first.t, second.t]),
+        np.vstack(noise),
+    )
 
 
 def _mean(values: Floats) -> Floats:

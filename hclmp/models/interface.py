@@ -53,10 +53,18 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Inputs with labels ``t``: [n, L] in the transformed space, NaN where missing."""
+    """Inputs with labels, in the transformed space.
+
+    Attributes:
+        inputs: n compositions.
+        t: [n, L], NaN where missing.
+        noise: [n, L], standard deviation of the measurement of each label, NaN where unknown; None
+            where none is known. `hclmp.models.weights.label_weights` says what it weighs.
+    """
 
     inputs: Inputs
     t: Floats
+    noise: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)

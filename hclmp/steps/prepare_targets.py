@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 def prepare_targets(config: Config, *, table: Path, record: Path) -> None:
     """Read, check and merge the labelled compositions.
 
-    Rows of one composition (after ``left_out`` elements are dropped) are merged by the median.
+    Rows of one composition (after ``left_out`` elements are dropped) are merged by the median, of
+    the values and of what is known of their noise.
 
     Args:
         config: the resolved configuration.
@@ -113,7 +114,10 @@ def _merged(
     groups = np.array([index.setdefault(key, len(index)) for key in keys])
     first = np.unique(groups, return_index=True)[1]  # groups are numbered as they first appear
     values = pd.DataFrame(raw.values).groupby(groups).median().to_numpy()
-    noise = pd.DataFrame(raw.noise).groupby(groups).median().to_numpy()
+    # The noise of a value that is not there is of no interest. That of a merged value is the median
+    # too, not that over the root of their number: whether errors are independent is not known.
+    of_values = np.where(np.isnan(raw.values), np.nan, raw.noise)
+    noise = pd.DataFrame(of_values).groupby(groups).median().to_numpy()
     names = raw.sample_id or row_names(len(parsed))
     targets = Targets(
         sample_id=[names[i] for i in first],
@@ -132,6 +136,7 @@ def _merged(
         "merged_rows": len(parsed) - len(targets),
         "compositions_in_several_parts": len(index) - len({key for key, _ in index}),
         "missing_values": int(np.isnan(targets.values).sum()),
+        "values_with_noise": int((~np.isnan(targets.noise)).sum()),
         "elements": list(vocabulary_of(parsed)),
         "systems": len(set(targets.system)),
         "simulated": raw.simulated,
@@ -183,6 +188,10 @@ def _sentences(raw: RawTargets, facts: dict[str, Any]) -> list[str]:
         lines.append(f"{facts['unlabelled_rows']} rows without any property left out")
     if facts["missing_values"]:
         lines.append(f"{facts['missing_values']} values missing: losses and metrics pass over them")
+    if facts["values_with_noise"]:
+        lines.append(
+            f"{facts['values_with_noise']} values with measurement noise: noisier ones weigh less"
+        )
     if facts["compositions_in_several_parts"]:
         lines.append(
             f"{facts['compositions_in_several_parts']} compositions stand in more than one part of "

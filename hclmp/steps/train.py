@@ -10,7 +10,7 @@ import pandas as pd
 from hclmp.config import Config, variant_settings
 from hclmp.errors import UserError
 from hclmp.features import read_features
-from hclmp.folds import split_rows
+from hclmp.folds import Rows, split_rows
 from hclmp.models.interface import Inputs, Labelled, Model, Prediction
 from hclmp.paths import Trained
 from hclmp.provenance import Provenance, provenance, write_csv, write_json
@@ -19,6 +19,7 @@ from hclmp.tables import Floats, Predictions, Targets, read_targets, write_predi
 
 if TYPE_CHECKING:
     from hclmp.models.checkpoint import Checkpoint
+    from hclmp.models.ensemble import Ensemble
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +61,9 @@ def train(
         *(variant, fold, len(rows.train), len(rows.validation), len(rows.test)),
         len(rows.left_out),
     )
-    inputs = _without_dos(inputs, keep=config.variants[variant].transfer, features=features)
-    labels = table.transformed()
+    inputs = without_dos(inputs, keep=config.variants[variant].transfer, features=features)
     train_rows, validation_rows = (
-        Labelled(inputs.take(r), labels[r]) for r in (rows.train, rows.validation)
+        labelled(table, inputs, r) for r in (rows.train, rows.validation)
     )
     model: Model
     if config.variants[variant].model == "hclmp":
@@ -74,7 +74,7 @@ def train(
         model = _fit_baseline(config, variant, train_rows, validation_rows, origin, out, threads)
         checkpoints = []
     predicted = model.predict(inputs.take(rows.test))
-    train_std = np.nanstd(labels[rows.train], axis=0)
+    train_std = np.nanstd(train_rows.t, axis=0)
     write_predictions(
         out.predictions,
         Predictions(
@@ -87,12 +87,21 @@ def train(
     )
     for checkpoint in checkpoints:  # not before the last file is written: a kill repeats nothing
         checkpoint.remove()
-    error = np.abs(predicted.mean - labels[rows.test]) / np.where(train_std > 0, train_std, 1.0)
+    labels = table.transformed()[rows.test]
+    error = np.abs(predicted.mean - labels) / np.where(train_std > 0, train_std, 1.0)
     log.info("%s on fold %s: standardised MAE %.4f", variant, fold, np.nanmean(error))
 
 
+def labelled(table: Targets, inputs: Inputs, rows: Rows) -> Labelled:
+    """Rows of a table with its features, its labels and what is known of their noise."""
+    noise = table.transformed_noise()
+    return Labelled(
+        inputs.take(rows), table.transformed()[rows], None if noise is None else noise[rows]
+    )
+
+
 def prediction_frame(
-    table: Targets, rows: Any, predicted: Prediction, *, train_std: Floats, fold: str
+    table: Targets, rows: Rows, predicted: Prediction, *, train_std: Floats, fold: str
 ) -> pd.DataFrame:
     """Predictions as one row per sample and property, in property units and transformed."""
     t_std = np.hypot(predicted.std_aleatoric, predicted.std_epistemic)
@@ -119,13 +128,37 @@ def prediction_frame(
     return pd.concat(frames, ignore_index=True)
 
 
-def _without_dos(inputs: Inputs, *, keep: bool, features: Path) -> Inputs:
-    """Only a variant with transfer may see the DOS feature."""
+def without_dos(inputs: Inputs, *, keep: bool, features: Path) -> Inputs:
+    """Only a variant with transfer may see the DOS feature.
+
+    Raises:
+        UserError: it is to be kept, but the features file holds none.
+    """
     if not keep:
         return Inputs(inputs.compositions, inputs.elements)
     if inputs.dos is None:
         raise UserError(f"{features}: no DOS feature in it; run `hclmp featurize`")
     return inputs
+
+
+def fit_network(
+    config: Config,
+    variant: str,
+    train_rows: Labelled,
+    validation_rows: Labelled,
+    *,
+    key: dict[str, Any],
+    threads: int,
+) -> "tuple[Ensemble, list[dict[str, Any]], list[Checkpoint]]":
+    """Train a variant of H-CLMP with its settings; ``key`` and result are those of `fit_hclmp`."""
+    import torch  # takes seconds, and the baselines do without
+
+    from hclmp.models.ensemble import fit_hclmp
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    model, training = variant_settings(config, variant)
+    return fit_hclmp(train_rows, validation_rows, model=model, training=training, key=key)
 
 
 def _fit_neural(
@@ -138,15 +171,8 @@ def _fit_neural(
     threads: int,
 ) -> "tuple[Model, list[Checkpoint]]":
     """Train H-CLMP, write its weights, settings and history."""
-    import torch  # takes seconds, and the baselines do without
-
-    from hclmp.models.ensemble import fit_hclmp
-
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    model, training = variant_settings(config, variant)
-    fitted, history, checkpoints = fit_hclmp(
-        train_rows, validation_rows, model=model, training=training, key=origin
+    fitted, history, checkpoints = fit_network(
+        config, variant, train_rows, validation_rows, key=origin, threads=threads
     )
     write_csv(out.history, pd.DataFrame(history))
     parameters = sum(p.numel() for p in fitted.members[0].parameters())
