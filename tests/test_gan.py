@@ -25,8 +25,8 @@ from hclmp.tables import EnergyGrid
 from tests.synthetic import VOCABULARY, compositions
 
 GRID = EnergyGrid(-2.0, 2.0, 21, "eV")
-SETTINGS = GanConfig(generator_hidden=(32,), critic_hidden=(32,), epochs=15, batch_size=32, noise=4)
-PLAIN = SETTINGS.model_copy(update={"memory": 0, "epochs": 60})
+SETTINGS = GanConfig(generator_hidden=(32,), critic_hidden=(32,), epochs=10, batch_size=32, noise=4)
+PLAIN = SETTINGS.model_copy(update={"memory": 0, "epochs": 40})
 
 
 @pytest.fixture(autouse=True)
@@ -81,11 +81,11 @@ def trained(
 
 
 def refitted(key: str = "refit") -> tuple[Generator, Part, list[dict[str, float]]]:
-    """A generator trained for ten epochs of the same schedule."""
+    """A generator trained for seven epochs of the same schedule."""
     scaler, train, _ = parts()
     model = generator(scaler)
     history = refit_generator(
-        model, train=train, epochs=10, settings=SETTINGS, checkpoint=Checkpoint(key)
+        model, train=train, epochs=7, settings=SETTINGS, checkpoint=Checkpoint(key)
     )
     return model, train, history
 
@@ -217,8 +217,8 @@ def test_the_refit_follows_the_same_schedule_and_takes_the_last_epoch(
     monkeypatch.setattr(gan_training, "_set_rate", lambda o, r: (rates.append(r), real(o, r))[1])
     trained()
     model, _, history = refitted()
-    assert rates[SETTINGS.epochs :] == rates[:10]
-    assert [row["epoch"] for row in history] == list(range(1, 11))
+    assert rates[SETTINGS.epochs :] == rates[:7]
+    assert [row["epoch"] for row in history] == list(range(1, 8))
     assert not model.training
     with monkeypatch.context() as patch:
         patch.setattr(gan_training, "_generator_step", _spoil)
@@ -236,7 +236,7 @@ class _Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize(("train", "epochs"), [(trained, SETTINGS.epochs), (refitted, 10)])
+@pytest.mark.parametrize(("train", "epochs"), [(trained, SETTINGS.epochs), (refitted, 7)])
 def test_a_killed_training_resumes_to_the_same_bytes(
     train: Callable[..., tuple[Generator, Any, Any]], epochs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +245,7 @@ def test_a_killed_training_resumes_to_the_same_bytes(
 
     def counted(*args: Any) -> dict[str, float]:
         calls.append(1)
-        if len(calls) == 6:
+        if len(calls) == 5:
             raise _Killed
         return real(*args)
 

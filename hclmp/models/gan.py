@@ -164,7 +164,7 @@ class Generator(nn.Module):
 
     def condition(self, fractions: Tensor) -> Tensor:
         """Fractions [n, V] to the condition [n, V + d]."""
-        return torch.cat([fractions * self.seen, fractions @ self.vectors], dim=-1)
+        return torch.cat([fractions * self.seen, fractions @ self.vectors.to(fractions)], dim=-1)
 
     def forward(self, condition: Tensor, noise: Tensor, recalled: Tensor | None = None) -> Tensor:
         """Condition [..., V + d], noise [..., z], recalled DOS [..., D]: scaled DOS [..., D]."""
@@ -252,20 +252,22 @@ class Generator(nn.Module):
         if self.memory is None:
             return None
         x, dos = self.memory.fractions, self.memory.dos.double()
-        keys, parts = self._keys(x), []
+        keys, recalled = self._keys(x), []
         for rows in torch.split(fractions, ROWS_AT_ONCE):
             hidden = same_system(rows, x) if hide_own_system else None
-            recalled = self.attend(self._keys(rows), keys, dos, hidden)
-            same = torch.cdist(rows.double(), x.double()) < SAME
-            count = same.sum(dim=1, keepdim=True) * (not hide_own_system)
-            own = same.double() @ dos / count.clamp(min=1)
-            parts.append((torch.where(count > 0, own, recalled).float(), count[:, 0] > 0))
-        return Recalled(*(torch.cat(part) for part in zip(*parts, strict=True)))
+            near = self.attend(self._keys(rows), keys, dos, hidden)
+            known = torch.zeros(len(rows), dtype=torch.bool)
+            if not hide_own_system:
+                same = torch.cdist(rows.double(), x.double()) < SAME
+                known = same.any(dim=1)
+                near[known] = (same.double() @ dos / same.sum(dim=1, keepdim=True))[known]
+            recalled.append((near.float(), known))
+        return Recalled(*(torch.cat(part) for part in zip(*recalled, strict=True)))
 
     def _keys(self, fractions: Tensor) -> Tensor:
-        """Keys in double precision, so that a row does not depend on its batch: [n, k]."""
+        """Keys in double precision, so that no row depends on its batch: [n, k]."""
         weights = {name: weight.double() for name, weight in self.key.state_dict().items()}
-        keys: Tensor = functional_call(self.key, weights, self.condition(fractions).double())
+        keys: Tensor = functional_call(self.key, weights, self.condition(fractions.double()))
         return keys
 
     def save(self, path: str | Path, *, provenance: Provenance) -> None:
