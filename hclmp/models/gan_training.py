@@ -1,4 +1,4 @@
-"""Training of the generator: critic and generator in turn, the best epoch kept."""
+"""Training of the generator: critic and generator in turn, the best epoch kept, then all DOS."""
 
 from dataclasses import dataclass
 from math import isfinite
