@@ -1,6 +1,8 @@
 """The generator of density of states: scaling, scores, training, saving."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,18 +10,23 @@ import torch
 
 from hclmp.config import GanConfig
 from hclmp.errors import UserError
-from hclmp.models import gan_training
+from hclmp.models import gan, gan_training
 from hclmp.models.checkpoint import Checkpoint
-from hclmp.models.gan import DosScaler, Generator
-from hclmp.models.gan_training import energy_score, train_generator
+from hclmp.models.gan import DosScaler, Generator, same_system
+from hclmp.models.gan_training import (
+    Part,
+    best_epoch,
+    energy_score,
+    refit_generator,
+    train_generator,
+)
 from hclmp.steps.pretrain_gan import _wasserstein
 from hclmp.tables import EnergyGrid
 from tests.synthetic import VOCABULARY, compositions
 
 GRID = EnergyGrid(-2.0, 2.0, 21, "eV")
-SETTINGS = GanConfig(
-    generator_hidden=(32,), critic_hidden=(32,), epochs=100, batch_size=32, noise=4
-)
+SETTINGS = GanConfig(generator_hidden=(32,), critic_hidden=(32,), epochs=10, batch_size=32, noise=4)
+PLAIN = SETTINGS.model_copy(update={"memory": 0, "epochs": 40})
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +45,8 @@ def synthetic_dos(n: int, *, seed: int = 0, heavy: bool = False) -> tuple[np.nda
     return fractions, dos.astype(np.float32)
 
 
-def generator(scaler: DosScaler, seed: int = 0) -> Generator:
-    torch.manual_seed(seed)
+def generator(scaler: DosScaler, *, recalls: bool = True) -> Generator:
+    torch.manual_seed(0)
     return Generator(
         vocabulary=VOCABULARY,
         vectors=torch.randn(len(VOCABULARY), 3),
@@ -48,31 +55,46 @@ def generator(scaler: DosScaler, seed: int = 0) -> Generator:
         hidden=SETTINGS.generator_hidden,
         grid=GRID,
         scaler=scaler,
+        recalls=recalls,
     )
 
 
-def trained(
-    *, heavy: bool = False, key: str = "test"
-) -> tuple[Generator, tuple[torch.Tensor, torch.Tensor], list[dict[str, float]]]:
-    """A generator trained on synthetic DOS, its training data, and the history."""
+def parts(heavy: bool = False) -> tuple[DosScaler, Part, Part]:
+    """A scaler, and training and validation materials of other compositions."""
     fractions, dos = synthetic_dos(200, heavy=heavy)
-    scaler = DosScaler.fit(dos)
     more, other = synthetic_dos(60, seed=1, heavy=heavy)
-    model = generator(scaler)
+    scaler = DosScaler.fit(dos)
     train = torch.from_numpy(fractions), scaler.scale(dos)
+    return scaler, train, (torch.from_numpy(more), scaler.scale(other))
+
+
+def trained(
+    *, heavy: bool = False, settings: GanConfig = SETTINGS, key: str = "test"
+) -> tuple[Generator, Part, list[dict[str, float]]]:
+    """A generator trained on synthetic DOS, its training data, and the history."""
+    scaler, train, validation = parts(heavy)
+    model = generator(scaler, recalls=settings.memory > 0)
     history = train_generator(
-        model,
-        train=train,
-        validation=(torch.from_numpy(more), scaler.scale(other)),
-        settings=SETTINGS,
-        checkpoint=Checkpoint(key),
+        model, train=train, validation=validation, settings=settings, checkpoint=Checkpoint(key)
     )
     return model, train, history
 
 
+def refitted(key: str = "refit") -> tuple[Generator, Part, list[dict[str, float]]]:
+    """A generator trained for seven epochs of the same schedule."""
+    scaler, train, _ = parts()
+    model = generator(scaler)
+    history = refit_generator(
+        model, train=train, epochs=7, settings=SETTINGS, checkpoint=Checkpoint(key)
+    )
+    return model, train, history
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, PLAIN], ids=["recalling", "plain"])
 @pytest.mark.parametrize("heavy", [False, True])
-def test_conditional_mean_beats_training_mean_and_median(heavy: bool) -> None:
-    model, (_, known), _ = trained(heavy=heavy)
+def test_conditional_mean_beats_training_mean_and_median(heavy: bool, settings: GanConfig) -> None:
+    model, (_, known), history = trained(heavy=heavy, settings=settings)
+    assert all(np.isfinite(list(row.values())).all() for row in history)
     fractions, dos = synthetic_dos(100, seed=2, heavy=heavy)
     truth = model.scaler.scale(dos)
     error = (model.feature(fractions, draws=50, seed=0) - truth).abs().mean()
@@ -83,17 +105,92 @@ def test_conditional_mean_beats_training_mean_and_median(heavy: bool) -> None:
     assert in_states.isfinite().all()
     assert in_states.min() >= 0
     assert in_states.max() <= 1.01 * model.scaler.unit * np.expm1(model.scaler.top)
+    in_states_of_known = model.scaler.unscale(known).mean(dim=0).numpy()
+    error_in_states = np.abs(in_states.mean(dim=1).numpy() - dos).mean()
+    assert error_in_states < 0.9 * np.abs(in_states_of_known - dos).mean()
 
 
 def test_samples_vary_and_the_feature_is_their_mean() -> None:
     model, _, _ = trained()
-    fractions = synthetic_dos(5)[0]
+    fractions = synthetic_dos(300, seed=5)[0]  # more than are recalled at once
     samples = model.samples(torch.from_numpy(fractions), draws=30, seed=3)
     assert samples.std(dim=1).mean() > 1e-3
-    torch.testing.assert_close(model.feature(fractions, draws=30, seed=3), samples.mean(dim=1))
+    feature = model.feature(fractions, draws=30, seed=3)
+    torch.testing.assert_close(feature, samples.mean(dim=1))
     # a row does not depend on its batch
-    alone = model.feature(fractions[2:3], draws=30, seed=3)
-    torch.testing.assert_close(alone[0], samples[2].mean(dim=0), rtol=1e-4, atol=1e-5)
+    alone = model.feature(fractions[270:271], draws=30, seed=3)
+    torch.testing.assert_close(alone[0], feature[270], rtol=1e-5, atol=1e-6)
+
+
+def test_what_was_seen_is_recalled_and_not_generated() -> None:
+    model, (fractions, dos), _ = trained()
+    # fractions are 32-bit numbers, which differ in the last digits between FeTi2 and Fe2Ti4
+    again = (fractions * (1 + 1e-7)).numpy()
+    recalled = model.feature(again, draws=5, seed=0)
+    several = (
+        torch.cdist(fractions.double(), fractions.double()) < 1e-6
+    )  # single elements are there many times
+    wanted = several.float() @ dos / several.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(recalled, wanted, rtol=1e-5, atol=1e-5)
+    hidden = model.feature(again, draws=5, seed=0, hide_own_system=True)
+    assert (hidden - dos).abs().mean() > 0.1
+    elsewhere = 0.9 * again + 0.1 * again.mean(axis=0)
+    assert model.samples(torch.from_numpy(elsewhere), draws=5, seed=0).std(dim=1).min() > 0
+
+
+def test_a_hidden_system_does_not_enter() -> None:
+    model, (fractions, _), _ = trained()
+    before = [model.feature(fractions[7:8].numpy(), **_how(hide)) for hide in (True, False)]
+    own = same_system(fractions, fractions[7:8])[:, 0]
+    assert 1 < own.sum() < len(own)
+    model.memory.dos[own] = 1000.0
+    after = [model.feature(fractions[7:8].numpy(), **_how(hide)) for hide in (True, False)]
+    assert torch.equal(after[0], before[0])
+    assert (after[1] > 900).all()
+    model.memory.dos[~own] += 1.0
+    moved = model.feature(fractions[7:8].numpy(), **_how(True))
+    assert (moved - before[0]).abs().mean() > 0.3
+
+
+def _how(hide: bool) -> dict[str, Any]:
+    return {"draws": 3, "seed": 0, "hide_own_system": hide}
+
+
+def test_in_training_a_material_recalls_other_systems_alone() -> None:
+    _, (fractions, dos), _ = trained()
+    model = generator(DosScaler.fit(synthetic_dos(20)[1]))
+    x, rows = model.condition(fractions), torch.randperm(len(fractions))
+
+    def recalled(values: torch.Tensor) -> torch.Tensor:
+        found = gan_training._recalled(
+            model, gan_training._Materials(fractions, x, values), rows, queries=1
+        )
+        assert found is not None
+        return found
+
+    own = same_system(fractions, fractions[rows[:1]])[:, 0]
+    own_changed, others_changed = dos.clone(), dos.clone()
+    own_changed[own] = 50.0
+    others_changed[~own] = 50.0
+    torch.testing.assert_close(recalled(own_changed), recalled(dos))
+    torch.testing.assert_close(recalled(others_changed), torch.full((1, GRID.n), 50.0))
+    recalled(dos).square().sum().backward()
+    assert model.key[0].weight.grad.abs().max() > 0  # keys learn, those of the memory too
+
+
+def test_a_system_is_its_elements() -> None:
+    mixed = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.8, 0.0], [0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
+    wanted = torch.eye(4, dtype=torch.bool)
+    wanted[0, 1] = wanted[1, 0] = True
+    assert torch.equal(same_system(mixed, mixed), wanted)
+
+
+def test_a_large_table_is_remembered_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = generator(DosScaler.fit(synthetic_dos(20)[1]))
+    monkeypatch.setattr(gan, "MOST_REMEMBERED", 30)
+    dos = torch.arange(70.0)[:, None].expand(70, GRID.n)
+    model.remember(torch.rand(70, len(VOCABULARY)), dos)
+    assert model.memory.dos[:, 0].tolist() == list(range(0, 70, 3))
 
 
 def test_the_best_epoch_is_kept() -> None:
@@ -103,43 +200,75 @@ def test_the_best_epoch_is_kept() -> None:
     best = min(row["validation_energy_score"] for row in history)
     assert score["validation_energy_score"] == pytest.approx(best, rel=1e-5)
     assert [row["epoch"] for row in history] == list(range(1, SETTINGS.epochs + 1))
+    assert history[best_epoch(history) - 1]["validation_energy_score"] == best
+
+
+def test_an_epoch_that_diverged_is_not_the_best() -> None:
+    scores = [float("nan"), 0.5, 0.3, float("inf"), 0.3]
+    rows = [{"epoch": i, "validation_energy_score": s} for i, s in enumerate(scores, start=1)]
+    assert best_epoch(rows) == 3
+
+
+def test_the_refit_follows_the_same_schedule_and_takes_the_last_epoch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates: list[float] = []
+    real = gan_training._set_rate
+    monkeypatch.setattr(gan_training, "_set_rate", lambda o, r: (rates.append(r), real(o, r))[1])
+    trained()
+    model, _, history = refitted()
+    assert rates[SETTINGS.epochs :] == rates[:7]
+    assert [row["epoch"] for row in history] == list(range(1, 8))
+    assert not model.training
+    with monkeypatch.context() as patch:
+        patch.setattr(gan_training, "_generator_step", _spoil)
+        with pytest.raises(UserError, match="diverged"):
+            refitted("spoilt")
+
+
+def _spoil(model: Generator, *_: object) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        model.log_sharpness.fill_(float("nan"))
+    return {"mean_error": torch.zeros(())}
 
 
 class _Killed(Exception):
     pass
 
 
-def test_a_killed_training_resumes_to_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    trained(key="whole")[0].save("whole.safetensors", provenance={})
-    real, epochs = gan_training._validate, []
+@pytest.mark.parametrize(("train", "epochs"), [(trained, SETTINGS.epochs), (refitted, 7)])
+def test_a_killed_training_resumes_to_the_same_bytes(
+    train: Callable[..., tuple[Generator, Any, Any]], epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(key="whole")[0].save("whole.safetensors", provenance={})
+    real, calls = gan_training._epoch, []
 
-    def dies(*args: torch.Tensor) -> dict[str, float]:
-        epochs.append(1)
-        if len(epochs) == 15:
+    def counted(*args: Any) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 5:
             raise _Killed
         return real(*args)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(gan_training, "_validate", dies)
-        with pytest.raises(_Killed):
-            trained(key="killed")
-    calls: list[int] = []
-    monkeypatch.setattr(gan_training, "_validate", lambda *a: (calls.append(1), real(*a))[1])
-    trained(key="killed")[0].save("resumed.safetensors", provenance={})
-    assert len(calls) == SETTINGS.epochs - 14
+    monkeypatch.setattr(gan_training, "_epoch", counted)
+    with pytest.raises(_Killed):
+        train(key="killed")
+    train(key="killed")[0].save("resumed.safetensors", provenance={})
+    assert len(calls) == epochs + 1
     assert Path("resumed.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
 
 
-def test_save_load_equal() -> None:
-    model, _, _ = trained()
+@pytest.mark.parametrize("settings", [SETTINGS, PLAIN], ids=["recalling", "plain"])
+def test_save_load_equal(settings: GanConfig) -> None:
+    model, _, _ = trained(settings=settings.model_copy(update={"epochs": 2}))
     model.save("generator.safetensors", provenance={"step": "pretrain_gan"})
     loaded = Generator.from_file("generator.safetensors")
-    fractions = synthetic_dos(7)[0]
-    assert torch.equal(
-        loaded.feature(fractions, draws=9, seed=1), model.feature(fractions, draws=9, seed=1)
-    )
+    fractions = np.concatenate([synthetic_dos(7)[0], synthetic_dos(7, seed=8)[0]])
+    for hide in (True, False):
+        how = _how(hide)
+        assert torch.equal(loaded.feature(fractions, **how), model.feature(fractions, **how))
     assert loaded.grid == GRID
     assert loaded.vocabulary == VOCABULARY
+    assert (loaded.memory is None) == (settings is PLAIN)
     Path("other.safetensors").write_bytes(b"\0" * 50)
     with pytest.raises(UserError, match=r"other\.safetensors: not a generator"):
         Generator.from_file("other.safetensors")

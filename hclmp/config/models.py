@@ -26,19 +26,24 @@ class GanConfig(Section):
     """Hidden layers of the generator (paper: 256, 256, 128)."""
     critic_hidden: Sizes = (256, 256, 128)
     """Hidden layers of the critic."""
-    epochs: Positive = 100
-    """Passes over the training DOS; the best epoch on the validation systems is kept."""
-    batch_size: Positive = 64
-    """Materials per step."""
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    memory: Annotated[int, Field(ge=0)] = 2048
+    """Training materials per step among which each composition recalls the DOS of those most like
+    it; trained, the generator recalls among all of them. 0: none, as in the paper."""
+    epochs: Positive = 20
+    """Passes over the training DOS. The best on the validation systems counts, and is how many the
+    generator that is kept is trained for, on all DOS."""
+    batch_size: Positive = 256
+    """Materials per step; fewer where there would be less than 16 steps in an epoch."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """Adam's learning rate at the start; it falls to a hundredth along a cosine."""
     critic_steps: Positive = 2
     """Critic steps per generator step (paper: 2)."""
     gradient_penalty: Annotated[float, Field(ge=0)] = 10.0
     """Weight of the critic's gradient penalty (paper: 10)."""
-    mean_weight: Annotated[float, Field(ge=0)] = 30.0
-    """Weight of a term that pulls the mean of four draws to the true DOS (absolute error, scaled
-    values). 0 is the paper's loss, whose conditional mean carries little."""
+    mean_weight: Annotated[float, Field(ge=0)] = 100.0
+    """Weight of what pulls four draws to the true DOS: the absolute error of their mean (scaled
+    values) and half their energy score. 0 is the paper's loss, whose conditional mean carries
+    little."""
     draws: Positive = 100
     """Noise draws averaged into the DOS feature of a composition (paper: 100)."""
     seed: Seed = 0

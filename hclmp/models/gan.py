@@ -5,9 +5,11 @@ training of Wasserstein GANs*, 2017. What differs from the paper and why:
 
 - the condition is [fractions, fraction-weighted mean of fixed element vectors], not the fractions
   alone, so that elements with few DOS borrow from their neighbours in the periodic table;
-- heavy tails (values up to hundreds of times the median) are tamed by a logarithm before scaling.
+- heavy tails (values up to hundreds of times the median) are tamed by a logarithm before scaling;
+- it keeps the DOS that it was trained on: an attention over the materials most like a composition
+  recalls their DOS, and the network adds to that. What it has seen it need not generate.
 
-A generator without element vectors and without a scaler is the published one
+A generator without element vectors, scaler and memory is the published one
 (`hclmp.models.published_generator`): its condition is the fractions, its values are standardised by
 statistics that it does not bring along.
 """
@@ -24,13 +26,18 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from hclmp.errors import UserError
 from hclmp.models.layers import mlp
 from hclmp.provenance import Provenance, written
 from hclmp.tables import EnergyGrid
 
-ROWS_AT_ONCE = 1024
+ROWS_AT_ONCE = 256
+MOST_REMEMBERED = 16_384  # materials: bounds time and memory
+KEY_HIDDEN, KEY_SIZE = 256, 128
+FAR = 1e4  # added to the distance of what is hidden
+SAME = 1e-5  # apart (Euclidean), fractions are of one composition: they are 32-bit numbers
 MAKERS = "`hclmp pretrain-gan` or, from a published one, `hclmp import-generator` makes it"
 
 
@@ -73,6 +80,39 @@ class DosScaler:
         return self.unit * torch.expm1(logs)
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Materials to be recalled: fractions [m, V] and scaled DOS [m, D]."""
+
+    fractions: Tensor
+    dos: Tensor
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What compositions recall.
+
+    Attributes:
+        dos: [n, D] scaled.
+        known: [n] whether that is the DOS of the very composition, to which nothing is added.
+    """
+
+    dos: Tensor
+    known: Tensor
+
+    def rows(self, rows: slice) -> "Recalled":
+        """Of some of the compositions."""
+        return Recalled(self.dos[rows], self.known[rows])
+
+
+def same_system(a: Tensor, b: Tensor) -> Tensor:
+    """Whether compositions [n, V] and [m, V] hold the same elements: [n, m]."""
+    first, second = (a > 0).float(), (b > 0).float()
+    common = first @ second.T
+    same: Tensor = (common == first.sum(dim=1)[:, None]) & (common == second.sum(dim=1))
+    return same
+
+
 class Generator(nn.Module):
     """Composition and noise to a scaled density of states.
 
@@ -85,8 +125,10 @@ class Generator(nn.Module):
         grid: the D energies.
         scaler: between scaled values and the unit of the DOS; None where it is not known, so that
             scaled values are all there is.
+        recalls: whether it recalls DOS; the published one does not.
 
     Attributes:
+        memory: what it recalls; None before training, and for one that does not recall.
         provenance: of the file that it was read from; empty for one that was made here.
     """
 
@@ -104,6 +146,7 @@ class Generator(nn.Module):
         hidden: Sequence[int],
         grid: EnergyGrid,
         scaler: DosScaler | None,
+        recalls: bool,
     ) -> None:
         super().__init__()
         self.vocabulary = tuple(vocabulary)
@@ -112,37 +155,120 @@ class Generator(nn.Module):
         self.register_buffer("vectors", vectors)
         self.register_buffer("seen", seen)
         condition = len(self.vocabulary) + vectors.shape[1]
-        self.network = mlp([condition + noise, *hidden, grid.n])
+        self.recalls = recalls
+        self.memory: Memory | None = None
+        if recalls:
+            self.key = mlp([condition, KEY_HIDDEN, KEY_SIZE])
+            self.log_sharpness = nn.Parameter(torch.zeros(()))
+        self.network = mlp([condition + noise + recalls * grid.n, *hidden, grid.n])
 
     def condition(self, fractions: Tensor) -> Tensor:
         """Fractions [n, V] to the condition [n, V + d]."""
-        return torch.cat([fractions * self.seen, fractions @ self.vectors], dim=-1)
+        return torch.cat([fractions * self.seen, fractions @ self.vectors.to(fractions)], dim=-1)
 
-    def forward(self, condition: Tensor, noise: Tensor) -> Tensor:
-        """Condition [..., V + d] and noise [..., z] to scaled DOS [..., D]."""
-        out: Tensor = self.network(torch.cat([condition, noise], dim=-1))
-        return out
+    def forward(self, condition: Tensor, noise: Tensor, recalled: Tensor | None = None) -> Tensor:
+        """Condition [..., V + d], noise [..., z], recalled DOS [..., D]: scaled DOS [..., D]."""
+        if recalled is None:
+            plain: Tensor = self.network(torch.cat([condition, noise], dim=-1))
+            return plain
+        change: Tensor = self.network(torch.cat([condition, noise, recalled], dim=-1))
+        return recalled + change
+
+    def attend(self, queries: Tensor, keys: Tensor, dos: Tensor, hidden: Tensor | None) -> Tensor:
+        """Mean of scaled DOS [m, D], weighted by how near their keys [m, k] are: [n, D].
+
+        The weights of queries [n, k] are a softmax over distances times a learned sharpness; what
+        is hidden, [n, m], has none.
+        """
+        distance = torch.cdist(queries, keys) * self.log_sharpness.exp()
+        if hidden is not None:
+            distance = distance + FAR * hidden
+        return torch.softmax(-distance, dim=1) @ dos
+
+    def remember(self, fractions: Tensor, dos: Tensor) -> None:
+        """Keep materials to be recalled: fractions [n, V] and scaled DOS [n, D].
+
+        Of more than ``MOST_REMEMBERED`` every so-manieth is kept.
+        """
+        every = -(-len(dos) // MOST_REMEMBERED)
+        self.memory = Memory(fractions[::every].clone(), dos[::every].clone())
 
     @torch.no_grad()
-    def samples(self, fractions: Tensor, *, draws: int, seed: int) -> Tensor:
+    def samples(
+        self, fractions: Tensor, *, draws: int, seed: int, hide_own_system: bool = False
+    ) -> Tensor:
         """Scaled DOS samples: fractions [n, V] -> [n, draws, D].
 
         Every composition gets the same noise vectors, so that a row does not depend on its batch.
-        """
-        rng = torch.Generator().manual_seed(seed)
-        noise = torch.randn(draws, self.noise, generator=rng)
-        condition = self.condition(fractions)
-        n = len(condition)
-        sampled: Tensor = self(
-            condition[:, None].expand(n, draws, condition.shape[1]),
-            noise[None].expand(n, draws, self.noise),
-        )
-        return sampled
+        All samples of a composition that it remembers are the DOS that it remembers.
 
-    def feature(self, fractions: NDArray[np.float32], *, draws: int, seed: int) -> Tensor:
-        """The DOS feature: the mean over noise draws, scaled: fractions [n, V] -> [n, D]."""
-        rows = torch.split(torch.from_numpy(fractions), ROWS_AT_ONCE)
-        return torch.cat([self.samples(r, draws=draws, seed=seed).mean(dim=1) for r in rows])
+        Args:
+            fractions: of the compositions.
+            draws: samples of each.
+            seed: of the noise.
+            hide_own_system: recall no DOS of a composition's own system, as if none were known.
+        """
+        recalled = self._recalled(fractions, hide_own_system)
+        return self._drawn(fractions, recalled, draws=draws, seed=seed)
+
+    @torch.no_grad()
+    def feature(
+        self,
+        fractions: NDArray[np.float32],
+        *,
+        draws: int,
+        seed: int,
+        hide_own_system: bool = False,
+    ) -> Tensor:
+        """The DOS feature, the mean of samples: fractions [n, V] -> scaled [n, D].
+
+        The arguments are those of ``samples``.
+        """
+        x = torch.from_numpy(fractions)
+        recalled = self._recalled(x, hide_own_system)
+        means = []
+        for start in range(0, len(x), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            part = None if recalled is None else recalled.rows(rows)
+            means.append(self._drawn(x[rows], part, draws=draws, seed=seed).mean(dim=1))
+        return torch.cat(means)
+
+    def _drawn(
+        self, fractions: Tensor, recalled: Recalled | None, *, draws: int, seed: int
+    ) -> Tensor:
+        """Samples around what is recalled: [n, draws, D]."""
+        noise = torch.randn(
+            draws, self.noise, generator=torch.Generator().manual_seed(seed)
+        ).expand(len(fractions), -1, -1)
+        condition = self.condition(fractions)[:, None].expand(-1, draws, -1)
+        if recalled is None:
+            plain: Tensor = self(condition, noise)
+            return plain
+        dos = recalled.dos[:, None].expand(-1, draws, -1)
+        return torch.where(recalled.known[:, None, None], dos, self(condition, noise, dos))
+
+    def _recalled(self, fractions: Tensor, hide_own_system: bool) -> Recalled | None:
+        """What each composition recalls; None for a generator without a memory."""
+        if self.memory is None:
+            return None
+        x, dos = self.memory.fractions, self.memory.dos.double()
+        keys, recalled = self._keys(x), []
+        for rows in torch.split(fractions, ROWS_AT_ONCE):
+            hidden = same_system(rows, x) if hide_own_system else None
+            near = self.attend(self._keys(rows), keys, dos, hidden)
+            known = torch.zeros(len(rows), dtype=torch.bool)
+            if not hide_own_system:
+                same = torch.cdist(rows.double(), x.double()) < SAME
+                known = same.any(dim=1)
+                near[known] = (same.double() @ dos / same.sum(dim=1, keepdim=True))[known]
+            recalled.append((near.float(), known))
+        return Recalled(*(torch.cat(part) for part in zip(*recalled, strict=True)))
+
+    def _keys(self, fractions: Tensor) -> Tensor:
+        """Keys in double precision, so that no row depends on its batch: [n, k]."""
+        weights = {name: weight.double() for name, weight in self.key.state_dict().items()}
+        keys: Tensor = functional_call(self.key, weights, self.condition(fractions.double()))
+        return keys
 
     def save(self, path: str | Path, *, provenance: Provenance) -> None:
         """Write the generator as safetensors, with all that rebuilds it in the metadata."""
@@ -151,6 +277,7 @@ class Generator(nn.Module):
             "noise": self.noise,
             "hidden": self.hidden,
             "grid": asdict(self.grid),
+            "recalls": self.recalls,
             "scaler": None,
             "provenance": provenance,
         }
@@ -158,6 +285,8 @@ class Generator(nn.Module):
         if self.scaler is not None:
             about["scaler"] = {"unit": self.scaler.unit, "top": self.scaler.top}
             tensors |= {"scaler.mean": self.scaler.mean, "scaler.std": self.scaler.std}
+        if self.memory is not None:
+            tensors |= {f"memory.{name}": t for name, t in vars(self.memory).items()}
         with written(path) as temporary:
             save_file(tensors, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
 
@@ -186,7 +315,11 @@ class Generator(nn.Module):
                 hidden=about["hidden"],
                 grid=EnergyGrid(**about["grid"]),
                 scaler=scaler,
+                recalls=about.get("recalls", False),
             )
+            if generator.recalls:
+                kept = {name: tensors.pop(f"memory.{name}") for name in ("fractions", "dos")}
+                generator.memory = Memory(**kept)
             generator.load_state_dict(tensors)
             generator.provenance = dict(about["provenance"])
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -63,6 +63,7 @@ def import_generator(path: Path, out: Path) -> Generator:
         hidden=sizes[1:-1],
         grid=EnergyGrid(**energies.model_dump()),
         scaler=None,
+        recalls=False,
     )
     linear = [layer for layer in generator.network if isinstance(layer, nn.Linear)]
     for layer, name in zip(linear, LAYERS, strict=True):

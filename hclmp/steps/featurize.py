@@ -101,7 +101,11 @@ def _holding(compositions: Compositions, elements: list[str]) -> int:
 def _dos_feature(
     config: Config, generator: Generator, compositions: Compositions
 ) -> NDArray[np.float32]:
-    """The generator's mean over noise draws: [n, D], scaled."""
+    """The generator's mean over noise draws: [n, D], scaled.
+
+    Where it has not seen held-out systems, no composition recalls its own system: a training row
+    would else show what it remembers, a held-out row what it makes up.
+    """
     position = {element: i for i, element in enumerate(generator.vocabulary)}
     seen = {e for e, s in zip(generator.vocabulary, generator.seen.tolist(), strict=True) if s}
     unseen = [e for e in compositions.vocabulary if e not in seen]
@@ -113,5 +117,10 @@ def _dos_feature(
         )
     fractions = np.zeros((len(compositions), len(position)), dtype=np.float32)
     fractions[:, [position[e] for e in compositions.vocabulary]] = compositions.dense()
-    feature = generator.feature(fractions, draws=config.gan.draws, seed=config.gan.seed)
+    feature = generator.feature(
+        fractions,
+        draws=config.gan.draws,
+        seed=config.gan.seed,
+        hide_own_system=config.dos.held_out == "drop",
+    )
     return feature.numpy()

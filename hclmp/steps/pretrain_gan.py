@@ -20,7 +20,7 @@ from hclmp.errors import UserError
 from hclmp.folds import is_superset, read_systems
 from hclmp.models.checkpoint import Checkpoint
 from hclmp.models.gan import DosScaler, Generator
-from hclmp.models.gan_training import energy_score, train_generator
+from hclmp.models.gan_training import best_epoch, energy_score, refit_generator, train_generator
 from hclmp.provenance import hash_of, provenance, write_csv, write_json
 from hclmp.slices import gan_slice
 from hclmp.tables import EnergyGrid, read_dos
@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 
 SHARE = 0.1  # of the systems for validation, and as many for the test; at least one each
 TRAIN, VALIDATION, TEST = range(3)
+PARTS = ("train", "validation", "test")
+MEASURED = (
+    "the generator of the training systems alone; the one that is saved was then trained on all of "
+    "these DOS for as many epochs"
+)
 FEWEST_SYSTEMS = 5
 DRAWS_OF_TEST = 50
 EXAMPLES = 6
@@ -58,6 +63,9 @@ def pretrain_gan(
 ) -> None:
     """Train the generator on most systems of the DOS table and measure it on systems held out.
 
+    What is saved is not that generator but the same, trained as long on all DOS that it may see:
+    the more it has seen, the more it recalls.
+
     Args:
         config: the resolved configuration.
         dos: the DOS table that is read.
@@ -70,33 +78,25 @@ def pretrain_gan(
     """
     table = read_dos(dos)
     parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(dos))
-    vocabulary = known_elements(config.model.embedding)
-    vectors = element_vectors(vocabulary, config.model.embedding)
     rows = _divide(_systems(config, parsed, fold), seed=config.gan.seed)
-    fractions = pad(parsed, vocabulary).dense()
-    train, validation, test = (_Part(fractions[r], table.dos[r]) for r in rows)
+    fractions = pad(parsed, known_elements(config.model.embedding)).dense()
+    parts = [_Part(fractions[r], table.dos[r]) for r in rows]
     origin = provenance("pretrain_gan", config=gan_slice(config, fold), inputs={"dos": dos})
-    checkpoint = Checkpoint(hash_of(origin))
-    scaler = DosScaler.fit(train.dos)
-    torch.manual_seed(config.gan.seed)
-    model = Generator(
-        vocabulary=vocabulary,
-        vectors=torch.from_numpy(vectors),
-        seen=torch.from_numpy(train.fractions.any(axis=0)).float(),
-        noise=config.gan.noise,
-        hidden=config.gan.generator_hidden,
-        grid=table.grid,
-        scaler=scaler,
-    )
+    selection, refit = Checkpoint(hash_of(origin)), Checkpoint(hash_of({"refit": origin}))
+    train, validation, test = parts
+    model, scaler = _built(config, table.grid, train)
     epochs = train_generator(
         model,
         train=train.scaled(scaler),
         validation=validation.scaled(scaler),
         settings=config.gan,
-        checkpoint=checkpoint,
+        checkpoint=selection,
     )
+    best = best_epoch(epochs)
     report = _measured(model, scaler, train, test) | {
-        "n": {"train": len(train.dos), "validation": len(validation.dos), "test": len(test.dos)},
+        "measured": MEASURED,
+        "n": {name: len(part.dos) for name, part in zip(PARTS, parts, strict=True)},
+        "epochs": best,
         "held_out": config.dos.held_out,
         "unit": table.unit,
         "energy_unit": table.grid.unit,
@@ -104,11 +104,53 @@ def pretrain_gan(
         "provenance": origin,
     }
     log.info("%s", _sentence(report))
-    write_csv(history, pd.DataFrame(epochs))
-    write_csv(examples, _examples(model, scaler, test, [table.formula[i] for i in rows[2]]))
+    whole = _together(parts)
+    final, scaler_of_all = _built(config, table.grid, whole)
+    more = refit_generator(
+        final,
+        train=whole.scaled(scaler_of_all),
+        epochs=best,
+        settings=config.gan,
+        checkpoint=refit,
+    )
+    write_csv(history, _history(selection=epochs, refit=more))
+    write_csv(examples, _examples(model, scaler, test, [table.formula[i] for i in rows[TEST]]))
     write_json(metrics, report)
-    model.save(generator, provenance=origin)
-    checkpoint.remove()
+    final.save(generator, provenance=origin)
+    for checkpoint in (selection, refit):
+        checkpoint.remove()
+
+
+def _built(config: Config, grid: EnergyGrid, train: _Part) -> tuple[Generator, DosScaler]:
+    """A fresh generator, and the scaler of its training DOS."""
+    vocabulary = known_elements(config.model.embedding)
+    scaler = DosScaler.fit(train.dos)
+    torch.manual_seed(config.gan.seed)
+    model = Generator(
+        vocabulary=vocabulary,
+        vectors=torch.from_numpy(element_vectors(vocabulary, config.model.embedding)),
+        seen=torch.from_numpy(train.fractions.any(axis=0)).float(),
+        noise=config.gan.noise,
+        hidden=config.gan.generator_hidden,
+        grid=grid,
+        scaler=scaler,
+        recalls=config.gan.memory > 0,
+    )
+    return model, scaler
+
+
+def _together(parts: Sequence[_Part]) -> _Part:
+    """All DOS that the generator may see."""
+    return _Part(
+        np.concatenate([part.fractions for part in parts]),
+        np.concatenate([part.dos for part in parts]),
+    )
+
+
+def _history(**stages: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row per stage and epoch; the refit has no validation."""
+    rows = [{"stage": stage, **row} for stage, epochs in stages.items() for row in epochs]
+    return pd.DataFrame(rows)
 
 
 def _systems(config: Config, parsed: Sequence[Fractions], fold: str | None) -> list[str | None]:
