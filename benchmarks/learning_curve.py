@@ -55,9 +55,8 @@ def fitted(
     if chosen != "hclmp":
         settings, seed = config.baselines, config.training.seed
         return fit_baseline(chosen, train, validation, settings=settings, seed=seed, threads=1)
-    model, _, checkpoints = fit_network(config, variant, train, validation, key=key, threads=1)
-    for checkpoint in checkpoints:
-        checkpoint.remove()
+    model, _, checkpoint = fit_network(config, variant, train, validation, key=key, threads=1)
+    checkpoint.remove()
     return model
 
 

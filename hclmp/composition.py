@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,19 @@ class Compositions:
     def take(self, rows: NDArray[np.int64]) -> "Compositions":
         """The compositions of these rows, in this order."""
         return Compositions(self.vocabulary, self.elements[rows], self.fractions[rows])
+
+    def joined(self, other: "Compositions") -> "Compositions":
+        """The rows of both, of one vocabulary; their padding may differ."""
+        k = max(self.elements.shape[1], other.elements.shape[1])
+
+        def rows(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+            return np.concatenate([np.pad(x, ((0, 0), (0, k - x.shape[1]))) for x in (a, b)])
+
+        elements, fractions = (
+            rows(self.elements, other.elements),
+            rows(self.fractions, other.fractions),
+        )
+        return Compositions(self.vocabulary, elements, fractions)
 
     def dense(self) -> NDArray[np.float32]:
         """Fractions over the whole vocabulary: [n, V]."""

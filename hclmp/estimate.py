@@ -14,12 +14,13 @@ from hclmp.sources.reference import row_counts
 DEMO_ROWS, DEMO_MATERIALS = 1500, 1048
 SECONDS_TO_START_A_JOB = 4.0
 SECONDS_PER_DEMO_ROW = 0.012
-SECONDS_PER_GAN_ROW_AND_EPOCH = 3.5e-4
-SECONDS_PER_ROW_AND_EPOCH = 2.6e-4
+SECONDS_PER_GAN_ROW_AND_EPOCH = 1e-3  # its second training, on all DOS, included
+SECONDS_PER_ROW_AND_EPOCH = 3.5e-4
 SECONDS_PER_ROW_AND_TREE = 1.5e-5
 SECONDS_PER_ROW_OF_RIDGE = 2e-3
 BYTES_PER_PREDICTION = 120
 BYTES_PER_PARAMETER = 4 * 300_000
+BYTES_PER_REMEMBERED_ROW, MOST_REMEMBERED = 4 * 256, 16_384  # the key, of each member
 BYTES_OF_A_PLOT = 150_000
 
 
@@ -75,7 +76,10 @@ def _bytes(config: Config, rows: int, folds: int) -> int:
     neural = sum(v.model == "hclmp" for v in config.variants.values())
     return (
         rows * 10 * len(config.variants) * BYTES_PER_PREDICTION
-        + folds * neural * config.training.members * BYTES_PER_PARAMETER
+        + folds
+        * neural
+        * config.training.members
+        * (BYTES_PER_PARAMETER + min(rows, MOST_REMEMBERED) * BYTES_PER_REMEMBERED_ROW)
         + (len(config.variants) + 6) * BYTES_OF_A_PLOT
     )
 
@@ -87,7 +91,7 @@ def _training_seconds(config: Config, variant: str, rows: int) -> float:
         _, training = variant_settings(config, variant)
         cost = SECONDS_PER_ROW_AND_EPOCH
         if config.variants[variant].preset == "paper":
-            cost *= 5
+            cost *= 15
         return rows * training.epochs * training.members * cost
     if kind in ("extra_trees", "random_forest"):
         # two smaller forests before it say whether the range helps

@@ -279,9 +279,10 @@ def gan_curves(path: Path, history: Path) -> None:
 
     Args:
         path: the PNG.
-        history: CSV with a row per epoch; errors and scores are of scaled DOS.
+        history: CSV with a row per stage and epoch; errors and scores are of scaled DOS. Shown is
+            the first stage, which has validation.
     """
-    table = pd.read_csv(history)
+    table = pd.read_csv(history).query("stage == 'selection'")
     best = table.nsmallest(1, "validation_energy_score")["epoch"].iloc[0]
     neural, other = STYLES["hclmp_t"][0], STYLES["hclmp"][0]
     error = "MAE of the mean of draws"

@@ -45,6 +45,7 @@ def features_slice(config: Config) -> dict[str, Any]:
     """The part of the configuration that determines the features."""
     return {
         "draws": config.gan.draws if config.transfers else None,
+        "dos_held_out": config.dos.held_out if config.transfers else None,
         "seed": config.gan.seed,
         "embeddings": embeddings(config),
         "left_out": config.targets.left_out,

@@ -11,7 +11,7 @@ from hclmp.config import ModelConfig, TrainingConfig
 from hclmp.errors import UserError
 from hclmp.models import checkpoint as checkpoints
 from hclmp.models import training as loop
-from hclmp.models.calibration import aleatoric_std
+from hclmp.models.calibration import Calibration
 from hclmp.models.ensemble import Ensemble, fit_hclmp
 from hclmp.models.interface import Labelled
 from hclmp.models.scaling import Scaler
@@ -27,24 +27,28 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def fitted(
-    training: TrainingConfig = FEW_EPOCHS, *, dos: int | None = None, properties: int = 3
+    training: TrainingConfig = FEW_EPOCHS,
+    *,
+    dos: int | None = None,
+    properties: int = 3,
+    changes: dict[str, Any] | None = None,
 ) -> tuple[Ensemble, list[dict[str, Any]]]:
     model, history, used = fit_hclmp(
         labelled(60, dos=dos, properties=properties),
         labelled(20, dos=dos, properties=properties, seed=1),
-        model=SMALL,
+        model=SMALL.model_copy(update=changes or {}),
         training=training,
-        key={"training": training.model_dump(mode="json"), "dos": dos},
+        key={"training": training.model_dump(mode="json"), "dos": dos, "changes": changes},
     )
-    for checkpoint in used:
-        checkpoint.remove()
+    used.remove()
     return model, history
 
 
+@pytest.mark.parametrize("changes", [{}, {"token_noise": "drawn"}, {"memory": 0}], ids=str)
 @pytest.mark.parametrize("dos", [None, 11])
 @pytest.mark.parametrize("properties", [1, 3])
-def test_save_load_predict_equal(dos: int | None, properties: int) -> None:
-    model, _ = fitted(dos=dos, properties=properties)
+def test_save_load_predict_equal(changes: dict[str, Any], dos: int | None, properties: int) -> None:
+    model, _ = fitted(dos=dos, properties=properties, changes=changes)
     model.save("model.safetensors", provenance={"step": "train"})
     loaded = Ensemble.from_file("model.safetensors")
     given = inputs(25, dos=dos, seed=2)
@@ -79,10 +83,10 @@ def test_scalers_see_training_rows_only() -> None:
         train, far, model=SMALL, training=TrainingConfig(epochs=1), key={"far": True}
     )
     assert train.inputs.dos is not None
-    np.testing.assert_allclose(model.labels.mean, train.t.mean(axis=0))
-    np.testing.assert_allclose(model.labels.std, train.t.std(axis=0))
-    assert model.dos is not None
-    np.testing.assert_allclose(model.dos.mean, train.inputs.dos.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(model.scalers.labels.mean, train.t.mean(axis=0))
+    np.testing.assert_allclose(model.scalers.labels.std, train.t.std(axis=0))
+    assert model.scalers.dos is not None
+    np.testing.assert_allclose(model.scalers.dos.mean, train.inputs.dos.mean(axis=0), atol=1e-6)
 
 
 class _Killed(Exception):
@@ -92,24 +96,24 @@ class _Killed(Exception):
 def test_a_killed_training_resumes_to_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, history = fitted()
     whole.save("whole.safetensors", provenance={})
-    real, epochs = loop.validation_error, []
+    real, epochs = loop.validation_errors, []
 
-    def dies_in_the_sixth_epoch(*args: Any) -> float:
+    def dies_in_the_third_epoch(*args: Any) -> list[float]:
         epochs.append(1)
-        if len(epochs) == 6:  # the second epoch of the second member
+        if len(epochs) == 3:
             raise _Killed
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "validation_error", dies_in_the_sixth_epoch)
+        patch.setattr(loop, "validation_errors", dies_in_the_third_epoch)
         with pytest.raises(_Killed):
             fitted()
     torch.manual_seed(12345)  # a new process has another random state
     calls: list[int] = []
-    monkeypatch.setattr(loop, "validation_error", lambda *a: (calls.append(1), real(*a))[1])
+    monkeypatch.setattr(loop, "validation_errors", lambda *a: (calls.append(1), real(*a))[1])
     resumed, resumed_history = fitted()
     resumed.save("resumed.safetensors", provenance={})
-    assert len(calls) == 3, "only the epochs that were not finished are trained"
+    assert len(calls) == 2, "only the epochs that were not finished are trained"
     assert resumed_history == history
     assert Path("resumed.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
     assert not list(checkpoints.FOLDER.glob("*")), "checkpoints are removed on success"
@@ -120,8 +124,8 @@ def test_another_configuration_finds_no_checkpoint(monkeypatch: pytest.MonkeyPat
     kwargs: dict[str, Any] = {"model": SMALL, "training": TrainingConfig(epochs=2)}
     fit_hclmp(*args, **kwargs, key={"learning_rate": 1})  # its checkpoint stays
     calls: list[int] = []
-    real = loop.validation_error
-    monkeypatch.setattr(loop, "validation_error", lambda *a: (calls.append(1), real(*a))[1])
+    real = loop.validation_errors
+    monkeypatch.setattr(loop, "validation_errors", lambda *a: (calls.append(1), real(*a))[1])
     fit_hclmp(*args, **kwargs, key={"learning_rate": 2})
     assert len(calls) == 2
     fit_hclmp(*args, **kwargs, key={"learning_rate": 1})
@@ -135,23 +139,26 @@ def test_a_checkpoint_cut_short_is_not_used() -> None:
         labelled(20, seed=1),
         model=SMALL,
         training=FEW_EPOCHS,
-        key={"training": FEW_EPOCHS.model_dump(mode="json"), "dos": None},
+        key={"training": FEW_EPOCHS.model_dump(mode="json"), "dos": None, "changes": None},
     )
-    used[0].path.write_bytes(used[0].path.read_bytes()[:100])
+    used.path.write_bytes(used.path.read_bytes()[:100])
     again, history_again = fitted()
     assert history_again == history
     np.testing.assert_array_equal(again.predict(inputs(5)).mean, whole.predict(inputs(5)).mean)
 
 
-def test_the_best_epoch_by_validation_is_kept() -> None:
+def test_the_best_epoch_by_validation_is_kept_of_each_member() -> None:
     model, history = fitted(
-        TrainingConfig(epochs=20, batch_size=8, learning_rate=0.05, schedule="halve")
+        TrainingConfig(epochs=16, batch_size=8, learning_rate=0.05, schedule="halve", members=3)
     )
-    errors = [row["validation_mae"] for row in history]
-    assert min(errors) < errors[-1], "this training is meant to get worse again"
-    validation = labelled(20, seed=1)
-    error = np.abs(model.predict(validation.inputs).mean - validation.t) / model.labels.std
-    assert error.mean() == pytest.approx(min(errors), rel=1e-4)
+    errors = [[r["validation_mae"] for r in history if r["member"] == i] for i in range(3)]
+    best = [int(np.argmin(member)) for member in errors]
+    assert len(set(best)) > 1, "these members are meant to have different best epochs"
+    assert any(epoch < 15 for epoch in best), "this training is meant to get worse again"
+    train = labelled(60)  # recalled alone while the best epoch is chosen
+    model.network.remember(*model.scalers.table(train))
+    kept = loop.validation_errors(model.network, *model.scalers.table(labelled(20, seed=1)))
+    assert kept == pytest.approx([min(member) for member in errors], rel=1e-4)
 
 
 def test_a_training_that_diverges_says_so() -> None:
@@ -174,7 +181,9 @@ def test_uncertainty_of_members_and_of_residuals() -> None:
     assert (single.std_epistemic == 0).all()
     assert (single.std_aleatoric > 0).all()
     assert single.covariance is not None
-    np.testing.assert_allclose(np.sqrt(np.diag(single.covariance)), single.std_aleatoric[0])
+    typical = np.sqrt(np.diag(single.covariance))
+    assert (single.std_aleatoric.min(axis=0) <= 1.5 * typical).all()
+    assert (single.std_aleatoric.max(axis=0) >= 0.67 * typical).all()
     np.linalg.cholesky(single.covariance)  # positive definite
 
 
@@ -189,23 +198,60 @@ def test_the_correlation_of_the_scatter_is_learned() -> None:
         noisy.append(Labelled(part.inputs, part.t + 3 * scatter))
     training = TrainingConfig(epochs=25, batch_size=16)
     model, _, _ = fit_hclmp(*noisy, model=SMALL, training=training, key={})
-    covariance = model.covariance()
+    covariance = model.calibration.covariance()
     std = np.sqrt(np.diag(covariance))
     correlation = covariance / np.outer(std, std)
     assert correlation[0, 1] > 0.8
     assert np.abs(correlation[:2, 2]).max() < 0.35
 
 
-def test_aleatoric_std_by_hand() -> None:
-    residuals = np.array([[3.0, 1.0], [-3.0, 1.0]])
-    epistemic = np.array([[1.0, 5.0], [1.0, 5.0]])
-    std = aleatoric_std(residuals, epistemic, spread=np.ones(2))
-    np.testing.assert_allclose(std, [np.sqrt(9 - 1), 0.1])
-    least = aleatoric_std(residuals * 0, epistemic, spread=np.array([2e6, 3e6]))
-    np.testing.assert_allclose(least, [2, 3])
-    residuals[:, 0], residuals[0, 1] = np.nan, np.nan
-    partly = aleatoric_std(residuals, epistemic * 0, spread=np.array([7.0, 1.0]))
-    np.testing.assert_allclose(partly, [7, 1])
+def test_calibration_finds_the_variance_that_made_the_residuals() -> None:
+    rng = np.random.default_rng(0)
+    spread, apart = rng.uniform(0.1, 2.0, size=(2, 20_000, 1))
+    variance = 0.3 + 2.0 * spread**2 + 0.5 * apart**2
+    residuals = rng.normal(size=variance.shape) * np.sqrt(variance)
+    found = Calibration.fit(
+        residuals,
+        spread,
+        apart,
+        unmeasured=np.ones(1),
+        weights=np.ones_like(residuals),
+        learned=np.ones((1, 1)),
+    )
+    aleatoric, epistemic = found.stds(spread, apart)
+    np.testing.assert_allclose(np.hypot(aleatoric, epistemic), np.sqrt(variance), rtol=0.08)
+    assert found.spread_weight[0] == pytest.approx(2.0, rel=0.15)
+    assert found.typical[0] == pytest.approx(np.sqrt((aleatoric**2).mean()), rel=1e-6)
+
+
+def test_calibration_without_spread_or_labels() -> None:
+    residuals = np.array([[3.0, np.nan, 0.0], [-3.0, np.nan, 0.0], [np.nan, np.nan, 0.0]])
+    zero = np.zeros_like(residuals)  # weights of 1 also where a label is missing
+    learned = np.array([[4.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 9.0]])
+    found = Calibration.fit(
+        residuals,
+        zero,
+        zero,
+        unmeasured=np.array([1.0, 7.0, 2e6]),
+        weights=zero + 1,
+        learned=learned,
+    )
+    np.testing.assert_allclose(found.stds(zero, zero)[0][0], [3.0, 7.0, 2.0], rtol=1e-4)
+    assert (found.stds(zero, zero)[1] == 0).all()
+    # no row has all three labels: what was learned is all there is
+    np.testing.assert_allclose(found.correlation, [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]])
+
+
+def test_correlation_of_validation_residuals_outweighs_what_was_learned() -> None:
+    rng = np.random.default_rng(0)
+    residuals = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 4]], size=5000)
+    zero = np.zeros_like(residuals)
+    learned = np.array([[1.0, -0.9], [-0.9, 1.0]])
+    found = Calibration.fit(
+        residuals, zero, zero, unmeasured=np.ones(2), weights=zero + 1, learned=learned
+    )
+    assert found.correlation[0, 1] == pytest.approx(0.3, abs=0.04)
+    np.testing.assert_allclose(np.diag(found.covariance()), [1, 4], rtol=0.1)
 
 
 def test_scaler_round_trip_and_constant_columns() -> None:

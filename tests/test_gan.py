@@ -10,9 +10,9 @@ import torch
 
 from hclmp.config import GanConfig
 from hclmp.errors import UserError
-from hclmp.models import gan, gan_training
+from hclmp.models import gan_training, recall
 from hclmp.models.checkpoint import Checkpoint
-from hclmp.models.gan import DosScaler, Generator, same_system
+from hclmp.models.gan import DosScaler, Generator
 from hclmp.models.gan_training import (
     Part,
     best_epoch,
@@ -20,6 +20,7 @@ from hclmp.models.gan_training import (
     refit_generator,
     train_generator,
 )
+from hclmp.models.recall import holding
 from hclmp.steps.pretrain_gan import _wasserstein
 from hclmp.tables import EnergyGrid
 from tests.synthetic import VOCABULARY, compositions
@@ -141,7 +142,7 @@ def test_what_was_seen_is_recalled_and_not_generated() -> None:
 def test_a_hidden_system_does_not_enter() -> None:
     model, (fractions, _), _ = trained()
     before = [model.feature(fractions[7:8].numpy(), **_how(hide)) for hide in (True, False)]
-    own = same_system(fractions, fractions[7:8])[:, 0]
+    own = holding(fractions[7:8], fractions)[0]
     assert 1 < own.sum() < len(own)
     model.memory.dos[own] = 1000.0
     after = [model.feature(fractions[7:8].numpy(), **_how(hide)) for hide in (True, False)]
@@ -168,7 +169,7 @@ def test_in_training_a_material_recalls_other_systems_alone() -> None:
         assert found is not None
         return found
 
-    own = same_system(fractions, fractions[rows[:1]])[:, 0]
+    own = holding(fractions[rows[:1]], fractions)[0]
     own_changed, others_changed = dos.clone(), dos.clone()
     own_changed[own] = 50.0
     others_changed[~own] = 50.0
@@ -178,19 +179,20 @@ def test_in_training_a_material_recalls_other_systems_alone() -> None:
     assert model.key[0].weight.grad.abs().max() > 0  # keys learn, those of the memory too
 
 
-def test_a_system_is_its_elements() -> None:
+def test_others_hold_a_system_where_they_have_all_of_its_elements() -> None:
     mixed = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.8, 0.0], [0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
-    wanted = torch.eye(4, dtype=torch.bool)
-    wanted[0, 1] = wanted[1, 0] = True
-    assert torch.equal(same_system(mixed, mixed), wanted)
+    wanted = [[1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 1, 0], [1, 1, 1, 1]]
+    assert holding(mixed, mixed).int().tolist() == wanted
 
 
 def test_a_large_table_is_remembered_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
     model = generator(DosScaler.fit(synthetic_dos(20)[1]))
-    monkeypatch.setattr(gan, "MOST_REMEMBERED", 30)
-    dos = torch.arange(70.0)[:, None].expand(70, GRID.n)
-    model.remember(torch.rand(70, len(VOCABULARY)), dos)
-    assert model.memory.dos[:, 0].tolist() == list(range(0, 70, 3))
+    monkeypatch.setattr(recall, "MOST_REMEMBERED", 30)
+    dos = torch.arange(31.0)[:, None].expand(31, GRID.n)
+    model.remember(torch.rand(31, len(VOCABULARY)), dos)
+    kept = model.memory.dos[:, 0].tolist()
+    assert kept == sorted(set(kept))
+    assert len(kept) == 30
 
 
 def test_the_best_epoch_is_kept() -> None:

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 from hclmp.composition import pad
-from hclmp.config import BaselinesConfig, load_config
+from hclmp.config import BaselinesConfig, ModelConfig, TrainingConfig, load_config
 from hclmp.features import read_features
 from hclmp.folds import split_rows
 from hclmp.models.baselines import Baseline, fit_baseline
-from hclmp.models.interface import ElementTable, Floats, Inputs, Labelled
+from hclmp.models.ensemble import fit_hclmp
+from hclmp.models.interface import ElementTable, Floats, Inputs, Labelled, Model
 from hclmp.models.weights import MODEL_ERROR, label_weights
 from hclmp.steps.train import labelled as rows_of
 from hclmp.tables import read_predictions, read_targets
@@ -67,6 +68,23 @@ def test_garbage_with_honest_noise_does_little_harm(kind: str, properties: int) 
     errors = [error(model, clean[2]).mean() for model in (known, unknown, best)]
     assert errors[0] < 0.5 * errors[1]
     assert errors[0] < 1.5 * errors[2]
+
+
+@pytest.mark.parametrize("kind", ["extra_trees", "hclmp"])
+def test_garbage_does_not_widen_the_uncertainty_of_the_rest(kind: str, workdir: Path) -> None:
+    clean = [labelled(n, seed=i) for i, n in enumerate((200, 80, 100))]
+    train, validation = (spoiled(rows, seed=i) for i, rows in enumerate(clean[:2]))
+    model: Model
+    if kind == "hclmp":
+        small = ModelConfig(message_hidden=16, element_size=16, trunk=32)
+        training = TrainingConfig(epochs=30, members=1)
+        model = fit_hclmp(train, validation, model=small, training=training, key={})[0]
+    else:
+        model = fitted(kind, train, validation)
+    predicted = model.predict(clean[2].inputs)
+    std = np.sqrt(np.mean(predicted.std_aleatoric**2 + predicted.std_epistemic**2))
+    actual = np.sqrt(np.mean((predicted.mean - clean[2].t) ** 2))
+    assert 0.3 < std / actual < 4  # unweighted: 15 to 20
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -76,12 +76,13 @@ def generator(tmp_path: Path) -> dict[str, Path]:
     }
     epochs = pd.DataFrame(
         {
-            "epoch": [1, 2, 3],
-            "critic_loss": [-3.0, -2.0, -1.0],
-            "generator_loss": [0.1, 0.2, 0.3],
-            "mean_error": [0.9, 0.8, 0.7],
-            "validation_energy_score": [0.6, 0.4, 0.5],
-            "validation_mae": [0.5, 0.4, 0.3],
+            "stage": ["selection", "selection", "selection", "refit"],
+            "epoch": [1, 2, 3, 1],
+            "critic_loss": [-3.0, -2.0, -1.0, -9.0],
+            "generator_loss": [0.1, 0.2, 0.3, 0.9],
+            "mean_error": [0.9, 0.8, 0.7, 0.1],
+            "validation_energy_score": [0.6, 0.4, 0.5, None],
+            "validation_mae": [0.5, 0.4, 0.3, None],
         }
     )
     files = {n: tmp_path / n for n in ("examples.csv", "metrics.json", "history.csv")}

@@ -61,18 +61,19 @@ class ModelConfig(Section):
 
     embedding: Literal["matscholar", "mat2vec", "magpie", "skipatom", "megnet16"] = "matscholar"
     """Fixed element vectors, from the ElementEmbeddings library."""
-    element_size: Annotated[int, Field(gt=1)] = 64
+    element_size: Annotated[int, Field(gt=1)] = 32
     """Length of an element's vector: the mapped embedding and, last, its fraction (paper: 64)."""
-    message_layers: Positive = 2
+    message_layers: Positive = 1
     """Rounds of message passing over the elements of a composition (paper: 3)."""
-    message_heads: Positive = 2
+    message_heads: Positive = 1
     """Attention heads per round, averaged (paper: 3)."""
-    message_hidden: Positive = 64
+    message_hidden: Positive = 32
     """Hidden width of the gate and message networks (paper: 256)."""
-    pooling_heads: Positive = 2
+    pooling_heads: Positive = 1
     """Heads of the last pooling over elements, averaged (paper: 3)."""
     dos_size: Positive = 64
-    """Length that the DOS feature is mapped to before it joins the material vector (paper: 64)."""
+    """Length that the DOS feature is mapped to before it joins the material vector (paper: 64);
+    with `trunk` it is mapped to that width instead."""
     latent: Positive = 64
     """Length of the latent vector z shared by label and feature encoder (paper: 128)."""
     label_encoder_hidden: Sizes = (128,)
@@ -84,14 +85,28 @@ class ModelConfig(Section):
     property_size: Positive = 128
     """Length of decoder output and property embeddings, whose product is the first prediction
     (paper: 512)."""
-    token_size: Positive = 64
+    token_size: Positive = 32
     """Length of the token per property in the refinement (paper: 512, the number of draws)."""
     attention_heads: Positive = 4
     """Heads of the self-attention over properties (paper: 4)."""
-    attention_hidden: Positive = 128
+    attention_hidden: Positive = 64
     """Feed-forward width of that layer (paper: 512)."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Dropout in the self-attention layer."""
+    trunk: Annotated[int, Field(ge=0)] = 192
+    """Width of the residual layers in which composition vector, statistics of the elements and
+    DOS feature become the material vector. 0: none, composition vector and mapped DOS feature
+    alone, as in the paper."""
+    trunk_layers: Positive = 1
+    """How many such layers."""
+    memory: Annotated[int, Field(ge=0)] = 2048
+    """Labelled compositions per training step among which each composition recalls those most
+    like it, the batch being part of them; a prediction recalls among all of the training rows
+    (16,384 evenly spread ones where there are more). 0: none, as in the paper."""
+    key_size: Positive = 256
+    """Length of the vectors whose distance is that likeness."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Dropout in the residual layers of `trunk`."""
+    attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout in the self-attention layer (paper: 0.1)."""
     label_branch: bool = True
     """Learn q(z | y) beside p(z | x) and align the two; false for an ablation."""
     covariance: bool = True
@@ -120,20 +135,24 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """How a variant is trained on a fold."""
 
-    epochs: Positive = 60
+    epochs: Positive = 30
     """Passes over the training rows; the best epoch on the validation systems is kept."""
-    batch_size: Positive = 64
-    """Rows per step (paper: 128)."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    batch_size: Positive = 1024
+    """Rows predicted per step, about (paper: 128); at most a quarter of the training rows."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """AdamW's learning rate at the start (paper: 5e-4)."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     """AdamW's weight decay (paper: 1e-2)."""
     schedule: Literal["cosine", "halve"] = "cosine"
-    """`cosine`: to zero along a cosine. `halve`: halved at half of the epochs (the paper)."""
+    """`cosine`: up over a tenth of the steps, then to zero along a cosine. `halve`: halved at half
+    of the epochs (the paper)."""
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    """Share of the running average of the weights that stays at each step; the average is what
+    predicts. 0: no averaging, as in the paper."""
     validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
     """Share of the systems that are neither held out nor their supersets, of as many elements as
     the held-out ones, that choose the best epoch and scale the uncertainty (at least one)."""
-    members: Positive = 1
+    members: Positive = 3
     """Models in the ensemble; their seeds derive from `seed`, their mean is the prediction."""
     seed: Seed = 0
     """Seed of all that is random: initial weights, batches, draws, choice of validation systems."""
@@ -177,6 +196,7 @@ DEFAULT_VARIANTS: dict[str, dict[str, Any]] = {
 
 PAPER_PRESET: dict[str, dict[str, Any]] = {
     "model": {
+        "element_size": 64,
         "message_layers": 3,
         "message_heads": 3,
         "message_hidden": 256,
@@ -188,8 +208,18 @@ PAPER_PRESET: dict[str, dict[str, Any]] = {
         "property_size": 512,
         "token_size": 512,
         "attention_hidden": 512,
+        "trunk": 0,
+        "memory": 0,
+        "dropout": 0.1,
+        "attention_dropout": 0.1,
         "token_noise": "drawn",
         "likelihood_weight": 0.0,
     },
-    "training": {"epochs": 40, "batch_size": 128, "learning_rate": 5e-4, "schedule": "halve"},
+    "training": {
+        "epochs": 40,
+        "batch_size": 128,
+        "learning_rate": 5e-4,
+        "schedule": "halve",
+        "averaging": 0.0,
+    },
 }

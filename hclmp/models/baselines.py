@@ -14,7 +14,6 @@ from scipy.linalg import solve
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from threadpoolctl import threadpool_limits
 
-from hclmp.composition import Compositions
 from hclmp.config import CALIBRATION_TREES, BaselinesConfig
 from hclmp.models.descriptors import descriptors
 from hclmp.models.interface import Floats, Inputs, Labelled, Prediction
@@ -362,7 +361,7 @@ def fit_baseline(
     best, aleatoric, scale = _calibrated(
         kind, train, validation, trees=fewer, seed=seed, threads=threads
     )
-    everything = _together(train, validation)
+    everything = train.joined(validation)
     fit = _Fit.of(
         kind, everything, trees=settings.trees, with_range=best, seed=seed, threads=threads
     )
@@ -388,39 +387,20 @@ def _calibrated(
         # a property that no validation row has: as if the training mean were all that is known
         unmeasured = np.isnan(residuals).all(axis=0)
         residuals = np.where(unmeasured, fit.labels.std, residuals)
-        error = float(np.nanmean(np.abs(residuals) / fit.labels.std))
-        found.append((error, with_range, *_uncertainty(residuals, spread)))
+        weights = label_weights(residuals, validation.noise, fit.labels.std)
+        error = float(_mean(np.abs(residuals) / fit.labels.std, weights).mean())
+        found.append((error, with_range, *_uncertainty(residuals, spread, weights)))
     _, best, aleatoric, scale = min(found, key=lambda each: each[0])
     return best, aleatoric, scale
 
 
-def _together(first: Labelled, second: Labelled) -> Labelled:
-    """The rows of both; their compositions may be padded to different widths."""
-    a, b = first.inputs.compositions, second.inputs.compositions
-    width = max(a.elements.shape[1], b.elements.shape[1])
-
-    def widened(values: NDArray[Any]) -> NDArray[Any]:
-        return np.pad(values, ((0, 0), (0, width - values.shape[1])))
-
-    compositions = Compositions(
-        a.vocabulary,
-        np.vstack([widened(a.elements), widened(b.elements)]),
-        np.vstack([widened(a.fractions), widened(b.fractions)]),
-    )
-    noise = [np.full_like(p.t, np.nan) if p.noise is None else p.noise for p in (first, second)]
-    return Labelled(
-        Inputs(compositions, first.inputs.elements),
-        np.vstack([first.t, second.t]),
-        np.vstack(noise),
-    )
+def _mean(values: Floats, weights: Floats) -> Floats:
+    """Weighted mean over the rows that are not NaN, whose weight is 0: [n, L] -> [L]."""
+    out: Floats = (np.nan_to_num(values) * weights).sum(axis=0) / weights.sum(axis=0)
+    return out
 
 
-def _mean(values: Floats) -> Floats:
-    """Mean over the rows that are not NaN: [n, L] -> [L]."""
-    return np.asarray(np.nanmean(values, axis=0), dtype=np.float64)
-
-
-def _uncertainty(residuals: Floats, spread: Floats) -> tuple[Floats, Floats]:
+def _uncertainty(residuals: Floats, spread: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Aleatoric std and the factor on the spread over trees, both [L], from validation rows.
 
     The spread of fully grown trees often follows the error closely from row to row, but is that
@@ -428,7 +408,7 @@ def _uncertainty(residuals: Floats, spread: Floats) -> tuple[Floats, Floats]:
     the share of the mean squared error that makes the residuals most likely (as Gaussian ones).
     The aleatoric variance is the rest of it, so that the two add up to the measured error.
     """
-    total, epistemic = _mean(residuals**2), (spread**2).mean(axis=0)
+    total, epistemic = _mean(residuals**2, weights), (spread**2).mean(axis=0)
     if not epistemic.any():
         return np.sqrt(total), np.ones_like(total)
     total = np.where(total > 0, total, LEAST_STD**2)
@@ -438,7 +418,7 @@ def _uncertainty(residuals: Floats, spread: Floats) -> tuple[Floats, Floats]:
     surprise = np.empty_like(shares)
     for i, share in enumerate(shares):
         variance = total * (1.0 - share + share * relative)
-        surprise[i] = _mean(np.log(variance) + residuals**2 / variance)
+        surprise[i] = _mean(np.log(variance) + residuals**2 / variance, weights)
     share = np.take_along_axis(shares, surprise.argmin(axis=0)[None], axis=0)[0]
     scale = np.sqrt(share * total / np.where(epistemic > 0, epistemic, 1.0))
     return np.sqrt((1.0 - share) * total), np.where(epistemic > 0, scale, 1.0)

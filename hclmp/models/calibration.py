@@ -1,29 +1,115 @@
-"""Uncertainty from residuals on the validation systems."""
+"""The size of the uncertainty, fitted to the residuals on the validation systems."""
+
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize
 
 from hclmp.models.interface import Floats
 
+PRIOR_ROWS = 20  # validation rows that outweigh the correlation learned in training
 LEAST = 1e-6  # of the spread of the labels: likelihoods stay finite
+SMALLEST_SHARE, LARGEST_SHARE = -9.0, 4.0  # of the mean squared residual, as logarithms
 
 
-def aleatoric_std(residuals: Floats, epistemic: Floats, *, spread: Floats) -> Floats:
-    """The scatter per property that disagreement does not explain: [L].
+@dataclass(frozen=True)
+class Calibration:
+    """Variance of a prediction: constant + a * spread^2 + b * disagreement^2, per property.
 
-    The mean square residual on validation rows is the whole variance; the mean epistemic variance
-    is taken off. Where disagreement alone exceeds the residuals, a tenth of them is kept, so that
-    no interval closes entirely.
-
-    Args:
-        residuals: [n, L] on validation rows, NaN where the label is missing.
-        epistemic: [n, L] standard deviations there.
-        spread: [L], of the training labels: what holds where no validation row has a label.
+    Attributes:
+        constant: [L], the variance that is the same for all compositions.
+        spread_weight: [L] a, of the spread of the labels that were recalled (aleatoric).
+        disagreement_weight: [L] b, of the disagreement between the members (epistemic).
+        typical: [L], root mean square of the aleatoric part over the validation rows.
+        correlation: [L, L], of the residuals of different properties.
     """
-    present = ~np.isnan(residuals)
-    count = present.sum(axis=0)
-    squares = np.where(present, np.square(residuals), 0.0).sum(axis=0)
-    explained = np.where(present, np.square(epistemic), 0.0).sum(axis=0)
-    total = np.where(count > 0, squares / np.maximum(count, 1), np.square(spread))
-    rest = total - explained / np.maximum(count, 1)
-    std: Floats = np.maximum(np.sqrt(np.maximum(rest, 0.01 * total)), LEAST * spread)
-    return std
+
+    constant: Floats
+    spread_weight: Floats
+    disagreement_weight: Floats
+    typical: Floats
+    correlation: Floats
+
+    def covariance(self) -> Floats:
+        """Aleatoric covariance of a typical composition: [L, L]."""
+        return self.correlation * np.outer(self.typical, self.typical)
+
+    def stds(self, spread: Floats, disagreement: Floats) -> tuple[Floats, Floats]:
+        """Aleatoric and epistemic standard deviations: [n, L] each."""
+        aleatoric = np.sqrt(self.constant + self.spread_weight * spread**2)
+        return aleatoric, np.sqrt(self.disagreement_weight) * disagreement
+
+    @classmethod
+    def fit(
+        cls,
+        residuals: Floats,
+        spread: Floats,
+        disagreement: Floats,
+        *,
+        unmeasured: Floats,
+        weights: Floats,
+        learned: Floats,
+    ) -> "Calibration":
+        """The weights that make the residuals most likely, as Gaussian ones.
+
+        Args:
+            residuals: [n, L] on validation rows, NaN where the label is missing.
+            spread, disagreement: [n, L] there; all 0 where a model has none.
+            unmeasured: [L], the standard deviation of a property that no validation row has.
+            weights: [n, L], how much each residual counts.
+            learned: [L, L], a covariance whose correlation counts like ``PRIOR_ROWS`` more rows.
+        """
+        shares = np.zeros((3, residuals.shape[1]))
+        for i in range(residuals.shape[1]):
+            there = ~np.isnan(residuals[:, i])
+            if not there.any():
+                shares[0, i] = unmeasured[i] ** 2
+                continue
+            parts = np.stack(
+                [np.ones(there.sum()), spread[there, i] ** 2, disagreement[there, i] ** 2]
+            )
+            shares[:, i] = _most_likely(residuals[there, i] ** 2, parts, weights[there, i])
+        shares[0] = np.maximum(shares[0], (LEAST * unmeasured) ** 2)
+        aleatoric = shares[0] + shares[1] * (spread**2).mean(axis=0)
+        correlation = _correlation(residuals, weights.mean(axis=1), learned)
+        return cls(shares[0], shares[1], shares[2], np.sqrt(aleatoric), correlation)
+
+
+def _correlation(residuals: Floats, weights: Floats, learned: Floats) -> Floats:
+    """Correlation of residuals [n, L] in the rows that have all, and of what was learned."""
+    whole = ~np.isnan(residuals).any(axis=1)
+    complete = residuals[whole] * np.sqrt(weights[whole, None])
+    size = np.sqrt(np.square(complete).mean(axis=0)) if len(complete) else np.ones(len(learned))
+    scaled = complete / np.where(size > 0, size, 1.0)
+    std = np.sqrt(np.diag(learned))
+    both = scaled.T @ scaled + PRIOR_ROWS * learned / np.outer(std, std)
+    std = np.sqrt(np.diag(both))
+    correlation: Floats = both / np.outer(std, std)
+    return correlation
+
+
+def _most_likely(squares: Floats, parts: Floats, counts: Floats) -> Floats:
+    """Weights [3] >= 0 of variance parts [3, n] that make squared residuals [n] most likely.
+
+    Each residual ``counts`` [n] as much.
+    """
+    counts = counts / counts.sum()
+    total = max(float(counts @ squares), 1e-300)
+    means = parts.mean(axis=1)
+    used = means > 0
+    scaled = parts[used] / means[used, None]  # each of mean 1, squares too: weights are shares
+    ratio = squares / total
+
+    def surprise(logs: Floats) -> tuple[float, Floats]:
+        shares = np.exp(logs)
+        variance = shares @ scaled
+        slope = (1 / variance - ratio / variance**2) * counts
+        value = float(counts @ (np.log(variance) + ratio / variance))
+        return value, shares * (scaled @ slope)
+
+    start = np.full(used.sum(), -np.log(used.sum()))
+    bounds = [(SMALLEST_SHARE, LARGEST_SHARE)] * len(start)
+    found = minimize(surprise, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    weights = np.zeros(len(parts))
+    weights[used] = np.exp(found.x) * total / means[used]
+    return weights

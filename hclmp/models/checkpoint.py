@@ -2,7 +2,9 @@
 
 import json
 import logging
+import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,31 +28,44 @@ class State:
 
     Attributes:
         epoch: how many are finished.
-        best_score: the lowest validation score so far.
+        best_scores: the lowest validation score so far, of each member.
         best: the tensors of the network that had it.
-        history: one row per epoch.
+        history: one row per epoch and member.
     """
 
     epoch: int = 0
-    best_score: float = float("inf")
+    best_scores: list[float] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    def finish_epoch(self, row: dict[str, Any], *, score: float, network: nn.Module) -> None:
-        """Note an epoch, and keep the network if its validation score is the lowest so far."""
+    def finish_epoch(
+        self, rows: Sequence[dict[str, Any]], *, scores: Sequence[float], network: nn.Module
+    ) -> None:
+        """Note an epoch, and keep each member whose validation score is the lowest so far.
+
+        Args:
+            rows, scores: of the members.
+            network: of one member; or of several, its tensors then having them as first axis.
+        """
         self.epoch += 1
-        self.history.append({"epoch": self.epoch, **row})
-        if score < self.best_score:
-            self.best_score = score
-            self.best = {name: t.clone() for name, t in network.state_dict().items()}
+        self.history += [{"epoch": self.epoch, **row} for row in rows]
+        before = self.best_scores or [float("inf")] * len(scores)
+        better = [i for i, score in enumerate(scores) if score < before[i]]
+        self.best_scores = [min(pair) for pair in zip(before, scores, strict=True)]
+        state = network.state_dict()
+        if not self.best or len(better) == len(scores):
+            self.best = {name: tensor.clone() for name, tensor in state.items()}
+        elif better:
+            for name, tensor in state.items():
+                self.best[name][better] = tensor[better]
 
     def restore_best(self, network: nn.Module) -> None:
         """Put the network back to its best epoch, ready to predict.
 
         Raises:
-            UserError: no epoch had a finite score.
+            UserError: a member had a finite score in no epoch.
         """
-        if not self.best:
+        if not self.best or not all(math.isfinite(score) for score in self.best_scores):
             raise UserError(DIVERGED)
         network.load_state_dict(self.best)
         network.eval()
@@ -75,7 +90,7 @@ class Checkpoint:
             tensors |= _pack(name, network.state_dict())
         for name, optimizer in optimizers.items():
             tensors |= _pack(name, _optimizer_tensors(optimizer))
-        about = {"epoch": state.epoch, "best_score": state.best_score, "history": state.history}
+        about = {"epoch": state.epoch, "best_scores": state.best_scores, "history": state.history}
         # clone: tensors that share memory cannot be stored
         kept = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
         with written(self.path) as temporary:

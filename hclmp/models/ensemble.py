@@ -1,9 +1,9 @@
 """H-CLMP(T) as a fitted model: scalers, members, calibrated uncertainty, one portable file."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,15 +13,67 @@ from torch import Tensor
 
 from hclmp.config import ModelConfig, TrainingConfig
 from hclmp.errors import UserError
-from hclmp.models.calibration import aleatoric_std
+from hclmp.models.calibration import Calibration
 from hclmp.models.checkpoint import Checkpoint
-from hclmp.models.hclmp import HCLMP, Batch
+from hclmp.models.descriptors import descriptors
+from hclmp.models.hclmp import HCLMP, Batch, Labels
 from hclmp.models.interface import Floats, Inputs, Labelled, Prediction
+from hclmp.models.members import stacked
 from hclmp.models.scaling import Scaler
-from hclmp.models.training import train_model
+from hclmp.models.training import predicted, train_model
+from hclmp.models.weights import label_weights
 from hclmp.provenance import Provenance, hash_of, written
 
-ROWS_AT_ONCE = 4096
+SCALERS = ("labels", "statistics", "dos")
+FARTHEST = 6.0  # statistics are cut off at so many standard deviations from their mean
+
+
+@dataclass(frozen=True)
+class Scalers:
+    """Standardisation of labels, statistics and DOS feature (None without transfer)."""
+
+    labels: Scaler
+    statistics: Scaler
+    dos: Scaler | None
+
+    @classmethod
+    def fit(cls, train: Labelled) -> "Scalers":
+        """Fit to the training rows alone."""
+        dos = train.inputs.dos
+        return cls(
+            Scaler.fit(train.t),
+            Scaler.fit(descriptors(train.inputs)),
+            None if dos is None else Scaler.fit(dos.astype(np.float64)),
+        )
+
+    def batch(self, inputs: Inputs) -> Batch:
+        """Tensors of inputs; without a scaler for it the DOS feature is left out."""
+        statistics = self.statistics.scale(descriptors(inputs)).clip(-FARTHEST, FARTHEST)
+        feature = None
+        if self.dos is not None:
+            assert inputs.dos is not None
+            feature = torch.from_numpy(self.dos.scale(inputs.dos.astype(np.float64))).float()[None]
+        return Batch(
+            torch.from_numpy(inputs.compositions.elements)[None],
+            torch.from_numpy(inputs.compositions.fractions)[None],
+            torch.from_numpy(statistics).float()[None],
+            torch.from_numpy(inputs.compositions.dense() > 0).float()[None],
+            feature,
+        )
+
+    def table(self, data: Labelled) -> tuple[Batch, Labels]:
+        """Tensors of inputs, and standardised labels [n, L] with the weight of each."""
+        values = torch.from_numpy(self.labels.scale(data.t)).float().nan_to_num()
+        weights = torch.from_numpy(label_weights(data.t, data.noise, self.labels.std)).float()
+        return self.batch(data.inputs), Labels(values, weights)
+
+
+class _Outputs(NamedTuple):
+    """What the members say, in the transformed space: [n, L] each."""
+
+    mean: Floats
+    spread: Floats
+    disagreement: Floats
 
 
 @dataclass(frozen=True)
@@ -29,54 +81,37 @@ class Ensemble:
     """Trained members with the scalers that they share.
 
     Attributes:
-        members: networks of one shape; their mean is the prediction.
-        config: of the networks.
-        vocabulary: the elements that they know.
-        labels, dos: scalers fitted on the training rows (``dos`` None without transfer).
-        std: [L] aleatoric standard deviation in the transformed space, from validation rows.
+        network: of several members; their mean is the prediction.
+        vocabulary: the elements that it knows.
+        scalers: fitted on the training rows.
+        calibration: the size of the uncertainty, from validation rows.
     """
 
-    members: list[HCLMP]
-    config: ModelConfig
+    network: HCLMP
     vocabulary: tuple[str, ...]
-    labels: Scaler
-    dos: Scaler | None
-    std: Floats
+    scalers: Scalers
+    calibration: Calibration
 
     def predict(self, inputs: Inputs) -> Prediction:
         """Predict n compositions; nothing is drawn, and a row does not depend on its batch."""
-        mean, epistemic = _member_statistics(self.members, self.labels, self.dos, inputs)
-        return Prediction(
-            mean=mean,
-            std_aleatoric=np.broadcast_to(self.std, mean.shape).copy(),
-            std_epistemic=epistemic,
-            covariance=self.covariance(),
-        )
-
-    def covariance(self) -> Floats:
-        """Aleatoric covariance [L, L]: learned correlation, standard deviations from validation."""
-        learned = torch.stack([m.refinement.covariance() for m in self.members]).mean(dim=0)
-        covariance = learned.detach().numpy().astype(np.float64)
-        if not self.config.covariance:
-            covariance = np.eye(len(self.std))
-        scale = self.std / np.sqrt(np.diag(covariance))
-        return covariance * np.outer(scale, scale)
+        outputs = _outputs(self.network, self.scalers, inputs)
+        aleatoric, epistemic = self.calibration.stds(outputs.spread, outputs.disagreement)
+        return Prediction(outputs.mean, aleatoric, epistemic, self.calibration.covariance())
 
     def save(self, path: str | Path, *, provenance: Provenance) -> None:
         """Write safetensors with all that rebuilds the model in the metadata."""
-        tensors: dict[str, Tensor] = {}
-        for i, member in enumerate(self.members):
-            # clone: members share the element vectors, and shared tensors cannot be stored
-            tensors |= {f"member{i}.{n}": t.clone() for n, t in member.state_dict().items()}
-        scalers = {"labels": self.labels} | ({"dos": self.dos} if self.dos else {})
-        for name, scaler in scalers.items():
-            tensors[f"{name}.mean"] = torch.from_numpy(scaler.mean)
-            tensors[f"{name}.std"] = torch.from_numpy(scaler.std)
-        tensors["aleatoric_std"] = torch.from_numpy(self.std)
+        vectors = {"vectors": self.network.material.encoder.vectors}
+        tensors = self.network.state_dict() | self.network.memory() | vectors
+        tensors = {f"network.{name}": tensor for name, tensor in tensors.items()}
+        for name in SCALERS:
+            if (scaler := getattr(self.scalers, name)) is not None:
+                tensors[f"{name}.mean"] = torch.from_numpy(scaler.mean)
+                tensors[f"{name}.std"] = torch.from_numpy(scaler.std)
+        for name, values in vars(self.calibration).items():
+            tensors[f"calibration.{name}"] = torch.from_numpy(values)
         about = {
-            "config": self.config.model_dump(mode="json"),
+            "config": self.network.config.model_dump(mode="json"),
             "vocabulary": self.vocabulary,
-            "members": len(self.members),
             "provenance": provenance,
         }
         with written(path) as temporary:
@@ -96,24 +131,13 @@ class Ensemble:
                 about: dict[str, Any] = json.loads(file.metadata()["hclmp"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             config = ModelConfig.model_validate(about["config"])
-            labels = _scaler("labels", tensors)
-            dos = _scaler("dos", tensors) if "dos.mean" in tensors else None
-            members = []
-            for i in range(about["members"]):
-                prefix = f"member{i}."
-                state = {n.removeprefix(prefix): t for n, t in tensors.items() if prefix in n}
-                member = HCLMP(
-                    config,
-                    vectors=state["encoder.vectors"],
-                    properties=len(labels.mean),
-                    dos=None if dos is None else len(dos.mean),
-                )
-                member.load_state_dict(state)
-                members.append(member.eval())
+            scalers = Scalers(*(_scaler(name, tensors) for name in SCALERS))  # type: ignore[arg-type]
+            network = _from_tensors(config, scalers, tensors)
+            names = (field.name for field in fields(Calibration))
+            calibration = Calibration(*(tensors[f"calibration.{n}"].numpy() for n in names))
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"{path}: not a model; `hclmp train` makes it ({error})") from error
-        std = tensors["aleatoric_std"].numpy()
-        return cls(members, config, tuple(about["vocabulary"]), labels, dos, std)
+        return cls(network, tuple(about["vocabulary"]), scalers, calibration)
 
 
 def fit_hclmp(
@@ -123,83 +147,101 @@ def fit_hclmp(
     model: ModelConfig,
     training: TrainingConfig,
     key: dict[str, Any],
-) -> tuple[Ensemble, list[dict[str, Any]], list[Checkpoint]]:
-    """Train the members one after the other.
+) -> tuple[Ensemble, list[dict[str, Any]], Checkpoint]:
+    """Train the members side by side.
+
+    The validation rows choose each member's best epoch and the size of the uncertainty; once these
+    stand, they join what the members recall.
 
     Args:
         train, validation: labels in the transformed space; ``inputs.dos`` makes it H-CLMP(T).
         model, training: settings.
-        key: all else that determines the result (provenance), for the checkpoints.
+        key: all else that determines the result (provenance), for the checkpoint.
 
     Returns:
-        The fitted model, the history (one row per member and epoch), and the checkpoints, to be
+        The fitted model, the history (one row per member and epoch), and the checkpoint, to be
         removed once the result is written.
     """
-    labels = Scaler.fit(train.t)
-    dos = None if train.inputs.dos is None else Scaler.fit(train.inputs.dos.astype(np.float64))
-    data = [
-        (_batch(part.inputs, dos), torch.from_numpy(labels.scale(part.t)).float())
-        for part in (train, validation)
-    ]
+    scalers = Scalers.fit(train)
     vectors = torch.from_numpy(train.inputs.elements.vectors[model.embedding])
-    members, history, checkpoints = [], [], []
-    for i in range(training.members):
-        seed = training.seed * 1_009 + i
+    seeds = [training.seed * 1_009 + i for i in range(training.members)]
+    members = []
+    for seed in seeds:
         torch.manual_seed(seed)
-        member = HCLMP(
-            model,
-            vectors=vectors,
-            properties=train.t.shape[1],
-            dos=None if dos is None else len(dos.mean),
-        )
-        checkpoint = Checkpoint(hash_of(key | {"member": i}))
-        rows = train_model(
-            member,
-            train=data[0],
-            validation=data[1],
-            settings=training,
-            seed=seed,
-            checkpoint=checkpoint,
-            name=f"member {i + 1}/{training.members}",
-        )
-        history += [{"member": i, **row} for row in rows]
-        members.append(member)
-        checkpoints.append(checkpoint)
-    mean, epistemic = _member_statistics(members, labels, dos, validation.inputs)
-    std = aleatoric_std(validation.t - mean, epistemic, spread=labels.std)
+        members.append(_network(model, vectors, scalers))
+    network, checkpoint = stacked(members), Checkpoint(hash_of(key))
+    history = train_model(
+        network,
+        train=scalers.table(train),
+        validation=scalers.table(validation),
+        settings=training,
+        seeds=seeds,
+        checkpoint=checkpoint,
+        whole_systems=_systems(train).isdisjoint(_systems(validation)),
+    )
+    outputs = _outputs(network, scalers, validation.inputs)
+    calibration = Calibration.fit(
+        validation.t - outputs.mean,
+        outputs.spread,
+        outputs.disagreement,
+        unmeasured=scalers.labels.std,
+        weights=label_weights(validation.t, validation.noise, scalers.labels.std),
+        learned=_learned_covariance(network),
+    )
+    network.remember(*scalers.table(train.joined(validation)))
     vocabulary = train.inputs.compositions.vocabulary
-    fitted = Ensemble(members, model, vocabulary, labels, dos, std)
-    return fitted, history, checkpoints
+    return Ensemble(network, vocabulary, scalers, calibration), history, checkpoint
 
 
-@torch.no_grad()
-def _member_statistics(
-    members: list[HCLMP], labels: Scaler, dos: Scaler | None, inputs: Inputs
-) -> tuple[Floats, Floats]:
-    """Mean over members and their standard deviation, in the transformed space: [n, L] each."""
-    batch = _batch(inputs, dos)
-    parts = torch.split(torch.arange(len(inputs)), ROWS_AT_ONCE)
-    outputs = [
-        torch.cat([member.eval()(batch.rows(rows)) for rows in parts]).double().numpy()
-        for member in members
-    ]
-    stacked = np.stack(outputs)
-    spread = stacked.std(axis=0, ddof=1) if len(members) > 1 else np.zeros_like(stacked[0])
-    return labels.unscale(stacked.mean(axis=0)), spread * labels.std
+def _systems(data: Labelled) -> set[str]:
+    return set(data.inputs.compositions.systems())
 
 
-def _batch(inputs: Inputs, dos: Scaler | None) -> Batch:
-    """Tensors of inputs; without a scaler for it the DOS feature is left out."""
-    feature = None
-    if dos is not None:
-        assert inputs.dos is not None
-        feature = torch.from_numpy(dos.scale(inputs.dos.astype(np.float64))).float()
-    return Batch(
-        torch.from_numpy(inputs.compositions.elements),
-        torch.from_numpy(inputs.compositions.fractions),
-        feature,
+def _network(config: ModelConfig, vectors: Tensor, scalers: Scalers) -> HCLMP:
+    """A network of one member, of the sizes of the data."""
+    return HCLMP(
+        config,
+        vectors=vectors,
+        statistics=len(scalers.statistics.mean),
+        properties=len(scalers.labels.mean),
+        dos=None if scalers.dos is None else len(scalers.dos.mean),
     )
 
 
-def _scaler(name: str, tensors: dict[str, Tensor]) -> Scaler:
+def _from_tensors(config: ModelConfig, scalers: Scalers, tensors: dict[str, Tensor]) -> HCLMP:
+    """The network of a file."""
+    # clone: what a matrix product gives depends on how its operands lie in memory
+    state = {
+        n.removeprefix("network."): t.clone()
+        for n, t in tensors.items()
+        if n.startswith("network.")
+    }
+    network = _network(config, state.pop("vectors"), scalers)
+    for name in network.memory():
+        setattr(network, name, state.pop(name))
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        tensor.data = state[name]  # of as many members as were stored
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def _learned_covariance(network: HCLMP) -> Floats:
+    """The mean of the members' covariances of scaled residuals: [L, L]."""
+    covariance = network.refinement.covariance().mean(dim=0).detach().numpy().astype(np.float64)
+    return covariance if network.config.covariance else np.eye(len(covariance))
+
+
+@torch.no_grad()
+def _outputs(network: HCLMP, scalers: Scalers, inputs: Inputs) -> _Outputs:
+    """Mean over the members, spread of what they recall, and their disagreement."""
+    means, spreads = (part.double().numpy() for part in predicted(network, scalers.batch(inputs)))
+    scale = scalers.labels.std
+    apart = means.std(axis=0, ddof=1) if len(means) > 1 else np.zeros_like(means[0])
+    recalled = np.sqrt(np.square(spreads).mean(axis=0))
+    return _Outputs(scalers.labels.unscale(means.mean(axis=0)), recalled * scale, apart * scale)
+
+
+def _scaler(name: str, tensors: dict[str, Tensor]) -> Scaler | None:
+    if f"{name}.mean" not in tensors:
+        return None
     return Scaler(tensors[f"{name}.mean"].numpy(), tensors[f"{name}.std"].numpy())

@@ -15,7 +15,7 @@ statistics that it does not bring along.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,12 @@ from torch.func import functional_call
 
 from hclmp.errors import UserError
 from hclmp.models.layers import mlp
+from hclmp.models.recall import attention, holding, remembered
 from hclmp.provenance import Provenance, written
 from hclmp.tables import EnergyGrid
 
 ROWS_AT_ONCE = 256
-MOST_REMEMBERED = 16_384  # materials: bounds time and memory
 KEY_HIDDEN, KEY_SIZE = 256, 128
-FAR = 1e4  # added to the distance of what is hidden
 SAME = 1e-5  # apart (Euclidean), fractions are of one composition: they are 32-bit numbers
 MAKERS = "`hclmp pretrain-gan` or, from a published one, `hclmp import-generator` makes it"
 
@@ -103,14 +102,6 @@ class Recalled:
     def rows(self, rows: slice) -> "Recalled":
         """Of some of the compositions."""
         return Recalled(self.dos[rows], self.known[rows])
-
-
-def same_system(a: Tensor, b: Tensor) -> Tensor:
-    """Whether compositions [n, V] and [m, V] hold the same elements: [n, m]."""
-    first, second = (a > 0).float(), (b > 0).float()
-    common = first @ second.T
-    same: Tensor = (common == first.sum(dim=1)[:, None]) & (common == second.sum(dim=1))
-    return same
 
 
 class Generator(nn.Module):
@@ -180,18 +171,15 @@ class Generator(nn.Module):
         The weights of queries [n, k] are a softmax over distances times a learned sharpness; what
         is hidden, [n, m], has none.
         """
-        distance = torch.cdist(queries, keys) * self.log_sharpness.exp()
-        if hidden is not None:
-            distance = distance + FAR * hidden
-        return torch.softmax(-distance, dim=1) @ dos
+        return attention(queries, keys, self.log_sharpness.exp(), hidden) @ dos
 
     def remember(self, fractions: Tensor, dos: Tensor) -> None:
         """Keep materials to be recalled: fractions [n, V] and scaled DOS [n, D].
 
-        Of more than ``MOST_REMEMBERED`` every so-manieth is kept.
+        Of more than ``recall.MOST_REMEMBERED`` so many, evenly spread, are kept.
         """
-        every = -(-len(dos) // MOST_REMEMBERED)
-        self.memory = Memory(fractions[::every].clone(), dos[::every].clone())
+        kept = remembered(len(dos))
+        self.memory = Memory(fractions[kept], dos[kept])
 
     @torch.no_grad()
     def samples(
@@ -208,8 +196,9 @@ class Generator(nn.Module):
             seed: of the noise.
             hide_own_system: recall no DOS of a composition's own system, as if none were known.
         """
-        recalled = self._recalled(fractions, hide_own_system)
-        return self._drawn(fractions, recalled, draws=draws, seed=seed)
+        return torch.cat(
+            list(self._samples(fractions, draws, seed, hide_own_system=hide_own_system))
+        )
 
     @torch.no_grad()
     def feature(
@@ -224,14 +213,20 @@ class Generator(nn.Module):
 
         The arguments are those of ``samples``.
         """
-        x = torch.from_numpy(fractions)
-        recalled = self._recalled(x, hide_own_system)
-        means = []
-        for start in range(0, len(x), ROWS_AT_ONCE):
+        parts = self._samples(
+            torch.from_numpy(fractions), draws, seed, hide_own_system=hide_own_system
+        )
+        return torch.cat([part.mean(dim=1) for part in parts])
+
+    def _samples(
+        self, fractions: Tensor, draws: int, seed: int, *, hide_own_system: bool
+    ) -> Iterator[Tensor]:
+        """Samples of some compositions after the other, which bounds memory."""
+        recalled = self._recalled(fractions, hide_own_system)
+        for start in range(0, len(fractions), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             part = None if recalled is None else recalled.rows(rows)
-            means.append(self._drawn(x[rows], part, draws=draws, seed=seed).mean(dim=1))
-        return torch.cat(means)
+            yield self._drawn(fractions[rows], part, draws=draws, seed=seed)
 
     def _drawn(
         self, fractions: Tensor, recalled: Recalled | None, *, draws: int, seed: int
@@ -254,7 +249,7 @@ class Generator(nn.Module):
         x, dos = self.memory.fractions, self.memory.dos.double()
         keys, recalled = self._keys(x), []
         for rows in torch.split(fractions, ROWS_AT_ONCE):
-            hidden = same_system(rows, x) if hide_own_system else None
+            hidden = holding(rows, x) if hide_own_system else None
             near = self.attend(self._keys(rows), keys, dos, hidden)
             known = torch.zeros(len(rows), dtype=torch.bool)
             if not hide_own_system:

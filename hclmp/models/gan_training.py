@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from hclmp.config import GanConfig
 from hclmp.errors import UserError
 from hclmp.models.checkpoint import DIVERGED, Checkpoint, State
-from hclmp.models.gan import Generator, same_system
+from hclmp.models.gan import Generator
 from hclmp.models.layers import mlp
+from hclmp.models.recall import hidden_in_training, holding
 from hclmp.progress import progress
 
 DRAWS = 4  # of a composition in a generator step, compared with its true DOS
@@ -122,7 +123,7 @@ def _train(
             if validation:
                 row |= _validate(generator, *validation)
             score = row.get("validation_energy_score", float("nan"))
-            state.finish_epoch(row, score=score, network=generator)
+            state.finish_epoch([row], scores=[score], network=generator)
             checkpoint.save(state, networks, optimizers)
             advance(state.epoch, f"mean error {row['mean_error']:.4f}")
     return state
@@ -180,7 +181,7 @@ def _recalled(generator: Generator, data: _Materials, rows: Tensor, queries: int
     if not generator.recalls:
         return None
     keys = generator.key(data.conditions[rows])
-    hidden = same_system(data.fractions[rows[:queries]], data.fractions[rows])
+    hidden = hidden_in_training(holding(data.fractions[rows[:queries]], data.fractions[rows]))
     return generator.attend(keys[:queries], keys, data.dos[rows], hidden)
 
 

@@ -1,12 +1,13 @@
 """H-CLMP(T), the whole model: composition encoder, property correlation, generative transfer.
 
-Kong, Guevarra, Gomes and Gregoire, Appl. Phys. Rev. 8, 021409 (2021), arXiv:2106.02225. The
-composition encoder is Roost's (Goodall and Lee, Nat. Commun. 11, 6280, 2020). Shapes: b
-compositions of up to k elements, L properties.
+Kong, Guevarra, Gomes and Gregoire, Appl. Phys. Rev. 8, 021409 (2021), arXiv:2106.02225. Shapes:
+m members (networks trained side by side, ``members.py``), b compositions of up to k elements,
+L properties.
 
-What differs from the published code and why is in ``docs/method.md``; in short: predictions are
-deterministic (latent means, no draws), single elements are allowed (an element also attends to
-itself), and the spectrum-shape term is a proper KL divergence.
+What differs from the published code and why is in ``docs/method.md``; in short: a composition
+recalls the labels of the training compositions most like it, predictions are deterministic (latent
+means, no draws), single elements are allowed, and the spectrum-shape term is a proper KL
+divergence.
 """
 
 from typing import NamedTuple
@@ -16,110 +17,70 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hclmp.config import ModelConfig
-from hclmp.models.layers import SLOPE, mlp
+from hclmp.models.composition_encoder import CompositionEncoder
+from hclmp.models.layers import SLOPE
+from hclmp.models.losses import gaussian_kl, gaussian_nll, mean_error, shape_divergence
+from hclmp.models.members import (
+    Draws,
+    MemberLinear,
+    MemberNorm,
+    Residual,
+    TokenAttention,
+    along,
+    member_mlp,
+)
+from hclmp.models.recall import attention, hidden_in_training, holding, remembered
 
 JITTER = 1e-2  # added to the diagonal of the covariance, whose residuals have unit variance
 # Adam moves every number by about the learning rate per step, which is too little to turn a random
 # covariance into a learned one. What is optimised is the factor over this.
 FACTOR_SPEED = 10.0
 LOG_VARIANCE_BOUND = 8.0
+LEAST_SHARE = 1e-9  # of the attention on labels that are there
+ROWS_AT_ONCE = 512
 
 
 class Batch(NamedTuple):
-    """What the model sees: ``elements`` and ``fractions`` [b, k], ``dos`` [b, D] or None."""
+    """What the model sees of b compositions; the first axis may be 1 where all members see them.
+
+    Attributes:
+        elements, fractions: [m or 1, b, k].
+        statistics: [m or 1, b, S] statistics of the elements, standardised (``descriptors``).
+        present: [m or 1, b, V] 1 for the elements of the composition, else 0.
+        dos: [m or 1, b, D] the DOS feature, or None.
+    """
 
     elements: Tensor
     fractions: Tensor
+    statistics: Tensor
+    present: Tensor
     dos: Tensor | None
 
     def rows(self, rows: Tensor) -> "Batch":
-        """The batch of these rows."""
-        dos = None if self.dos is None else self.dos[rows]
-        return Batch(self.elements[rows], self.fractions[rows], dos)
+        """Of a table (first axis 1) these rows, [b] for all members or [m, b]."""
+        at = rows if rows.dim() == 2 else rows[None]
+        return Batch(
+            self.elements[0, at],
+            self.fractions[0, at],
+            self.statistics[0, at],
+            self.present[0, at],
+            None if self.dos is None else self.dos[0, at],
+        )
 
 
-def weighted_softmax(gate: Tensor, fractions: Tensor, power: Tensor) -> Tensor:
-    """Softmax over elements, weighted by fraction^power; elements of fraction 0 get nothing.
+class Labels(NamedTuple):
+    """Standardised labels, 0 where missing, and how much each counts, 0 where missing.
 
-    Args:
-        gate: [..., k, heads].
-        fractions: [..., k].
-        power: [heads].
-    """
-    present = (fractions > 0)[..., None]
-    log_weight = power * torch.where(fractions > 0, fractions, 1.0).log()[..., None]
-    return torch.softmax((gate + log_weight).masked_fill(~present, -torch.inf), dim=-2)
-
-
-class Heads(nn.Module):
-    """The last layers of the gate and message networks of several heads, and their attention.
-
-    Because attention weights sum to 1, the messages' last (linear) layer is applied after the
-    weighted sum instead of to every pair: the same numbers for a fraction of the work.
+    Attributes:
+        values, weights: [n, L], or [m, b, L].
     """
 
-    def __init__(self, heads: int, hidden: int, size: int) -> None:
-        super().__init__()
-        self.gate = nn.Parameter(torch.empty(heads, hidden))
-        self.message = nn.Linear(heads * hidden, size)
-        self.power = nn.Parameter(torch.randn(heads))
-        nn.init.kaiming_uniform_(self.gate, a=5**0.5)
-        self.heads = heads
+    values: Tensor
+    weights: Tensor
 
-    def forward(self, gate_hidden: Tensor, message_hidden: Tensor, fractions: Tensor) -> Tensor:
-        """Hidden layers [..., k, heads, hidden] and fractions [..., k] to vectors [..., size]."""
-        gate = (gate_hidden * self.gate).sum(dim=-1)
-        attention = weighted_softmax(gate, fractions, self.power)
-        gathered = (attention[..., None] * message_hidden).sum(dim=-3)
-        out: Tensor = self.message(gathered.flatten(-2))
-        return out / self.heads  # the mean over heads
-
-
-class MessageLayer(nn.Module):
-    """One round of message passing over the complete graph of a composition's elements."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.shape = (2, config.message_heads, config.message_hidden)  # 2: gate and message
-        width = 2 * config.message_heads * config.message_hidden
-        # The first layer acts on the pair (own, other): a sum of two maps, so no pair is built.
-        self.own = nn.Linear(config.element_size, width)
-        self.other = nn.Linear(config.element_size, width, bias=False)
-        self.heads = Heads(config.message_heads, config.message_hidden, config.element_size)
-
-    def forward(self, vectors: Tensor, fractions: Tensor) -> Tensor:
-        """Element vectors [b, k, size] to updated ones."""
-        pairs = self.own(vectors)[:, :, None] + self.other(vectors)[:, None]
-        hidden = F.leaky_relu(pairs, SLOPE)
-        hidden = hidden.view(*hidden.shape[:-1], *self.shape)
-        sent: Tensor = self.heads(hidden[..., 0, :, :], hidden[..., 1, :, :], fractions[:, None])
-        return vectors + sent
-
-
-class CompositionEncoder(nn.Module):
-    """Composition to material vector (Roost)."""
-
-    vectors: Tensor
-
-    def __init__(self, config: ModelConfig, vectors: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("vectors", vectors)
-        self.embedding = nn.Linear(vectors.shape[1], config.element_size - 1)
-        self.layers = nn.ModuleList(MessageLayer(config) for _ in range(config.message_layers))
-        self.shape = (2, config.pooling_heads, config.message_hidden)
-        self.pool = nn.Linear(config.element_size, 2 * config.pooling_heads * config.message_hidden)
-        self.heads = Heads(config.pooling_heads, config.message_hidden, config.element_size)
-
-    def forward(self, elements: Tensor, fractions: Tensor) -> Tensor:
-        """Elements and fractions [b, k] to material vectors [b, size]."""
-        embedded = self.embedding(self.vectors)[elements]
-        vectors = torch.cat([embedded, fractions[..., None]], dim=-1)
-        for layer in self.layers:
-            vectors = layer(vectors, fractions)
-        hidden = F.leaky_relu(self.pool(vectors), SLOPE)
-        hidden = hidden.view(*hidden.shape[:-1], *self.shape)
-        out: Tensor = self.heads(hidden[..., 0, :, :], hidden[..., 1, :, :], fractions)
-        return out
+    def rows(self, rows: Tensor) -> "Labels":
+        """The labels of these rows."""
+        return Labels(self.values[rows], self.weights[rows])
 
 
 class GaussianEncoder(nn.Module):
@@ -127,10 +88,10 @@ class GaussianEncoder(nn.Module):
 
     def __init__(self, size: int, hidden: tuple[int, ...], latent: int) -> None:
         super().__init__()
-        self.network = mlp([size, *hidden, 2 * latent])
+        self.network = member_mlp([size, *hidden, 2 * latent])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[b, size] to mean and log-variance, [b, latent] each."""
+        """[m, b, size] to mean and log-variance, [m, b, latent] each."""
         mean, log_variance = self.network(x).chunk(2, dim=-1)
         return mean, log_variance.clamp(-LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND)
 
@@ -150,186 +111,291 @@ class Refinement(nn.Module):
         size = config.token_size
         self.use_covariance, self.drawn = config.covariance, config.token_noise == "drawn"
         bound = (6 / (2 * properties)) ** 0.5
-        factor = torch.empty(properties, properties).uniform_(-bound, bound)
+        factor = torch.empty(1, properties, properties).uniform_(-bound, bound)
         self.slow_factor = nn.Parameter(factor / FACTOR_SPEED)
         if self.drawn:
-            self.register_buffer("fixed_noise", torch.randn(properties, size))
+            self.register_buffer("fixed_noise", torch.randn(1, properties, size))
         else:
-            self.prediction_map = nn.Parameter(torch.randn(size) / size**0.5)
-            self.factor_map = nn.Parameter(torch.randn(properties, size) / size**0.5)
+            self.prediction_map = nn.Parameter(torch.randn(1, size) / size**0.5)
+            self.factor_map = nn.Parameter(torch.randn(1, properties, size) / size**0.5)
         self.attention = (
-            nn.TransformerEncoderLayer(
+            TokenAttention(
                 size,
-                config.attention_heads,
-                config.attention_hidden,
-                config.dropout,
-                batch_first=True,
+                heads=config.attention_heads,
+                hidden=config.attention_hidden,
+                dropout=config.attention_dropout,
             )
             if config.property_attention
-            else nn.Identity()
+            else None
         )
 
-    def forward(self, first: Tensor) -> Tensor:
-        """First predictions [b, L] to refined tokens [b, L, size]."""
+    def forward(self, first: Tensor, draws: Draws | None) -> Tensor:
+        """First predictions [m, b, L] to refined tokens [m, b, L, size]."""
         if self.drawn:
-            size = self.fixed_noise.shape[1]
-            noise = torch.randn_like(self.fixed_noise) if self.training else self.fixed_noise
-            tokens = first[..., None].expand(*first.shape, size)
+            noise = self.fixed_noise
+            if draws is not None:
+                noise = draws.normal(*noise.shape[1:])
+            tokens = first[..., None].expand(*first.shape, noise.shape[-1])
             if self.use_covariance:
-                tokens = tokens + self.factor @ noise
+                tokens = tokens + (self.factor @ noise)[:, None]
             tokens = F.normalize(tokens, dim=-1)
         else:
-            tokens = first[..., None] * self.prediction_map
+            tokens = first[..., None] * along(self.prediction_map, first[..., None])
             if self.use_covariance:
-                tokens = tokens + self.factor @ self.factor_map
-        out: Tensor = self.attention(tokens)
-        return out
+                tokens = tokens + (self.factor @ self.factor_map)[:, None]
+        return tokens if self.attention is None else self.attention(tokens, draws)
 
     @property
     def factor(self) -> Tensor:
-        """The covariance factor A: [L, L]."""
+        """The covariance factor A: [m, L, L]."""
         return FACTOR_SPEED * self.slow_factor
 
     def covariance(self) -> Tensor:
-        """The learned covariance A A^T of the residuals, each scaled to unit variance: [L, L]."""
+        """The learned covariance A A^T of residuals of unit variance: [m, L, L]."""
         factor = self.factor
-        return factor @ factor.T + JITTER * torch.eye(len(factor), device=factor.device)
+        return factor @ factor.mT + JITTER * torch.eye(factor.shape[-1])
+
+
+class MaterialEncoder(nn.Module):
+    """All that is known of a composition to one material vector.
+
+    The paper's is the composition encoder's vector with the mapped DOS feature beside it. With
+    ``trunk > 0`` these and the statistics of the elements are summed and pass residual layers.
+    """
+
+    def __init__(
+        self, config: ModelConfig, *, vectors: Tensor, statistics: int, dos: int | None
+    ) -> None:
+        super().__init__()
+        self.trunk_size = config.trunk
+        self.encoder = CompositionEncoder(config, vectors)
+        self.dos_map = MemberLinear(dos, config.trunk or config.dos_size) if dos else None
+        self.size = config.trunk or config.element_size + (config.dos_size if dos else 0)
+        if config.trunk:
+            self.encoder_map = MemberLinear(config.element_size, config.trunk)
+            self.statistics_map = MemberLinear(statistics, config.trunk)
+            layers = (Residual(config.trunk, config.dropout) for _ in range(config.trunk_layers))
+            self.layers, self.norm = nn.ModuleList(layers), MemberNorm(config.trunk)
+
+    def forward(self, batch: Batch, draws: Draws | None) -> Tensor:
+        """b compositions to material vectors: [m, b, size]."""
+        vector: Tensor = self.encoder(batch.elements, batch.fractions)
+        mapped: list[Tensor] = [] if self.dos_map is None else [self.dos_map(batch.dos)]
+        if not self.trunk_size:
+            return torch.cat([vector, *mapped], dim=-1)
+        summed = sum(mapped, self.encoder_map(vector) + self.statistics_map(batch.statistics))
+        for layer in self.layers:
+            summed = layer(summed, draws)
+        out: Tensor = self.norm(summed)
+        return out
+
+
+class Recalled(NamedTuple):
+    """What the labelled compositions most like a composition say: [m, b, L] each.
+
+    Attributes:
+        labels: mean of their labels, weighted by likeness.
+        spread: standard deviation of their labels about that mean; None in training.
+        latent: [m, b, latent] mean of their latent vectors q(z | y), or None without label branch.
+    """
+
+    labels: Tensor
+    spread: Tensor | None
+    latent: Tensor | None
 
 
 class HCLMP(nn.Module):
     """H-CLMP, or with a DOS feature H-CLMP(T); labels and predictions are standardised.
 
+    A new one has one member; ``members.stacked`` makes one of several.
+
     Args:
         config: sizes and parts.
         vectors: [V, d] fixed element vectors.
+        statistics: how many statistics of the elements (S).
         properties: how many (L).
         dos: length of the DOS feature (D), or None for H-CLMP.
+
+    Attributes:
+        memory_keys: [m, n, key], of the n labelled compositions that ``remember`` was given.
+        memory_labels, memory_weights: [1, n, L].
     """
 
+    memory_keys: Tensor
+    memory_labels: Tensor
+    memory_weights: Tensor
+
     def __init__(
-        self, config: ModelConfig, *, vectors: Tensor, properties: int, dos: int | None
+        self,
+        config: ModelConfig,
+        *,
+        vectors: Tensor,
+        statistics: int,
+        properties: int,
+        dos: int | None,
     ) -> None:
         super().__init__()
         self.config = config
-        self.encoder = CompositionEncoder(config, vectors)
-        self.dos_map = nn.Linear(dos, config.dos_size) if dos else None
-        feature = config.element_size + (config.dos_size if dos else 0)
-        self.feature_encoder = GaussianEncoder(
-            feature, config.feature_encoder_hidden, config.latent
-        )
-        self.decoder = mlp([feature + config.latent, *config.decoder_hidden, config.property_size])
+        self.material = MaterialEncoder(config, vectors=vectors, statistics=statistics, dos=dos)
+        feature, latent = self.material.size, config.latent
+        self.feature_encoder = GaussianEncoder(feature, config.feature_encoder_hidden, latent)
+        self.decoder = member_mlp([feature + latent, *config.decoder_hidden, config.property_size])
         bound = config.property_size**-0.5
-        self.properties = nn.Parameter(
-            torch.empty(config.property_size, properties).uniform_(-bound, bound)
-        )
+        embeddings = torch.empty(1, config.property_size, properties).uniform_(-bound, bound)
+        self.properties = nn.Parameter(embeddings)
         self.refinement = Refinement(config, properties)
-        self.feature_head = nn.Linear(config.token_size, 1)
+        self.feature_head = MemberLinear(config.token_size, 1)
         if config.label_branch:
-            self.label_encoder = GaussianEncoder(
-                properties, config.label_encoder_hidden, config.latent
-            )
-            self.label_head = nn.Linear(config.token_size, 1)
+            self.label_encoder = GaussianEncoder(properties, config.label_encoder_hidden, latent)
+            self.label_head = MemberLinear(config.token_size, 1)
+        if config.memory:
+            self.key = MemberLinear(feature, config.key_size)
+            self.log_sharpness = nn.Parameter(torch.zeros(1))
+            # of any length, and made from weights and training rows: no part of the state
+            for name, width in zip(MEMORY, (config.key_size, properties, properties), strict=True):
+                self.register_buffer(name, torch.empty(1, 0, width), persistent=False)
 
-    def material(self, batch: Batch) -> Tensor:
-        """The material vector, with the mapped DOS feature where there is one: [b, F]."""
-        vector: Tensor = self.encoder(batch.elements, batch.fractions)
-        if self.dos_map is None:
-            return vector
-        return torch.cat([vector, self.dos_map(batch.dos)], dim=-1)
+    def memory(self) -> dict[str, Tensor]:
+        """What is remembered, beside the state."""
+        return {name: getattr(self, name) for name in MEMORY} if self.config.memory else {}
 
-    def _branch(self, material: Tensor, latent: Tensor, head: nn.Module) -> Tensor:
-        """Decode a latent vector to predictions: [b, L]."""
+    @torch.no_grad()
+    def remember(self, table: Batch, labels: Labels) -> None:
+        """Keep labelled compositions, [n, L], to be recalled in prediction.
+
+        Of more than ``recall.MOST_REMEMBERED`` so many, evenly spread, are kept.
+        """
+        if self.config.memory:
+            kept = remembered(len(labels.values))
+            parts = torch.split(kept, ROWS_AT_ONCE)
+            keys = [self.key(self.material(table.rows(rows), None)) for rows in parts]
+            self.memory_keys = torch.cat(keys, dim=1)
+            self.memory_labels, self.memory_weights = (part[kept][None] for part in labels)
+
+    def _recall(
+        self, queries: Tensor, keys: Tensor, labels: Labels, hidden: Tensor | None
+    ) -> Recalled:
+        """Attention of queries [m, b, key] over labelled compositions, keys [m, n, key].
+
+        What is ``hidden``, [m, b, n], is passed over. A label counts by its weight.
+        """
+        sharpness = along(self.log_sharpness.exp(), queries)
+        told = [labels.weights, labels.weights * labels.values]
+        if self.config.label_branch:
+            row_weights = labels.weights.mean(dim=-1, keepdim=True)
+            told += [row_weights, row_weights * self.label_encoder(labels.values)[0]]
+        predicting = hidden is None
+        if predicting:  # in single precision a row would depend on its batch by more than rounding
+            told.append(labels.weights * labels.values.square())
+            queries, keys, told = queries.double(), keys.double(), [t.double() for t in told]
+        told = [t.expand(len(keys), -1, -1) for t in told]  # members share the labels
+        sums = attention(queries, keys, sharpness, hidden) @ torch.cat(told, dim=-1)
+        share, mean, *others = torch.split(sums, [t.shape[-1] for t in told], dim=-1)
+        mean = mean / share.clamp_min(LEAST_SHARE)
+        latent = others[1] / others[0].clamp_min(LEAST_SHARE) if len(others) > 1 else None
+        spread = None
+        if predicting:
+            variance = others[-1] / share.clamp_min(LEAST_SHARE) - mean.square()
+            # nothing recalled is no certainty: the spread of all labels
+            variance = torch.where(share > LEAST_SHARE, variance.clamp_min(1e-6), 1.0)
+            spread = variance.sqrt().float()
+        return Recalled(mean.float(), spread, None if latent is None else latent.float())
+
+    def _branch(
+        self,
+        material: Tensor,
+        latent: Tensor,
+        head: nn.Module,
+        base: Tensor | float,
+        draws: Draws | None,
+    ) -> Tensor:
+        """Decode a latent vector to predictions on top of ``base``: [m, b, L]."""
         decoded = self.decoder(torch.cat([material, latent], dim=-1))
-        first = F.leaky_relu(decoded, SLOPE) @ self.properties
-        refined: Tensor = head(self.refinement(first)).squeeze(-1)
+        first = base + F.leaky_relu(decoded, SLOPE) @ self.properties
+        refined: Tensor = head(self.refinement(first, draws)).squeeze(-1)
         return first + 0.5 * refined
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Predict, without anything random: [b, L]."""
-        material = self.material(batch)
-        mean, _ = self.feature_encoder(material)
-        return self._branch(material, mean, self.feature_head)
+    def _prior(
+        self, material: Tensor, recalled: Recalled | None
+    ) -> tuple[Tensor, Tensor, Tensor | float]:
+        """p(z | x), mean and log-variance, and what the prediction starts from."""
+        mean, log_variance = self.feature_encoder(material)
+        if recalled is None:
+            return mean, log_variance, 0.0
+        if recalled.latent is not None:
+            mean = mean + recalled.latent
+        return mean, log_variance, recalled.labels
 
-    def loss(self, batch: Batch, labels: Tensor) -> dict[str, Tensor]:
-        """The parts of the loss, weighted; their sum is minimised.
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Predict, without anything random: [m, b, L], and the spread of what was recalled.
+
+        The spread, [m, b, L], is 0 without a memory.
+        """
+        material, recalled = self.material(batch, None), None
+        if self.config.memory:
+            labels = Labels(self.memory_labels, self.memory_weights)
+            recalled = self._recall(self.key(material), self.memory_keys, labels, None)
+        mean, _, base = self._prior(material, recalled)
+        predicted = self._branch(material, mean, self.feature_head, base, None)
+        spread = None if recalled is None else recalled.spread
+        return predicted, torch.zeros_like(predicted) if spread is None else spread
+
+    def loss(
+        self, batch: Batch, labels: Labels, *, queries: int, draws: Draws, whole_systems: bool
+    ) -> dict[str, Tensor]:
+        """The parts of the loss, weighted, [m] each; their sum is minimised.
 
         Args:
-            batch: b compositions.
-            labels: [b, L], standardised; NaN where missing, which counts in no part.
+            batch, labels: compositions and their labels [m, n, L], to be recalled from.
+            queries: so many of them, the first, are predicted (b).
+            draws: what is random in training.
+            whole_systems: whether the model is to predict systems it has no row of. Then none is
+                recalled of a composition's own system and its supersets; else only not itself.
         """
-        config, material = self.config, self.material(batch)
-        present = ~labels.isnan()
-        labels = labels.nan_to_num()  # the label encoder sees the mean where a label is missing
-        p_mean, p_log_variance = self.feature_encoder(material)
-        predicted = self._branch(material, _drawn(p_mean, p_log_variance), self.feature_head)
+        config, material = self.config, self.material(batch, draws)
+        recalled = None
+        if config.memory:
+            keys = self.key(material)
+            hidden = holding(batch.present[:, :queries], batch.present) & whole_systems
+            hidden = hidden_in_training(hidden)
+            recalled = self._recall(keys[:, :queries], keys, labels, hidden)
+        material = material[:, :queries]
+        values, weights = (part[:, :queries] for part in labels)
+        p_mean, p_log_variance, base = self._prior(material, recalled)
+        drawn = _drawn(p_mean, p_log_variance, draws)
+        predicted = self._branch(material, drawn, self.feature_head, base, draws)
         parts = {
-            "l1": mean_error(predicted, labels, present),
-            "shape": config.shape_weight * shape_divergence(predicted, labels, present),
+            "l1": mean_error(predicted, values, weights),
+            "shape": config.shape_weight * shape_divergence(predicted, values, weights),
         }
         if config.label_branch:
-            q_mean, q_log_variance = self.label_encoder(labels)
-            told = self._branch(material, _drawn(q_mean, q_log_variance), self.label_head)
-            parts["label_l1"] = mean_error(told, labels, present)
-            parts["label_shape"] = config.shape_weight * shape_divergence(told, labels, present)
-            parts["kl"] = config.kl_weight * gaussian_kl(
-                q_mean, q_log_variance, p_mean, p_log_variance
-            )
+            q_mean, q_log_variance = self.label_encoder(values)
+            drawn = _drawn(q_mean, q_log_variance, draws)
+            told = self._branch(material, drawn, self.label_head, base, draws)
+            parts["label_l1"] = mean_error(told, values, weights)
+            parts["label_shape"] = config.shape_weight * shape_divergence(told, values, weights)
+            aligned = gaussian_kl(q_mean, q_log_variance, p_mean, p_log_variance)
+            parts["kl"] = config.kl_weight * aligned
         if config.covariance and config.likelihood_weight > 0:
-            residual = (labels - predicted).detach() * present
-            # The size of the residuals is measured on validation rows; learned is how they go
-            # together, so the likelihood sees each property's at unit variance.
-            variance = residual.square().sum(dim=0) / present.sum(dim=0).clamp_min(1)
-            residual = residual / variance.sqrt().clamp_min(1e-6)
-            parts["likelihood"] = config.likelihood_weight * gaussian_nll(
-                residual, self.refinement.covariance(), present
+            parts["likelihood"] = config.likelihood_weight * self._likelihood(
+                (values - predicted).detach(), weights > 0
             )
         return parts
 
+    def _likelihood(self, residual: Tensor, present: Tensor) -> Tensor:
+        """How unlikely the learned covariance makes the residuals [m, b, L], per property: [m].
 
-def _drawn(mean: Tensor, log_variance: Tensor) -> Tensor:
-    return mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
-
-
-def gaussian_kl(q_mean: Tensor, q_log: Tensor, p_mean: Tensor, p_log: Tensor) -> Tensor:
-    """KL(q || p) of diagonal Gaussians given by mean and log-variance, mean over the batch."""
-    distance = (q_mean - p_mean).square() / p_log.exp()
-    return 0.5 * ((q_log - p_log).exp() + distance - 1 + p_log - q_log).sum(dim=-1).mean()
-
-
-def mean_error(predicted: Tensor, labels: Tensor, present: Tensor) -> Tensor:
-    """Mean absolute error of the labels [b, L] that are present."""
-    error: Tensor = ((predicted - labels).abs() * present).sum() / present.sum().clamp_min(1)
-    return error
+        The size of the residuals is measured on validation rows; learned is how they go together,
+        so the likelihood sees each property's at unit variance.
+        """
+        residual = residual * present
+        variance = residual.square().sum(dim=1) / present.sum(dim=1).clamp_min(1)
+        residual = residual / variance.sqrt().clamp_min(1e-6)[:, None]
+        return gaussian_nll(residual, self.refinement.covariance(), present)
 
 
-def shape_divergence(predicted: Tensor, labels: Tensor, present: Tensor) -> Tensor:
-    """KL between the softmax of labels and of predictions over the properties present: [b, L].
-
-    The mean over the batch.
-    """
-    # not -inf: a row without any label would give NaN
-    hidden = torch.where(present, 0.0, -1e4)
-    log_predicted = F.log_softmax(predicted + hidden, dim=-1)
-    log_labels = F.log_softmax(labels + hidden, dim=-1)
-    return F.kl_div(log_predicted, log_labels, reduction="batchmean", log_target=True)
+MEMORY = ("memory_keys", "memory_labels", "memory_weights")
 
 
-def gaussian_nll(residual: Tensor, covariance: Tensor, present: Tensor) -> Tensor:
-    """Mean negative log-likelihood per property of residuals [b, L] under N(0, covariance).
-
-    Only the properties present count: theirs is the marginal distribution. What is not present
-    must have residual 0.
-    """
-    if present.all():
-        factor = torch.linalg.cholesky(covariance)
-        scaled = torch.linalg.solve_triangular(factor, residual.T, upper=False).T
-        half_log_determinant = factor.diagonal().log().sum()
-    else:  # a unit variance of its own takes the place of what is missing
-        pairs = present[:, :, None] & present[:, None]
-        marginal = torch.where(pairs, covariance, torch.eye(len(covariance)))
-        factor = torch.linalg.cholesky(marginal)
-        scaled = torch.linalg.solve_triangular(factor, residual[..., None], upper=False)[..., 0]
-        half_log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1).mean()
-    half_distance = 0.5 * scaled.square().sum(dim=-1).mean()
-    nll: Tensor = (half_distance + half_log_determinant) / len(covariance)
-    return nll
+def _drawn(mean: Tensor, log_variance: Tensor, draws: Draws) -> Tensor:
+    return mean + draws.normal(*mean.shape[1:]) * (0.5 * log_variance).exp()

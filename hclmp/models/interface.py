@@ -50,6 +50,14 @@ class Inputs:
         dos = None if self.dos is None else self.dos[rows]
         return Inputs(self.compositions.take(rows), self.elements, dos)
 
+    def joined(self, other: "Inputs") -> "Inputs":
+        """The inputs of both, of one vocabulary."""
+        assert (self.dos is None) == (other.dos is None)
+        dos = None
+        if self.dos is not None and other.dos is not None:
+            dos = np.concatenate([self.dos, other.dos])
+        return Inputs(self.compositions.joined(other.compositions), self.elements, dos)
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -68,6 +76,16 @@ class Labelled:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def joined(self, other: "Labelled") -> "Labelled":
+        """The rows of both, of one vocabulary."""
+        noise = None
+        if self.noise is not None or other.noise is not None:
+            known = [
+                np.full_like(p.t, np.nan) if p.noise is None else p.noise for p in (self, other)
+            ]
+            noise = np.concatenate(known)
+        return Labelled(self.inputs.joined(other.inputs), np.concatenate([self.t, other.t]), noise)
 
 
 @dataclass(frozen=True)

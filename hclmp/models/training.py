@@ -1,8 +1,11 @@
 """The training loop: flat, with the best epoch by validation and a checkpoint after every epoch.
 
-It knows no model by name: a model has ``loss(batch, labels) -> parts`` and ``forward(batch)``.
+The members of an ensemble train side by side, each on batches in an order of its own.
 """
 
+import copy
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,92 +15,148 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from hclmp.config import TrainingConfig
 from hclmp.errors import UserError
 from hclmp.models.checkpoint import DIVERGED, Checkpoint
-from hclmp.models.hclmp import Batch
+from hclmp.models.hclmp import HCLMP, ROWS_AT_ONCE, Batch, Labels
+from hclmp.models.losses import mean_error
+from hclmp.models.members import Draws
 from hclmp.progress import progress
+
+WARM_UP = 0.1  # share of the training in which the learning rate rises
+MEASURED = 4096  # validation rows at most that choose the best epoch, evenly spread
+FEWEST_STEPS = 4  # per epoch: a small table is cut into smaller batches
 
 
 def train_model(
-    model: nn.Module,
+    model: HCLMP,
     *,
-    train: tuple[Batch, Tensor],
-    validation: tuple[Batch, Tensor],
+    train: tuple[Batch, Labels],
+    validation: tuple[Batch, Labels],
     settings: TrainingConfig,
-    seed: int,
+    seeds: Sequence[int],
     checkpoint: Checkpoint,
-    name: str,
+    whole_systems: bool,
 ) -> list[dict[str, Any]]:
-    """Train a model in place and leave it at its best epoch by validation error.
+    """Train the members of a model in place and leave each at its best epoch by validation error.
 
     Args:
-        model: freshly built.
-        train, validation: inputs and standardised labels [n, L], NaN where missing; whole tables,
-            indexed by row.
+        model: freshly built, of m members.
+        train, validation: inputs and standardised labels [n, L]; whole tables, indexed by row.
         settings: epochs, batch size, optimiser.
-        seed: of batches, draws and dropout.
+        seeds: [m], of batches, draws and dropout.
         checkpoint: where an interrupted training goes on from.
-        name: for the progress bar.
+        whole_systems: whether the model is to predict systems it has no row of, as in validation.
 
     Returns:
-        One row per epoch: learning rate, parts of the loss, mean absolute error on validation.
+        One row per member and epoch: learning rate, parts of the loss, mean absolute error on
+        validation.
     """
     rate, decay = settings.learning_rate, settings.weight_decay
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay, fused=True)
-    networks = {"model": model}
+    average = copy.deepcopy(model)
+    networks: dict[str, nn.Module] = {"model": model, "average": average}
     optimizers: dict[str, torch.optim.Optimizer] = {"adam": optimizer}
     state = checkpoint.resume(networks, optimizers)
-    with progress(name, settings.epochs) as advance:
+    some = torch.arange(0, len(validation[1].values), -(-len(validation[1].values) // MEASURED))
+    measured = validation[0].rows(some), validation[1].rows(some)
+    with progress(f"{len(seeds)} members", settings.epochs) as advance:
         while state.epoch < settings.epochs:
             # Seeding each epoch by its number makes a resumed training equal an uninterrupted one.
-            torch.manual_seed(seed * 100_003 + state.epoch + 1)
-            epoch_rate = _rate(settings, state.epoch)
+            draws = Draws([_generator(seed, state.epoch) for seed in seeds])
             try:
-                losses = _epoch(model, optimizer, *train, settings.batch_size, epoch_rate)
+                losses = _epoch(
+                    model, average, optimizer, train, settings, state.epoch, draws, whole_systems
+                )
             except LinAlgError as error:  # a covariance that is not finite
                 raise UserError(DIVERGED) from error
-            mae = validation_error(model, *validation)
-            row = {"learning_rate": epoch_rate, **losses, "validation_mae": mae}
-            state.finish_epoch(row, score=mae, network=model)
+            average.remember(*train)
+            errors = validation_errors(average, *measured)
+            now = {"learning_rate": _rate(settings, state.epoch)}
+            rows = [
+                {"member": i, **now, **parts, "validation_mae": error}
+                for i, (parts, error) in enumerate(zip(losses, errors, strict=True))
+            ]
+            state.finish_epoch(rows, scores=errors, network=average)
             checkpoint.save(state, networks, optimizers)
-            advance(state.epoch, f"loss {losses['loss']:.4f}, validation {mae:.4f}")
+            advance(state.epoch, f"validation {sum(errors) / len(errors):.4f}")
     state.restore_best(model)
+    model.remember(*train)
     return state.history
 
 
 @torch.no_grad()
-def validation_error(model: nn.Module, batch: Batch, labels: Tensor) -> float:
-    """Mean absolute error of the deterministic prediction, standardised, of the labels there."""
-    model.eval()
-    return float((model(batch) - labels).abs().nanmean())
+def predicted(model: HCLMP, table: Batch) -> tuple[Tensor, Tensor]:
+    """Predictions of a whole table and the spread of what was recalled: [m, n, L] each."""
+    parts = torch.split(torch.arange(table.present.shape[1]), ROWS_AT_ONCE)
+    outputs = [model(table.rows(rows)) for rows in parts]
+    mean, spread = (torch.cat(part, dim=1) for part in zip(*outputs, strict=True))
+    return mean, spread
+
+
+def validation_errors(model: HCLMP, table: Batch, labels: Labels) -> list[float]:
+    """Weighted mean absolute error of each member's deterministic prediction: [m]."""
+    mean = predicted(model, table)[0]
+    errors = mean_error(mean, labels.values.expand_as(mean), labels.weights.expand_as(mean))
+    return [float(error) for error in errors]
+
+
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 100_003 + epoch + 1)
 
 
 def _epoch(
-    model: nn.Module,
+    model: HCLMP,
+    average: HCLMP,
     optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    labels: Tensor,
-    batch_size: int,
-    rate: float,
-) -> dict[str, float]:
-    """One pass over the rows in a new order; the mean of each part of the loss."""
-    model.train()
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    train: tuple[Batch, Labels],
+    settings: TrainingConfig,
+    epoch: int,
+    draws: Draws,
+    whole_systems: bool,
+) -> list[dict[str, float]]:
+    """One pass over the rows in a new order; the mean of each part of the loss, per member."""
+    table, labels = train
+    n = len(labels.values)
+    steps = max(round(n / settings.batch_size), min(n, FEWEST_STEPS))
+    queries = -(-n // steps)
+    steps = -(-n // queries)
+    recalled = min(max(model.config.memory, queries), n)
+    # Each row is predicted once (a few twice, so that all batches are of one size); what it
+    # recalls are the rows beside it and those that follow in the random order.
+    orders = draws.orders(n)
     totals: dict[str, Tensor] = {}
-    batches = torch.split(torch.randperm(len(labels)), batch_size)
-    for rows in batches:
-        parts = model.loss(batch.rows(rows), labels[rows])  # type: ignore[operator]
-        loss = torch.stack(list(parts.values())).sum()
+    for step in range(steps):
+        rows = orders[:, torch.arange(step * queries, step * queries + recalled) % n]
+        for group in optimizer.param_groups:
+            group["lr"] = _rate(settings, epoch + step / steps)
+        parts = model.loss(
+            table.rows(rows),
+            labels.rows(rows),
+            queries=queries,
+            draws=draws,
+            whole_systems=whole_systems,
+        )
+        loss = torch.stack(list(parts.values())).sum(dim=0)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        _average(average, model, settings.averaging, epoch * steps + step)
         for name, part in {"loss": loss, **parts}.items():
-            totals[name] = totals.get(name, torch.zeros(())) + part.detach()
-    return {name: float(total) / len(batches) for name, total in totals.items()}
+            totals[name] = totals.get(name, torch.zeros_like(part)) + part.detach()
+    means = {name: (total / steps).tolist() for name, total in totals.items()}
+    return [{name: mean[i] for name, mean in means.items()} for i in range(len(loss))]
 
 
-def _rate(settings: TrainingConfig, epoch: int) -> float:
-    """The learning rate of an epoch."""
+@torch.no_grad()
+def _average(average: HCLMP, model: HCLMP, share: float, step: int) -> None:
+    """Move the running average of the weights; in the first steps it follows faster."""
+    share = min(share, step / (step + 10))
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - share)
+
+
+def _rate(settings: TrainingConfig, epoch: float) -> float:
+    """The learning rate after so many epochs."""
+    done = epoch / settings.epochs
     if settings.schedule == "halve":
-        return settings.learning_rate * (0.5 if 2 * epoch >= settings.epochs else 1.0)
-    done = torch.tensor(torch.pi * epoch / settings.epochs, dtype=torch.float64)
-    return settings.learning_rate * 0.5 * (1 + float(torch.cos(done)))
+        return settings.learning_rate * (0.5 if done >= 0.5 else 1.0)
+    if done < WARM_UP:
+        return settings.learning_rate * (0.04 + 0.96 * done / WARM_UP)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))

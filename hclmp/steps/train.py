@@ -67,12 +67,12 @@ def train(
     )
     model: Model
     if config.variants[variant].model == "hclmp":
-        model, checkpoints = _fit_neural(
+        model, checkpoint = _fit_neural(
             config, variant, train_rows, validation_rows, origin, out, threads
         )
     else:
         model = _fit_baseline(config, variant, train_rows, validation_rows, origin, out, threads)
-        checkpoints = []
+        checkpoint = None
     predicted = model.predict(inputs.take(rows.test))
     train_std = np.nanstd(train_rows.t, axis=0)
     write_predictions(
@@ -85,7 +85,7 @@ def train(
             provenance=origin,
         ),
     )
-    for checkpoint in checkpoints:  # not before the last file is written: a kill repeats nothing
+    if checkpoint is not None:  # not before the last file is written: a kill repeats nothing
         checkpoint.remove()
     labels = table.transformed()[rows.test]
     error = np.abs(predicted.mean - labels) / np.where(train_std > 0, train_std, 1.0)
@@ -149,7 +149,7 @@ def fit_network(
     *,
     key: dict[str, Any],
     threads: int,
-) -> "tuple[Ensemble, list[dict[str, Any]], list[Checkpoint]]":
+) -> "tuple[Ensemble, list[dict[str, Any]], Checkpoint]":
     """Train a variant of H-CLMP with its settings; ``key`` and result are those of `fit_hclmp`."""
     import torch  # takes seconds, and the baselines do without
 
@@ -169,16 +169,16 @@ def _fit_neural(
     origin: Provenance,
     out: Trained,
     threads: int,
-) -> "tuple[Model, list[Checkpoint]]":
+) -> "tuple[Model, Checkpoint]":
     """Train H-CLMP, write its weights, settings and history."""
-    fitted, history, checkpoints = fit_network(
+    fitted, history, checkpoint = fit_network(
         config, variant, train_rows, validation_rows, key=origin, threads=threads
     )
     write_csv(out.history, pd.DataFrame(history))
-    parameters = sum(p.numel() for p in fitted.members[0].parameters())
+    parameters = sum(p[0].numel() for p in fitted.network.parameters())
     write_json(out.settings, {"provenance": origin, "parameters": parameters})
     fitted.save(out.weights, provenance=origin)
-    return fitted, checkpoints
+    return fitted, checkpoint
 
 
 def _fit_baseline(

@@ -8,7 +8,14 @@ from snakemake.utils import update_config
 from hclmp.config import resolve
 from tests.workflow.conftest import ROOT, TINY, planned, write_config
 
-NEURAL = ("hclmp_t", "hclmp", "no_label_branch", "no_covariance", "no_property_attention")
+NEURAL = (
+    "hclmp_t",
+    "hclmp",
+    "no_label_branch",
+    "no_covariance",
+    "no_property_attention",
+    "no_recall",
+)
 ABLATION = ["--configfile", str(ROOT / "config/ablation.yaml")]
 
 

@@ -64,7 +64,7 @@ def test_every_result_says_where_it_comes_from(demo_run: tuple[Path, str]) -> No
     for origin in origins:
         assert set(origin) >= {"hclmp", "step", "config", "inputs", "source"}
     model = Ensemble.from_file(run / "results/models/hclmp_t/first/model.safetensors")
-    assert model.dos is not None
+    assert model.scalers.dos is not None
     assert (run / "logs/runs/train.hclmp_t.first.json").is_file()
 
 

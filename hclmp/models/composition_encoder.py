@@ -1,0 +1,105 @@
+"""Composition to material vector: the encoder of Roost, message passing over the elements.
+
+Goodall and Lee, Nat. Commun. 11, 6280 (2020), as used by Kong et al. 2021. Shapes: m members,
+b compositions of up to k elements.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hclmp.config import ModelConfig
+from hclmp.models.layers import SLOPE
+from hclmp.models.members import MemberLinear, along
+
+
+def weighted_softmax(gate: Tensor, fractions: Tensor, power: Tensor) -> Tensor:
+    """Softmax over elements, weighted by fraction^power; elements of fraction 0 get nothing.
+
+    Args:
+        gate: [..., k, heads].
+        fractions: [..., k].
+        power: [heads], or what goes with ``gate``.
+    """
+    present = (fractions > 0)[..., None]
+    log_weight = power * torch.where(fractions > 0, fractions, 1.0).log()[..., None]
+    return torch.softmax((gate + log_weight).masked_fill(~present, -torch.inf), dim=-2)
+
+
+class Heads(nn.Module):
+    """The last layers of the gate and message networks of several heads, and their attention.
+
+    Because attention weights sum to 1, the messages' last (linear) layer is applied after the
+    weighted sum instead of to every pair: the same numbers for a fraction of the work.
+    """
+
+    def __init__(self, heads: int, hidden: int, size: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.gate = nn.Parameter(torch.empty(1, heads, hidden).uniform_(-1, 1) * hidden**-0.5)
+        self.message = MemberLinear(heads * hidden, size)
+        self.power = nn.Parameter(torch.randn(1, heads))
+
+    def forward(self, gate_hidden: Tensor, message_hidden: Tensor, fractions: Tensor) -> Tensor:
+        """Hidden layers [m, ..., k, heads, hidden], fractions [m, ..., k] to [m, ..., size]."""
+        gate = (gate_hidden * along(self.gate, gate_hidden)).sum(dim=-1)
+        attention = weighted_softmax(gate, fractions, along(self.power, gate))
+        gathered = (attention[..., None] * message_hidden).sum(dim=-3)
+        out: Tensor = self.message(gathered.flatten(-2))
+        return out / self.heads  # the mean over heads
+
+
+class MessageLayer(nn.Module):
+    """One round of message passing over the complete graph of a composition's elements."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.shape = (2, config.message_heads, config.message_hidden)  # 2: gate and message
+        width = 2 * config.message_heads * config.message_hidden
+        # The first layer acts on the pair (own, other): a sum of two maps, so no pair is built.
+        self.own = MemberLinear(config.element_size, width)
+        self.other = MemberLinear(config.element_size, width, bias=False)
+        self.heads = Heads(config.message_heads, config.message_hidden, config.element_size)
+
+    def forward(self, vectors: Tensor, fractions: Tensor) -> Tensor:
+        """Element vectors [m, b, k, size] to updated ones."""
+        pairs = self.own(vectors)[..., None, :] + self.other(vectors)[..., None, :, :]
+        gate, message = _heads(F.leaky_relu(pairs, SLOPE), self.shape)
+        sent: Tensor = self.heads(gate, message, fractions[..., None, :])
+        return vectors + sent
+
+
+class CompositionEncoder(nn.Module):
+    """Composition to material vector (Roost), for m members."""
+
+    vectors: Tensor
+
+    def __init__(self, config: ModelConfig, vectors: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("vectors", vectors, persistent=False)  # the members share them
+        self.embedding = MemberLinear(vectors.shape[1], config.element_size - 1)
+        self.layers = nn.ModuleList(MessageLayer(config) for _ in range(config.message_layers))
+        self.shape = (2, config.pooling_heads, config.message_hidden)
+        width = 2 * config.pooling_heads * config.message_hidden
+        self.pool = MemberLinear(config.element_size, width)
+        self.heads = Heads(config.pooling_heads, config.message_hidden, config.element_size)
+
+    def forward(self, elements: Tensor, fractions: Tensor) -> Tensor:
+        """Elements and fractions [m or 1, b, k] to material vectors [m, b, size]."""
+        embedded = self.embedding(self.vectors[None])  # [m, V, size - 1]
+        m, known, size = embedded.shape
+        first = torch.arange(m)[:, None, None] * known
+        fractions = fractions.expand(m, -1, -1)
+        own = F.embedding(elements + first, embedded.reshape(m * known, size))
+        vectors = torch.cat([own, fractions[..., None]], dim=-1)
+        for layer in self.layers:
+            vectors = layer(vectors, fractions)
+        gate, message = _heads(F.leaky_relu(self.pool(vectors), SLOPE), self.shape)
+        out: Tensor = self.heads(gate, message, fractions)
+        return out
+
+
+def _heads(hidden: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Hidden units [..., 2 heads hidden] of gate and message: [..., heads, hidden] each."""
+    gate, message = hidden.view(*hidden.shape[:-1], *shape).unbind(-3)
+    return gate, message

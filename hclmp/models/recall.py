@@ -1,0 +1,49 @@
+"""What both networks recall by: attention over what they were trained on, by learned keys."""
+
+import torch
+from torch import Tensor
+
+MOST_REMEMBERED = 16_384  # rows: bounds time and memory
+HIDDEN = 1e4  # added to the distance of what a query must not recall
+
+
+def remembered(n: int) -> Tensor:
+    """Of n rows those that are remembered, evenly spread: all up to ``MOST_REMEMBERED``."""
+    kept = min(n, MOST_REMEMBERED)
+    return torch.arange(kept) * n // kept
+
+
+def holding(queries: Tensor, others: Tensor) -> Tensor:
+    """Whether others hold all elements of a query, so are of its system or a superset of it.
+
+    Those a model never sees of a held-out system, and so must not recall in training either.
+
+    Args:
+        queries, others: [..., b, V] and [..., n, V], positive where an element is present.
+
+    Returns:
+        [..., b, n].
+    """
+    first, second = (queries > 0).float(), (others > 0).float()
+    out: Tensor = first @ second.mT == first.sum(dim=-1, keepdim=True)
+    return out
+
+
+def hidden_in_training(hidden: Tensor) -> Tensor:
+    """What is hidden, [..., b, n], where the first keys are the queries: most of all themselves."""
+    return hidden + torch.eye(*hidden.shape[-2:])
+
+
+def attention(queries: Tensor, keys: Tensor, sharpness: Tensor, hidden: Tensor | None) -> Tensor:
+    """Softmax of minus the distances between keys, times a sharpness: [..., b, n].
+
+    Args:
+        queries, keys: [..., b, k] and [..., n, k].
+        sharpness: of the distances.
+        hidden: [..., b, n], positive for keys that a query must not recall, the larger the less;
+            where that is all of them, it recalls the least hidden.
+    """
+    distance = torch.cdist(queries, keys) * sharpness
+    if hidden is not None:
+        distance = distance + HIDDEN * hidden
+    return torch.softmax(-distance, dim=-1)
