@@ -6,7 +6,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hclmp.config import CALIBRATION_TREES, Config, DosConfig, TargetsConfig, variant_settings
+from hclmp.config import (
+    CALIBRATION_TREES,
+    MOST_REMEMBERED,
+    Config,
+    DosConfig,
+    TargetsConfig,
+    variant_settings,
+)
 from hclmp.sources.reference import row_counts
 
 # Measured on one core of the machine that hclmp was written on (benchmarks/README.md); another
@@ -20,7 +27,7 @@ SECONDS_PER_ROW_AND_TREE = 1.5e-5
 SECONDS_PER_ROW_OF_RIDGE = 2e-3
 BYTES_PER_PREDICTION = 120
 BYTES_PER_PARAMETER = 4 * 300_000
-BYTES_PER_REMEMBERED_ROW, MOST_REMEMBERED = 4 * 256, 16_384  # the key, of each member
+BYTES_PER_REMEMBERED_ROW = 4 * 256  # the key, of each member
 BYTES_OF_A_PLOT = 150_000
 
 

@@ -16,6 +16,7 @@ from hclmp.config.data import (
 from hclmp.config.models import (
     CALIBRATION_TREES,
     DEFAULT_VARIANTS,
+    MOST_REMEMBERED,
     PAPER_PRESET,
     BaselinesConfig,
     GanConfig,
@@ -29,6 +30,7 @@ from hclmp.config.whole import Config, variant_settings
 __all__ = [
     "CALIBRATION_TREES",
     "DEFAULT_VARIANTS",
+    "MOST_REMEMBERED",
     "PAPER_PRESET",
     "BaselinesConfig",
     "Config",

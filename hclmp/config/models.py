@@ -9,6 +9,8 @@ from hclmp.config.base import Positive, Section, Seed, Sizes
 # The forest that only measures the error on the validation systems: its error and the spread of
 # its trees are those of a larger one to about a percent, and it saves its share of the time.
 CALIBRATION_TREES = 100
+# Rows that a network remembers of its training rows: bounds time and memory of a prediction.
+MOST_REMEMBERED = 16_384
 
 
 class GanConfig(Section):

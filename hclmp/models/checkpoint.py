@@ -85,11 +85,11 @@ class Checkpoint:
         self, state: State, networks: dict[str, nn.Module], optimizers: dict[str, Optimizer]
     ) -> None:
         """Replace the checkpoint."""
-        tensors = _pack("best", state.best)
+        tensors = pack("best", state.best)
         for name, network in networks.items():
-            tensors |= _pack(name, network.state_dict())
+            tensors |= pack(name, network.state_dict())
         for name, optimizer in optimizers.items():
-            tensors |= _pack(name, _optimizer_tensors(optimizer))
+            tensors |= pack(name, _optimizer_tensors(optimizer))
         about = {"epoch": state.epoch, "best_scores": state.best_scores, "history": state.history}
         # clone: tensors that share memory cannot be stored
         kept = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
@@ -107,23 +107,23 @@ class Checkpoint:
         except (SafetensorError, KeyError, ValueError):
             return State()
         for name, network in networks.items():
-            network.load_state_dict(_unpack(name, tensors))
+            network.load_state_dict(unpack(name, tensors))
         for name, optimizer in optimizers.items():
-            _restore_optimizer(optimizer, _unpack(name, tensors))
+            _restore_optimizer(optimizer, unpack(name, tensors))
         log.info("going on after epoch %d of an interrupted training", about["epoch"])
-        return State(best=_unpack("best", tensors), **about)
+        return State(best=unpack("best", tensors), **about)
 
     def remove(self) -> None:
         """Remove the checkpoint: the training has ended and its result is written."""
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
 
-def _pack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def pack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Put a prefix before every name."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
-def _unpack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def unpack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors with this prefix, without it."""
     return {
         name.removeprefix(f"{prefix}."): tensor

@@ -14,7 +14,7 @@ from torch import Tensor
 from hclmp.config import ModelConfig, TrainingConfig
 from hclmp.errors import UserError
 from hclmp.models.calibration import Calibration
-from hclmp.models.checkpoint import Checkpoint
+from hclmp.models.checkpoint import Checkpoint, pack, unpack
 from hclmp.models.descriptors import descriptors
 from hclmp.models.hclmp import HCLMP, Batch, Labels
 from hclmp.models.interface import Floats, Inputs, Labelled, Prediction
@@ -94,7 +94,7 @@ class Ensemble:
 
     def predict(self, inputs: Inputs) -> Prediction:
         """Predict n compositions; nothing is drawn, and a row does not depend on its batch."""
-        outputs = _outputs(self.network, self.scalers, inputs)
+        outputs = _outputs(self.network, self.scalers, self.scalers.batch(inputs))
         aleatoric, epistemic = self.calibration.stds(outputs.spread, outputs.disagreement)
         return Prediction(outputs.mean, aleatoric, epistemic, self.calibration.covariance())
 
@@ -102,7 +102,7 @@ class Ensemble:
         """Write safetensors with all that rebuilds the model in the metadata."""
         vectors = {"vectors": self.network.material.encoder.vectors}
         tensors = self.network.state_dict() | self.network.memory() | vectors
-        tensors = {f"network.{name}": tensor for name, tensor in tensors.items()}
+        tensors = pack("network", tensors)
         for name in SCALERS:
             if (scaler := getattr(self.scalers, name)) is not None:
                 tensors[f"{name}.mean"] = torch.from_numpy(scaler.mean)
@@ -163,6 +163,7 @@ def fit_hclmp(
         removed once the result is written.
     """
     scalers = Scalers.fit(train)
+    held_out = scalers.table(validation)
     vectors = torch.from_numpy(train.inputs.elements.vectors[model.embedding])
     seeds = [training.seed * 1_009 + i for i in range(training.members)]
     members = []
@@ -173,13 +174,13 @@ def fit_hclmp(
     history = train_model(
         network,
         train=scalers.table(train),
-        validation=scalers.table(validation),
+        validation=held_out,
         settings=training,
         seeds=seeds,
         checkpoint=checkpoint,
         whole_systems=_systems(train).isdisjoint(_systems(validation)),
     )
-    outputs = _outputs(network, scalers, validation.inputs)
+    outputs = _outputs(network, scalers, held_out[0])
     calibration = Calibration.fit(
         validation.t - outputs.mean,
         outputs.spread,
@@ -211,11 +212,7 @@ def _network(config: ModelConfig, vectors: Tensor, scalers: Scalers) -> HCLMP:
 def _from_tensors(config: ModelConfig, scalers: Scalers, tensors: dict[str, Tensor]) -> HCLMP:
     """The network of a file."""
     # clone: what a matrix product gives depends on how its operands lie in memory
-    state = {
-        n.removeprefix("network."): t.clone()
-        for n, t in tensors.items()
-        if n.startswith("network.")
-    }
+    state = {name: tensor.clone() for name, tensor in unpack("network", tensors).items()}
     network = _network(config, state.pop("vectors"), scalers)
     for name in network.memory():
         setattr(network, name, state.pop(name))
@@ -232,9 +229,9 @@ def _learned_covariance(network: HCLMP) -> Floats:
 
 
 @torch.no_grad()
-def _outputs(network: HCLMP, scalers: Scalers, inputs: Inputs) -> _Outputs:
+def _outputs(network: HCLMP, scalers: Scalers, table: Batch) -> _Outputs:
     """Mean over the members, spread of what they recall, and their disagreement."""
-    means, spreads = (part.double().numpy() for part in predicted(network, scalers.batch(inputs)))
+    means, spreads = (part.double().numpy() for part in predicted(network, table))
     scale = scalers.labels.std
     apart = means.std(axis=0, ddof=1) if len(means) > 1 else np.zeros_like(means[0])
     recalled = np.sqrt(np.square(spreads).mean(axis=0))

@@ -1,6 +1,6 @@
 """Small pieces that the networks share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import nn
@@ -8,9 +8,11 @@ from torch import nn
 SLOPE = 0.1
 
 
-def mlp(sizes: Sequence[int]) -> nn.Sequential:
+def mlp(
+    sizes: Sequence[int], *, linear: Callable[[int, int], nn.Module] = nn.Linear
+) -> nn.Sequential:
     """Linear layers of these sizes with leaky ReLU (slope 0.1) between them."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
-        layers += [nn.Linear(n_in, n_out), nn.LeakyReLU(SLOPE)]
+        layers += [linear(n_in, n_out), nn.LeakyReLU(SLOPE)]
     return nn.Sequential(*layers[:-1])

@@ -5,14 +5,13 @@ that one batched matrix product does the work of m products. Shapes: m members, 
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hclmp.models.layers import SLOPE
+from hclmp.models.layers import mlp
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -86,11 +85,8 @@ class MemberNorm(nn.Module):
 
 
 def member_mlp(sizes: Sequence[int]) -> nn.Sequential:
-    """Linear layers of these sizes with leaky ReLU (slope 0.1) between them."""
-    layers: list[nn.Module] = []
-    for n_in, n_out in pairwise(sizes):
-        layers += [MemberLinear(n_in, n_out), nn.LeakyReLU(SLOPE)]
-    return nn.Sequential(*layers[:-1])
+    """``mlp`` with a layer per member."""
+    return mlp(sizes, linear=MemberLinear)
 
 
 class Residual(nn.Module):

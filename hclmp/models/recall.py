@@ -3,14 +3,20 @@
 import torch
 from torch import Tensor
 
-MOST_REMEMBERED = 16_384  # rows: bounds time and memory
+from hclmp.config import MOST_REMEMBERED
+
 HIDDEN = 1e4  # added to the distance of what a query must not recall
 
 
-def remembered(n: int) -> Tensor:
-    """Of n rows those that are remembered, evenly spread: all up to ``MOST_REMEMBERED``."""
-    kept = min(n, MOST_REMEMBERED)
+def evenly_spread(n: int, most: int) -> Tensor:
+    """So many of n rows, evenly spread: all of them up to ``most``."""
+    kept = min(n, most)
     return torch.arange(kept) * n // kept
+
+
+def remembered(n: int) -> Tensor:
+    """Of n rows those that are remembered."""
+    return evenly_spread(n, MOST_REMEMBERED)
 
 
 def holding(queries: Tensor, others: Tensor) -> Tensor:

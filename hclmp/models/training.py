@@ -18,6 +18,7 @@ from hclmp.models.checkpoint import DIVERGED, Checkpoint
 from hclmp.models.hclmp import HCLMP, ROWS_AT_ONCE, Batch, Labels
 from hclmp.models.losses import mean_error
 from hclmp.models.members import Draws
+from hclmp.models.recall import evenly_spread
 from hclmp.progress import progress
 
 WARM_UP = 0.1  # share of the training in which the learning rate rises
@@ -55,7 +56,7 @@ def train_model(
     networks: dict[str, nn.Module] = {"model": model, "average": average}
     optimizers: dict[str, torch.optim.Optimizer] = {"adam": optimizer}
     state = checkpoint.resume(networks, optimizers)
-    some = torch.arange(0, len(validation[1].values), -(-len(validation[1].values) // MEASURED))
+    some = evenly_spread(len(validation[1].values), MEASURED)
     measured = validation[0].rows(some), validation[1].rows(some)
     with progress(f"{len(seeds)} members", settings.epochs) as advance:
         while state.epoch < settings.epochs:

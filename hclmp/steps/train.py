@@ -62,18 +62,20 @@ def train(
         len(rows.left_out),
     )
     inputs = without_dos(inputs, keep=config.variants[variant].transfer, features=features)
-    train_rows, validation_rows = (
-        labelled(table, inputs, r) for r in (rows.train, rows.validation)
+    train_rows, validation_rows, test_rows = (
+        labelled(table, inputs, r) for r in (rows.train, rows.validation, rows.test)
     )
     model: Model
+    checkpoint: Checkpoint | None = None
     if config.variants[variant].model == "hclmp":
-        model, checkpoint = _fit_neural(
-            config, variant, train_rows, validation_rows, origin, out, threads
+        network, history, checkpoint = fit_network(
+            config, variant, train_rows, validation_rows, key=origin, threads=threads
         )
+        _write_network(out, network, history, origin)
+        model = network
     else:
         model = _fit_baseline(config, variant, train_rows, validation_rows, origin, out, threads)
-        checkpoint = None
-    predicted = model.predict(inputs.take(rows.test))
+    predicted = model.predict(test_rows.inputs)
     train_std = np.nanstd(train_rows.t, axis=0)
     write_predictions(
         out.predictions,
@@ -87,8 +89,7 @@ def train(
     )
     if checkpoint is not None:  # not before the last file is written: a kill repeats nothing
         checkpoint.remove()
-    labels = table.transformed()[rows.test]
-    error = np.abs(predicted.mean - labels) / np.where(train_std > 0, train_std, 1.0)
+    error = np.abs(predicted.mean - test_rows.t) / np.where(train_std > 0, train_std, 1.0)
     log.info("%s on fold %s: standardised MAE %.4f", variant, fold, np.nanmean(error))
 
 
@@ -161,24 +162,14 @@ def fit_network(
     return fit_hclmp(train_rows, validation_rows, model=model, training=training, key=key)
 
 
-def _fit_neural(
-    config: Config,
-    variant: str,
-    train_rows: Labelled,
-    validation_rows: Labelled,
-    origin: Provenance,
-    out: Trained,
-    threads: int,
-) -> "tuple[Model, Checkpoint]":
-    """Train H-CLMP, write its weights, settings and history."""
-    fitted, history, checkpoint = fit_network(
-        config, variant, train_rows, validation_rows, key=origin, threads=threads
-    )
+def _write_network(
+    out: Trained, fitted: "Ensemble", history: list[dict[str, Any]], origin: Provenance
+) -> None:
+    """Write the weights, settings and history of a trained H-CLMP."""
     write_csv(out.history, pd.DataFrame(history))
     parameters = sum(p[0].numel() for p in fitted.network.parameters())
     write_json(out.settings, {"provenance": origin, "parameters": parameters})
     fitted.save(out.weights, provenance=origin)
-    return fitted, checkpoint
 
 
 def _fit_baseline(
