@@ -168,8 +168,8 @@ def loss_curves(
 
     Args:
         path: the PNG.
-        histories: variant -> fold -> one row per ``member`` and ``epoch``, with ``loss`` and the
-            standardised ``validation_mae``.
+        histories: variant -> fold -> one row per ``stage``, ``member`` and ``epoch``, with ``loss``
+            and the standardised ``validation_mae``. Shown is the first stage, which has validation.
         simulated: whether the labels come from a simulation.
     """
     columns = min(len(histories), 4)
@@ -181,7 +181,7 @@ def loss_curves(
             bottom = figure.add_subplot(2 * blocks, columns, place + columns, sharex=top)
             line: Keywords = {"color": colour, "lw": 0.8, "alpha": 0.7}
             for history in histories[variant].values():
-                for _, member in history.groupby("member"):
+                for _, member in history.query("stage == 'selection'").groupby("member"):
                     best = member.nsmallest(1, "validation_mae")
                     line["marker"] = _marker(member)
                     top.plot(member["epoch"], member["loss"], **line)

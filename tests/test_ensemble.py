@@ -119,6 +119,51 @@ def test_a_killed_training_resumes_to_the_same_bytes(monkeypatch: pytest.MonkeyP
     assert not list(checkpoints.FOLDER.glob("*")), "checkpoints are removed on success"
 
 
+def test_a_training_killed_in_the_refit_resumes_to_the_same_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, history = fitted()
+    assert [row["stage"] for row in history if row["member"] == 0] == [
+        *["selection"] * FEW_EPOCHS.epochs,
+        *["refit"] * FEW_EPOCHS.refit_epochs,
+    ]
+    whole.save("whole.safetensors", provenance={})
+    real, epochs = loop._epoch, []
+
+    def dies_in_the_second_of_the_refit(*args: Any) -> Any:
+        epochs.append(1)
+        if len(epochs) == FEW_EPOCHS.epochs + 2:
+            raise _Killed
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_epoch", dies_in_the_second_of_the_refit)
+        with pytest.raises(_Killed):
+            fitted()
+    torch.manual_seed(12345)  # a new process has another random state
+    before = len(epochs)
+    monkeypatch.setattr(loop, "_epoch", lambda *a: (epochs.append(1), real(*a))[1])
+    resumed, resumed_history = fitted()
+    resumed.save("resumed.safetensors", provenance={})
+    assert len(epochs) - before == FEW_EPOCHS.refit_epochs - 1
+    assert resumed_history == history
+    assert Path("resumed.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
+    assert not list(checkpoints.FOLDER.glob("*")), "checkpoints are removed on success"
+
+
+def test_the_refit_learns_from_the_validation_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    real = loop._epoch
+
+    def counted(*args: Any) -> Any:
+        seen.append(len(args[3][1].values))
+        return real(*args)
+
+    monkeypatch.setattr(loop, "_epoch", counted)
+    fitted()
+    assert seen == [60] * FEW_EPOCHS.epochs + [80] * FEW_EPOCHS.refit_epochs
+
+
 def test_another_configuration_finds_no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     args = (labelled(60), labelled(20, seed=1))
     kwargs: dict[str, Any] = {"model": SMALL, "training": TrainingConfig(epochs=2)}
@@ -149,7 +194,14 @@ def test_a_checkpoint_cut_short_is_not_used() -> None:
 
 def test_the_best_epoch_by_validation_is_kept_of_each_member() -> None:
     model, history = fitted(
-        TrainingConfig(epochs=16, batch_size=8, learning_rate=0.05, schedule="halve", members=3)
+        TrainingConfig(
+            epochs=16,
+            batch_size=8,
+            learning_rate=0.05,
+            schedule="halve",
+            members=3,
+            refit_epochs=0,
+        )
     )
     errors = [[r["validation_mae"] for r in history if r["member"] == i] for i in range(3)]
     best = [int(np.argmin(member)) for member in errors]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hclmp.config import PAPER_PRESET, ModelConfig
-from hclmp.models import recall
+from hclmp.models import composition_encoder, recall
 from hclmp.models.composition_encoder import weighted_softmax
 from hclmp.models.descriptors import descriptors
 from hclmp.models.hclmp import HCLMP, Batch, Labels
@@ -112,6 +112,19 @@ def test_a_row_does_not_depend_on_its_batch(rows: list[int], dos: int | None) ->
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_taken_in_parts_by_number_of_elements_nothing_changes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = inputs(200)
+    batch = batch_of(given)
+    assert len(set((batch.fractions > 0).sum(dim=-1).flatten().tolist())) > 1
+    encoder = model_for(given, PAPER if name == "paper" else None).material.encoder
+    in_parts = encoder(batch.elements, batch.fractions)
+    monkeypatch.setattr(composition_encoder, "PARTS", 1)
+    assert torch.allclose(encoder(batch.elements, batch.fractions), in_parts, atol=1e-6)
+
+
 def test_composition_matters_and_so_does_the_dos_feature() -> None:
     given_ = inputs(10, dos=11)
     model = model_for(given_)

@@ -57,7 +57,12 @@ def predictions(
 def history(epochs: int, *, best: int) -> pd.DataFrame:
     """Training of two members, with the lowest validation error at epoch ``best``."""
     epoch = np.arange(1, epochs + 1)
-    columns = {"epoch": epoch, "loss": 1 / epoch, "validation_mae": 0.1 + np.abs(epoch - best)}
+    columns = {
+        "stage": "selection",
+        "epoch": epoch,
+        "loss": 1 / epoch,
+        "validation_mae": 0.1 + np.abs(epoch - best),
+    }
     return pd.concat([pd.DataFrame({"member": m, **columns}) for m in (0, 1)])
 
 

@@ -151,6 +151,11 @@ class TrainingConfig(Section):
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.995
     """Share of the running average of the weights that stays at each step; the average is what
     predicts. 0: no averaging, as in the paper."""
+    refit_epochs: Annotated[int, Field(ge=0)] = 6
+    """Further passes over training and validation rows together, once the validation systems have
+    chosen the best epoch and scaled the uncertainty. 0: none, as in the paper."""
+    refit_rate: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """Share of `learning_rate` that those passes start with."""
     validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
     """Share of the systems that are neither held out nor their supersets, of as many elements as
     the held-out ones, that choose the best epoch and scale the uncertainty (at least one)."""
@@ -158,6 +163,13 @@ class TrainingConfig(Section):
     """Models in the ensemble; their seeds derive from `seed`, their mean is the prediction."""
     seed: Seed = 0
     """Seed of all that is random: initial weights, batches, draws, choice of validation systems."""
+
+    def refit(self) -> "TrainingConfig | None":
+        """How training goes on once validation is done; None if it does not."""
+        if not self.refit_epochs:
+            return None
+        rate = self.learning_rate * self.refit_rate
+        return self.model_copy(update={"epochs": self.refit_epochs, "learning_rate": rate})
 
 
 class BaselinesConfig(Section):
@@ -223,5 +235,6 @@ PAPER_PRESET: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-4,
         "schedule": "halve",
         "averaging": 0.0,
+        "refit_epochs": 0,
     },
 }

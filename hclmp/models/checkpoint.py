@@ -78,8 +78,12 @@ class Checkpoint:
     own checkpoint; any other finds none.
     """
 
-    def __init__(self, key: str) -> None:
-        self.path = FOLDER / key / "state.safetensors"
+    def __init__(self, key: str, stage: str = "selection") -> None:
+        self.key, self.path = key, FOLDER / key / f"{stage}.safetensors"
+
+    def of(self, stage: str) -> "Checkpoint":
+        """The checkpoint of another stage of the same training, removed together with this one."""
+        return Checkpoint(self.key, stage)
 
     def save(
         self, state: State, networks: dict[str, nn.Module], optimizers: dict[str, Optimizer]
@@ -116,6 +120,11 @@ class Checkpoint:
     def remove(self) -> None:
         """Remove the checkpoint: the training has ended and its result is written."""
         shutil.rmtree(self.path.parent, ignore_errors=True)
+
+
+def staged(**stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The histories of the stages of a training as one, each row with its ``stage``."""
+    return [{"stage": stage, **row} for stage, rows in stages.items() for row in rows]
 
 
 def pack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,8 @@ from hclmp.config import ModelConfig
 from hclmp.models.layers import SLOPE
 from hclmp.models.members import MemberLinear, along
 
+PARTS, SMALLEST_PART = 8, 64  # of a batch, by number of elements; in compositions
+
 
 def weighted_softmax(gate: Tensor, fractions: Tensor, power: Tensor) -> Tensor:
     """Softmax over elements, weighted by fraction^power; elements of fraction 0 get nothing.
@@ -85,13 +87,29 @@ class CompositionEncoder(nn.Module):
         self.heads = Heads(config.pooling_heads, config.message_hidden, config.element_size)
 
     def forward(self, elements: Tensor, fractions: Tensor) -> Tensor:
-        """Elements and fractions [m or 1, b, k] to material vectors [m, b, size]."""
+        """Elements and fractions [m or 1, b, k] to material vectors [m, b, size].
+
+        Most compositions have few elements, and padding all to the longest would make message
+        passing the bulk of a training. They are therefore taken in parts, by number of elements.
+        """
         embedded = self.embedding(self.vectors[None])  # [m, V, size - 1]
         m, known, size = embedded.shape
         first = torch.arange(m)[:, None, None] * known
-        fractions = fractions.expand(m, -1, -1)
-        own = F.embedding(elements + first, embedded.reshape(m * known, size))
-        vectors = torch.cat([own, fractions[..., None]], dim=-1)
+        flat, fractions = embedded.reshape(m * known, size), fractions.expand(m, -1, -1)
+        columns = torch.arange(1, fractions.shape[-1] + 1)
+        lengths = ((fractions > 0) * columns).amax(dim=-1)  # padding may stand anywhere
+        order = lengths.argsort(dim=1, stable=True)
+        at, rows = torch.arange(m)[:, None], fractions.shape[1]
+        outputs = []
+        for part in torch.split(order, max(SMALLEST_PART, -(-rows // PARTS)), dim=1):
+            longest = int(lengths[at, part].max())
+            own = F.embedding((elements.expand(m, -1, -1) + first)[at, part, :longest], flat)
+            outputs.append(self._encoded(own, fractions[at, part, :longest]))
+        return torch.cat(outputs, dim=1)[at, order.argsort(dim=1)]
+
+    def _encoded(self, vectors: Tensor, fractions: Tensor) -> Tensor:
+        """Embedded elements [m, b, k, size - 1] to material vectors [m, b, size]."""
+        vectors = torch.cat([vectors, fractions[..., None]], dim=-1)
         for layer in self.layers:
             vectors = layer(vectors, fractions)
         gate, message = _heads(F.leaky_relu(self.pool(vectors), SLOPE), self.shape)

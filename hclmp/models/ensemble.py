@@ -14,7 +14,7 @@ from torch import Tensor
 from hclmp.config import ModelConfig, TrainingConfig
 from hclmp.errors import UserError
 from hclmp.models.calibration import Calibration
-from hclmp.models.checkpoint import Checkpoint, pack, unpack
+from hclmp.models.checkpoint import Checkpoint, pack, staged, unpack
 from hclmp.models.descriptors import descriptors
 from hclmp.models.hclmp import HCLMP, Batch, Labels
 from hclmp.models.interface import Floats, Inputs, Labelled, Prediction
@@ -66,6 +66,9 @@ class Scalers:
         values = torch.from_numpy(self.labels.scale(data.t)).float().nan_to_num()
         weights = torch.from_numpy(label_weights(data.t, data.noise, self.labels.std)).float()
         return self.batch(data.inputs), Labels(values, weights)
+
+
+REFIT_SEED = 500  # apart from the seeds of the first training
 
 
 class _Outputs(NamedTuple):
@@ -151,7 +154,7 @@ def fit_hclmp(
     """Train the members side by side.
 
     The validation rows choose each member's best epoch and the size of the uncertainty; once these
-    stand, they join what the members recall.
+    stand, they join the rows that the members are trained on and recall, for a few more epochs.
 
     Args:
         train, validation: labels in the transformed space; ``inputs.dos`` makes it H-CLMP(T).
@@ -159,8 +162,8 @@ def fit_hclmp(
         key: all else that determines the result (provenance), for the checkpoint.
 
     Returns:
-        The fitted model, the history (one row per member and epoch), and the checkpoint, to be
-        removed once the result is written.
+        The fitted model, the history (one row per stage, member and epoch), and the checkpoint,
+        to be removed once the result is written.
     """
     scalers = Scalers.fit(train)
     held_out = scalers.table(validation)
@@ -171,6 +174,7 @@ def fit_hclmp(
         torch.manual_seed(seed)
         members.append(_network(model, vectors, scalers))
     network, checkpoint = stacked(members), Checkpoint(hash_of(key))
+    whole_systems = _systems(train).isdisjoint(_systems(validation))
     history = train_model(
         network,
         train=scalers.table(train),
@@ -178,7 +182,7 @@ def fit_hclmp(
         settings=training,
         seeds=seeds,
         checkpoint=checkpoint,
-        whole_systems=_systems(train).isdisjoint(_systems(validation)),
+        whole_systems=whole_systems,
     )
     outputs = _outputs(network, scalers, held_out[0])
     calibration = Calibration.fit(
@@ -189,9 +193,21 @@ def fit_hclmp(
         weights=label_weights(validation.t, validation.noise, scalers.labels.std),
         learned=_learned_covariance(network),
     )
-    network.remember(*scalers.table(train.joined(validation)))
+    everything, refit = scalers.table(train.joined(validation)), []
+    if (again := training.refit()) is not None:
+        refit = train_model(
+            network,
+            train=everything,
+            validation=None,
+            settings=again,
+            seeds=[seed + REFIT_SEED for seed in seeds],
+            checkpoint=checkpoint.of("refit"),
+            whole_systems=whole_systems,
+        )
+    network.remember(*everything)
     vocabulary = train.inputs.compositions.vocabulary
-    return Ensemble(network, vocabulary, scalers, calibration), history, checkpoint
+    ensemble = Ensemble(network, vocabulary, scalers, calibration)
+    return ensemble, staged(selection=history, refit=refit), checkpoint
 
 
 def _systems(data: Labelled) -> set[str]:

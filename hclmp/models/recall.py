@@ -49,7 +49,8 @@ def attention(queries: Tensor, keys: Tensor, sharpness: Tensor, hidden: Tensor |
         hidden: [..., b, n], positive for keys that a query must not recall, the larger the less;
             where that is all of them, it recalls the least hidden.
     """
-    distance = torch.cdist(queries, keys) * sharpness
+    # The sharpness goes into the keys, which are small: every pass over [b, n] costs time.
+    nearness = torch.cdist(queries * sharpness, keys * sharpness).neg()
     if hidden is not None:
-        distance = distance + HIDDEN * hidden
-    return torch.softmax(-distance, dim=-1)
+        nearness = torch.add(nearness, hidden, alpha=-HIDDEN)
+    return torch.softmax(nearness, dim=-1)

@@ -30,7 +30,7 @@ def train_model(
     model: HCLMP,
     *,
     train: tuple[Batch, Labels],
-    validation: tuple[Batch, Labels],
+    validation: tuple[Batch, Labels] | None,
     settings: TrainingConfig,
     seeds: Sequence[int],
     checkpoint: Checkpoint,
@@ -39,8 +39,9 @@ def train_model(
     """Train the members of a model in place and leave each at its best epoch by validation error.
 
     Args:
-        model: freshly built, of m members.
+        model: freshly built, of m members, or one that goes on from where it is.
         train, validation: inputs and standardised labels [n, L]; whole tables, indexed by row.
+            Without validation the last epoch is kept.
         settings: epochs, batch size, optimiser.
         seeds: [m], of batches, draws and dropout.
         checkpoint: where an interrupted training goes on from.
@@ -48,7 +49,10 @@ def train_model(
 
     Returns:
         One row per member and epoch: learning rate, parts of the loss, mean absolute error on
-        validation.
+        validation where there is one.
+
+    Raises:
+        UserError: the training diverged.
     """
     rate, decay = settings.learning_rate, settings.weight_decay
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay, fused=True)
@@ -56,9 +60,12 @@ def train_model(
     networks: dict[str, nn.Module] = {"model": model, "average": average}
     optimizers: dict[str, torch.optim.Optimizer] = {"adam": optimizer}
     state = checkpoint.resume(networks, optimizers)
-    some = evenly_spread(len(validation[1].values), MEASURED)
-    measured = validation[0].rows(some), validation[1].rows(some)
-    with progress(f"{len(seeds)} members", settings.epochs) as advance:
+    measured = None
+    if validation is not None:
+        some = evenly_spread(len(validation[1].values), MEASURED)
+        measured = validation[0].rows(some), validation[1].rows(some)
+    what = f"{len(seeds)} members" + (", all rows" if validation is None else "")
+    with progress(what, settings.epochs) as advance:
         while state.epoch < settings.epochs:
             # Seeding each epoch by its number makes a resumed training equal an uninterrupted one.
             draws = Draws([_generator(seed, state.epoch) for seed in seeds])
@@ -68,19 +75,32 @@ def train_model(
                 )
             except LinAlgError as error:  # a covariance that is not finite
                 raise UserError(DIVERGED) from error
-            average.remember(*train)
-            errors = validation_errors(average, *measured)
             now = {"learning_rate": _rate(settings, state.epoch)}
-            rows = [
-                {"member": i, **now, **parts, "validation_mae": error}
-                for i, (parts, error) in enumerate(zip(losses, errors, strict=True))
+            rows: list[dict[str, Any]] = [
+                {"member": i, **now, **parts} for i, parts in enumerate(losses)
             ]
+            errors = [math.nan] * len(seeds)
+            if measured is not None:
+                average.remember(*train)
+                errors = validation_errors(average, *measured)
+                rows = [row | {"validation_mae": e} for row, e in zip(rows, errors, strict=True)]
             state.finish_epoch(rows, scores=errors, network=average)
             checkpoint.save(state, networks, optimizers)
             advance(state.epoch, f"validation {sum(errors) / len(errors):.4f}")
-    state.restore_best(model)
+    if validation is not None:
+        state.restore_best(model)
+    else:
+        _keep_last(model, average)
     model.remember(*train)
     return state.history
+
+
+def _keep_last(model: HCLMP, average: HCLMP) -> None:
+    """Leave a model, ready to predict, at the average of its last weights."""
+    if not all(weight.isfinite().all() for weight in average.parameters()):
+        raise UserError(DIVERGED)
+    model.load_state_dict(average.state_dict())
+    model.eval()
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from hclmp.config import Config
 from hclmp.elements import element_vectors, known_elements
 from hclmp.errors import UserError
 from hclmp.folds import is_superset, read_systems
-from hclmp.models.checkpoint import Checkpoint
+from hclmp.models.checkpoint import Checkpoint, staged
 from hclmp.models.gan import DosScaler, Generator
 from hclmp.models.gan_training import best_epoch, energy_score, refit_generator, train_generator
 from hclmp.provenance import hash_of, provenance, write_csv, write_json
@@ -82,7 +82,7 @@ def pretrain_gan(
     fractions = pad(parsed, known_elements(config.model.embedding)).dense()
     parts = [_Part(fractions[r], table.dos[r]) for r in rows]
     origin = provenance("pretrain_gan", config=gan_slice(config, fold), inputs={"dos": dos})
-    selection, refit = Checkpoint(hash_of(origin)), Checkpoint(hash_of({"refit": origin}))
+    selection = Checkpoint(hash_of(origin))
     train, validation, test = parts
     model, scaler = _built(config, table.grid, train)
     epochs = train_generator(
@@ -111,14 +111,13 @@ def pretrain_gan(
         train=whole.scaled(scaler_of_all),
         epochs=best,
         settings=config.gan,
-        checkpoint=refit,
+        checkpoint=selection.of("refit"),
     )
-    write_csv(history, _history(selection=epochs, refit=more))
+    write_csv(history, pd.DataFrame(staged(selection=epochs, refit=more)))
     write_csv(examples, _examples(model, scaler, test, [table.formula[i] for i in rows[TEST]]))
     write_json(metrics, report)
     final.save(generator, provenance=origin)
-    for checkpoint in (selection, refit):
-        checkpoint.remove()
+    selection.remove()
 
 
 def _built(config: Config, grid: EnergyGrid, train: _Part) -> tuple[Generator, DosScaler]:
@@ -145,12 +144,6 @@ def _together(parts: Sequence[_Part]) -> _Part:
         np.concatenate([part.fractions for part in parts]),
         np.concatenate([part.dos for part in parts]),
     )
-
-
-def _history(**stages: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row per stage and epoch; the refit has no validation."""
-    rows = [{"stage": stage, **row} for stage, epochs in stages.items() for row in epochs]
-    return pd.DataFrame(rows)
 
 
 def _systems(config: Config, parsed: Sequence[Fractions], fold: str | None) -> list[str | None]:

@@ -152,12 +152,10 @@ def fit_network(
     threads: int,
 ) -> "tuple[Ensemble, list[dict[str, Any]], Checkpoint]":
     """Train a variant of H-CLMP with its settings; ``key`` and result are those of `fit_hclmp`."""
-    import torch  # takes seconds, and the baselines do without
-
+    from hclmp.models.compute import prepare  # torch takes seconds, and the baselines do without
     from hclmp.models.ensemble import fit_hclmp
 
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    prepare(threads)
     model, training = variant_settings(config, variant)
     return fit_hclmp(train_rows, validation_rows, model=model, training=training, key=key)
 
