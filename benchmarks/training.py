@@ -62,7 +62,7 @@ def configuration(table: Path, batch_size: int) -> dict[str, Any]:
     """A run's configuration with a variant for each fit that is measured."""
     variants: dict[str, Any] = {}
     for name, epochs in EPOCHS.items():
-        training = {"epochs": epochs, "batch_size": batch_size}
+        training = {"epochs": epochs, "batch_size": batch_size, "refit_epochs": 0}
         training["members"] = 3 if name == "members_3" else 1
         preset = "paper" if name == "paper" else "default"
         variants[name] = {"model": "hclmp", "preset": preset, "overrides": {"training": training}}

@@ -99,7 +99,7 @@ def _training_seconds(config: Config, variant: str, rows: int) -> float:
         cost = SECONDS_PER_ROW_AND_EPOCH
         if config.variants[variant].preset == "paper":
             cost *= 15
-        return rows * training.epochs * training.members * cost
+        return rows * (training.epochs + training.refit_epochs) * training.members * cost
     if kind in ("extra_trees", "random_forest"):
         # two smaller forests before it say whether the range helps
         trees = config.baselines.trees + 2 * min(config.baselines.trees, CALIBRATION_TREES)

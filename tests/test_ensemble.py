@@ -13,7 +13,7 @@ from hclmp.models import checkpoint as checkpoints
 from hclmp.models import training as loop
 from hclmp.models.calibration import Calibration
 from hclmp.models.ensemble import Ensemble, fit_hclmp
-from hclmp.models.interface import Labelled
+from hclmp.models.interface import Labelled, Prediction
 from hclmp.models.scaling import Scaler
 from tests.synthetic import inputs, labelled
 
@@ -255,6 +255,39 @@ def test_the_correlation_of_the_scatter_is_learned() -> None:
     correlation = covariance / np.outer(std, std)
     assert correlation[0, 1] > 0.8
     assert np.abs(correlation[:2, 2]).max() < 0.35
+
+
+def test_joint_samples_have_the_spread_of_the_row_and_the_correlation_of_the_model() -> None:
+    covariance = np.array([[4.0, 1.8, 0.0], [1.8, 1.0, 0.0], [0.0, 0.0, 9.0]])
+    mean, apart = (
+        np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]]),
+        np.array([[3.0, 4.0, 0.0], [1, 1, 1]]),
+    )
+    aleatoric = np.array([[4.0, 3.0, 2.0], [1.0, 1.0, 1.0]])
+    drawn = Prediction(mean, aleatoric, apart, covariance).samples(40_000, seed=1)
+    assert drawn.shape == (2, 40_000, 3)
+    np.testing.assert_allclose(drawn.mean(axis=1), mean, atol=0.1)
+    np.testing.assert_allclose(drawn[0].std(axis=0), [5, 5, 2], rtol=0.02)
+    for row in drawn:
+        correlation = np.corrcoef(row.T)
+        assert correlation[0, 1] == pytest.approx(0.9, abs=0.01)
+        assert abs(correlation[0, 2]) < 0.02
+    alone = Prediction(mean[1:], aleatoric[1:], apart[1:], covariance).samples(40_000, seed=1)
+    np.testing.assert_array_equal(alone[0], drawn[1])
+    independent = Prediction(mean, aleatoric, apart).samples(40_000, seed=1)
+    assert abs(np.corrcoef(independent[0].T)[0, 1]) < 0.02
+    fixed = Prediction(mean, aleatoric, apart, np.ones((3, 3))).samples(100, seed=1)[1]
+    np.testing.assert_allclose(fixed, fixed[:, :1] * np.ones(3), atol=1e-6)
+
+
+def test_joint_samples_of_a_trained_model_follow_its_covariance() -> None:
+    model, _ = fitted(TrainingConfig(epochs=3, members=2))
+    predicted = model.predict(inputs(4))
+    assert predicted.covariance is not None
+    typical = np.sqrt(np.diag(predicted.covariance))
+    drawn = predicted.samples(50_000, seed=0)
+    expected = predicted.covariance / np.outer(typical, typical)
+    np.testing.assert_allclose(np.corrcoef(drawn[2].T), expected, atol=0.03)
 
 
 def test_calibration_finds_the_variance_that_made_the_residuals() -> None:

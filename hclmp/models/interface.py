@@ -104,6 +104,30 @@ class Prediction:
     std_epistemic: Floats
     covariance: Floats | None = None
 
+    def samples(self, draws: int, *, seed: int) -> Floats:
+        """Joint samples over the properties: [n, draws, L], in the transformed space.
+
+        Each row scatters by its own standard deviation, aleatoric and epistemic, with the
+        correlation of ``covariance``; without one the properties are independent. Answers what
+        no single property can: how likely it is that one is high *and* another low.
+
+        Args:
+            draws: samples of each row.
+            seed: of the draws; every row gets the same ones, so that it does not depend on others.
+        """
+        properties = self.mean.shape[1]
+        factor = np.eye(properties)
+        if self.covariance is not None:
+            typical = np.sqrt(np.diag(self.covariance))
+            correlation = self.covariance / np.outer(typical, typical)
+            # by eigenvalues: properties that always go together leave no Cholesky factor
+            values, vectors = np.linalg.eigh(correlation)
+            factor = vectors * np.sqrt(values.clip(min=0))
+        noise = np.random.default_rng(seed).normal(size=(draws, properties)) @ factor.T
+        std = np.hypot(self.std_aleatoric, self.std_epistemic)
+        out: Floats = self.mean[:, None] + std[:, None] * noise
+        return out
+
 
 class Model(Protocol):
     """A fitted model."""

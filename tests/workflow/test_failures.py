@@ -142,7 +142,7 @@ def _started(directory: Path) -> "subprocess.Popen[str]":
         start_new_session=True,
     )
     deadline = time.monotonic() + 120
-    while not list(directory.glob(".hclmp/checkpoints/*/state.safetensors")):
+    while not list(directory.glob(".hclmp/checkpoints/*/selection.safetensors")):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.02)
