@@ -125,7 +125,8 @@ def pretrain_gan(
     from hclmp.steps.pretrain_gan import pretrain_gan as step
 
     settings = load_config(config)
-    scope = _scope(settings, fold)
+    # without a fold: of all DOS, for the final model
+    scope = _scope(settings, fold) if fold or not settings.generator_per_fold else None
     gan = paths.Gan(scope)
     _run(
         "pretrain-gan" + (f".{scope}" if scope else ""),
@@ -201,6 +202,54 @@ def aggregate(config: ConfigOption = paths.CONFIG) -> None:
         "aggregate",
         lambda: step(settings, targets=paths.TARGETS, features=features, folder=paths.METRICS),
     )
+
+
+@app.command("finalize")
+def finalize(config: ConfigOption = paths.CONFIG, threads: Threads = 1) -> None:
+    """Train the model for use on all samples -> results/final/."""
+    _set_threads(threads)
+    from hclmp.folds import fold_names
+    from hclmp.steps.finalize import finalize as step
+
+    settings = load_config(config)
+    variant = settings.final_variant
+    transfers = variant is not None and settings.variants[variant].transfer
+    features = {
+        fold: paths.features(fold if settings.generator_per_fold else None)
+        for fold in fold_names(settings)
+    }
+    _run(
+        "finalize",
+        lambda: step(
+            settings,
+            targets=paths.TARGETS,
+            features=features,
+            generator=_generator(settings, None) if transfers else None,
+            metrics=paths.METRICS / "metrics.json",
+            out=paths.Final(),
+            threads=threads,
+        ),
+    )
+
+
+@app.command("predict")
+def predict(
+    model: Annotated[Path, typer.Argument(help="The folder of a final model.")],
+    formulas: Annotated[
+        list[str] | None, typer.Argument(help="Compositions, such as Fe0.3Ti0.5W0.2.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet with a column of formulas.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet to write; printed without it.")
+    ] = None,
+    formula_column: Annotated[str, typer.Option(help="The column of formulas.")] = "formula",
+) -> None:
+    """Predict compositions that nobody has made yet, with 90 % intervals and warnings."""
+    from hclmp.prediction import predict as run
+
+    run(model, formulas or [], table=table, out=out, formula_column=formula_column)
 
 
 @app.command("results")

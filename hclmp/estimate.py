@@ -42,7 +42,13 @@ def estimate(config: Config, *, folds: int) -> str:
     materials = _rows(config.dos, DEMO_MATERIALS, part=1) if config.pretrains else 0
     generators = folds if config.generator_per_fold else int(config.pretrains)
     # also without knowing how many materials there are, they are read and a generator trained
-    jobs = 2 + max(1, generators) + config.pretrains + generators + folds * len(config.variants)
+    final = config.final_variant
+    # where no fold's generator has seen all DOS, the final model has one of its own
+    generators_in_all = generators + (
+        config.generator_per_fold and final is not None and config.variants[final].transfer
+    )
+    jobs = 2 + max(1, generators) + config.pretrains + generators_in_all
+    jobs += folds * len(config.variants) + (final is not None)
     what = f"{jobs} jobs ({len(config.variants)} variants x {folds} folds"
     if rows is None:
         return (
@@ -51,8 +57,9 @@ def estimate(config: Config, *, folds: int) -> str:
         )
     seconds = (
         rows * (config.targets.source == "demo") * SECONDS_PER_DEMO_ROW
-        + _generator_seconds(config, materials or 0, generators)
+        + _generator_seconds(config, materials or 0, generators_in_all)
         + folds * sum(_training_seconds(config, name, rows) for name in config.variants)
+        + (0 if final is None else _training_seconds(config, final, rows))
         + jobs * SECONDS_TO_START_A_JOB
     )
     cores = os.cpu_count() or 1

@@ -15,6 +15,9 @@ DOS_RECORD = Path("data/processed/dos.json")
 METRICS = Path("results/metrics")
 
 
+FINAL = Path("results/final")
+
+
 def _scoped(folder: str, fold: str | None, name: str) -> Path:
     return Path("results") / folder / (fold or "") / name
 
@@ -73,3 +76,31 @@ class Trained:
     @property
     def predictions(self) -> Path:
         return Path("results/predictions") / self.variant / f"{self.fold}.parquet"
+
+
+@dataclass(frozen=True)
+class Final:
+    """Files of a final model: a folder that can be taken elsewhere."""
+
+    folder: Path = FINAL
+
+    @property
+    def about(self) -> Path:
+        return self.folder / "model.json"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "model.safetensors"
+
+    @property
+    def elements(self) -> Path:
+        return self.folder / "elements.safetensors"
+
+    @property
+    def generator(self) -> Path:
+        """Only of a model with transfer."""
+        return self.folder / "generator.safetensors"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.csv"

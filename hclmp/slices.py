@@ -93,6 +93,22 @@ def aggregate_slice(config: Config) -> dict[str, Any]:
     return {"trained": trained, "dos_held_out": dos_of_held_out_systems(config)}
 
 
+def final_slice(config: Config) -> dict[str, Any]:
+    """The part of the configuration that determines the final model."""
+    variant = config.final_variant
+    assert variant is not None
+    model, training = variant_settings(config, variant)
+    return {
+        "variant": variant,
+        "transfer": config.variants[variant].transfer,
+        "hclmp": model.model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
+        "split": config.split,
+        "features": features_slice(config),
+        "evaluated": aggregate_slice(config),
+    }
+
+
 def dos_of_held_out_systems(config: Config) -> str:
     """Whether the generator may have seen DOS of held-out systems, as every report says it."""
     if not config.transfers:

@@ -128,6 +128,11 @@ class Config(Section):
         return self.pretrains and self.dos.held_out == "drop"
 
     @property
+    def final_variant(self) -> str | None:
+        """The variant that is trained on all samples in the end: the first that is H-CLMP."""
+        return next((name for name, v in self.variants.items() if v.model == "hclmp"), None)
+
+    @property
     def given_split(self) -> bool:
         """Whether the table itself divides its rows, in a fold named as `split`."""
         return self.split == "column" or (

@@ -1,6 +1,7 @@
 """H-CLMP(T) as a fitted model: scalers, members, calibrated uncertainty, one portable file."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,8 +72,8 @@ class Scalers:
 REFIT_SEED = 500  # apart from the seeds of the first training
 
 
-class _Outputs(NamedTuple):
-    """What the members say, in the transformed space: [n, L] each."""
+class Outputs(NamedTuple):
+    """What the members say, in the transformed space, before calibration: [n, L] each."""
 
     mean: Floats
     spread: Floats
@@ -97,9 +98,13 @@ class Ensemble:
 
     def predict(self, inputs: Inputs) -> Prediction:
         """Predict n compositions; nothing is drawn, and a row does not depend on its batch."""
-        outputs = _outputs(self.network, self.scalers, self.scalers.batch(inputs))
+        outputs = self.outputs(inputs)
         aleatoric, epistemic = self.calibration.stds(outputs.spread, outputs.disagreement)
         return Prediction(outputs.mean, aleatoric, epistemic, self.calibration.covariance())
+
+    def outputs(self, inputs: Inputs) -> Outputs:
+        """What ``predict`` and a calibration are made of."""
+        return _outputs(self.network, self.scalers, self.scalers.batch(inputs))
 
     def save(self, path: str | Path, *, provenance: Provenance) -> None:
         """Write safetensors with all that rebuilds the model in the metadata."""
@@ -166,14 +171,8 @@ def fit_hclmp(
         to be removed once the result is written.
     """
     scalers = Scalers.fit(train)
-    held_out = scalers.table(validation)
-    vectors = torch.from_numpy(train.inputs.elements.vectors[model.embedding])
-    seeds = [training.seed * 1_009 + i for i in range(training.members)]
-    members = []
-    for seed in seeds:
-        torch.manual_seed(seed)
-        members.append(_network(model, vectors, scalers))
-    network, checkpoint = stacked(members), Checkpoint(hash_of(key))
+    held_out, seeds = scalers.table(validation), member_seeds(training)
+    network, checkpoint = fresh(train, scalers, model, seeds), Checkpoint(hash_of(key))
     whole_systems = _systems(train).isdisjoint(_systems(validation))
     history = train_model(
         network,
@@ -191,7 +190,7 @@ def fit_hclmp(
         outputs.disagreement,
         unmeasured=scalers.labels.std,
         weights=label_weights(validation.t, validation.noise, scalers.labels.std),
-        learned=_learned_covariance(network),
+        learned=learned_covariance(network),
     )
     everything, refit = scalers.table(train.joined(validation)), []
     if (again := training.refit()) is not None:
@@ -208,6 +207,21 @@ def fit_hclmp(
     vocabulary = train.inputs.compositions.vocabulary
     ensemble = Ensemble(network, vocabulary, scalers, calibration)
     return ensemble, staged(selection=history, refit=refit), checkpoint
+
+
+def member_seeds(training: TrainingConfig) -> list[int]:
+    """The seed of each member."""
+    return [training.seed * 1_009 + i for i in range(training.members)]
+
+
+def fresh(data: Labelled, scalers: Scalers, model: ModelConfig, seeds: Sequence[int]) -> HCLMP:
+    """Untrained members side by side, of the sizes of the data."""
+    vectors = torch.from_numpy(data.inputs.elements.vectors[model.embedding])
+    members = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        members.append(_network(model, vectors, scalers))
+    return stacked(members)
 
 
 def _systems(data: Labelled) -> set[str]:
@@ -238,20 +252,20 @@ def _from_tensors(config: ModelConfig, scalers: Scalers, tensors: dict[str, Tens
     return network.eval()
 
 
-def _learned_covariance(network: HCLMP) -> Floats:
+def learned_covariance(network: HCLMP) -> Floats:
     """The mean of the members' covariances of scaled residuals: [L, L]."""
     covariance = network.refinement.covariance().mean(dim=0).detach().numpy().astype(np.float64)
     return covariance if network.config.covariance else np.eye(len(covariance))
 
 
 @torch.no_grad()
-def _outputs(network: HCLMP, scalers: Scalers, table: Batch) -> _Outputs:
+def _outputs(network: HCLMP, scalers: Scalers, table: Batch) -> Outputs:
     """Mean over the members, spread of what they recall, and their disagreement."""
     means, spreads = (part.double().numpy() for part in predicted(network, table))
     scale = scalers.labels.std
     apart = means.std(axis=0, ddof=1) if len(means) > 1 else np.zeros_like(means[0])
     recalled = np.sqrt(np.square(spreads).mean(axis=0))
-    return _Outputs(scalers.labels.unscale(means.mean(axis=0)), recalled * scale, apart * scale)
+    return Outputs(scalers.labels.unscale(means.mean(axis=0)), recalled * scale, apart * scale)
 
 
 def _scaler(name: str, tensors: dict[str, Tensor]) -> Scaler | None:

@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from hclmp.composition import Compositions
 from hclmp.errors import UserError
 from hclmp.models.layers import mlp
 from hclmp.models.recall import attention, holding, remembered
@@ -152,6 +153,18 @@ class Generator(nn.Module):
             self.key = mlp([condition, KEY_HIDDEN, KEY_SIZE])
             self.log_sharpness = nn.Parameter(torch.zeros(()))
         self.network = mlp([condition + noise + recalls * grid.n, *hidden, grid.n])
+
+    def fractions(self, compositions: Compositions) -> NDArray[np.float32]:
+        """Fractions of compositions over its own elements, which must hold all of theirs: [n, V].
+
+        A vocabulary may hold elements that it does not know, as long as no composition has them.
+        """
+        position = {element: i for i, element in enumerate(self.vocabulary)}
+        theirs = compositions.vocabulary
+        columns = [i for i, element in enumerate(theirs) if element in position]
+        fractions = np.zeros((len(compositions), len(position)), dtype=np.float32)
+        fractions[:, [position[theirs[i]] for i in columns]] = compositions.dense()[:, columns]
+        return fractions
 
     def condition(self, fractions: Tensor) -> Tensor:
         """Fractions [n, V] to the condition [n, V + d]."""

@@ -106,7 +106,6 @@ def _dos_feature(
     Where it has not seen held-out systems, no composition recalls its own system: a training row
     would else show what it remembers, a held-out row what it makes up.
     """
-    position = {element: i for i, element in enumerate(generator.vocabulary)}
     seen = {e for e, s in zip(generator.vocabulary, generator.seen.tolist(), strict=True) if s}
     unseen = [e for e in compositions.vocabulary if e not in seen]
     if unseen:
@@ -115,10 +114,8 @@ def _dos_feature(
             "knows these by their element vectors alone",
             *(_holding(compositions, unseen), len(compositions), listed(unseen)),
         )
-    fractions = np.zeros((len(compositions), len(position)), dtype=np.float32)
-    fractions[:, [position[e] for e in compositions.vocabulary]] = compositions.dense()
     feature = generator.feature(
-        fractions,
+        generator.fractions(compositions),
         draws=config.gan.draws,
         seed=config.gan.seed,
         hide_own_system=config.dos.held_out == "drop",

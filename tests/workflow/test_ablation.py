@@ -24,6 +24,7 @@ def test_a_dry_run_plans_every_ablation(tmp_path: Path) -> None:
     folds = 2
     assert planned(run, *ABLATION) == {
         "aggregate": 1,
+        "finalize": 1,
         "all": 1,
         "featurize": 1,
         "prepare_targets": 1,

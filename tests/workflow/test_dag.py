@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from hclmp.config import load_config
+from hclmp.model import Model
 from hclmp.models.ensemble import Ensemble
+from hclmp.models.gan import Generator
 from hclmp.tables import read_dos, read_predictions, read_targets
 from tests.conftest import good_table, write
 from tests.workflow.conftest import (
@@ -25,11 +27,12 @@ from tests.workflow.conftest import (
 )
 
 FOLDS = ["first", "second"]
+ENDS = {"aggregate": 1, "finalize": 1, "all": 1}
 
 
 def test_default_configuration_to_the_end(demo_run: tuple[Path, str]) -> None:
     run, text = demo_run
-    assert "A whole run: 17 jobs" in text
+    assert "A whole run: 18 jobs" in text
     assert "simulated held-out samples" in text, "the table of results ends the run"
     summary = pd.read_csv(run / "results/metrics/summary.csv")
     assert set(summary["variant"]) == set(VARIANTS)
@@ -90,6 +93,7 @@ def test_a_dry_run_shows_every_job_and_writes_nothing(tmp_path: Path) -> None:
         "aggregate": 1,
         "all": 1,
         "featurize": 1,
+        "finalize": 1,
         "prepare_targets": 1,
         "pretrain_gan": 1,
         "pull_dos": 1,
@@ -105,8 +109,8 @@ def test_only_what_a_parameter_touches_runs_again(
 ) -> None:
     run = copied(demo_run[0], tmp_path / "run")
     changes: list[tuple[dict[str, Any], dict[str, int]]] = [
-        ({"training": {"epochs": 4}}, {"train": 4, "aggregate": 1, "all": 1}),
-        ({"baselines": {"trees": 6}}, {"train_baseline": 8, "aggregate": 1, "all": 1}),
+        ({"training": {"epochs": 4}}, {"train": 4, **ENDS}),
+        ({"baselines": {"trees": 6}}, {"train_baseline": 8, **ENDS}),
         (
             {"gan": {**TINY["gan"], "epochs": 2}},
             {
@@ -114,8 +118,7 @@ def test_only_what_a_parameter_touches_runs_again(
                 "featurize": 1,
                 "train": 4,
                 "train_baseline": 8,
-                "aggregate": 1,
-                "all": 1,
+                **ENDS,
             },
         ),
     ]
@@ -145,7 +148,7 @@ def test_another_fold_of_the_sheet_leaves_the_first_alone(
     run = copied(demo_run[0], tmp_path / "run")
     with open(run / "config/systems.tsv", "a") as sheet:
         sheet.write("Co-Nb-V\tthird\n")
-    assert planned(run) == {"train": 2, "train_baseline": 4, "aggregate": 1, "all": 1}
+    assert planned(run) == {"train": 2, "train_baseline": 4, **ENDS}
 
 
 def test_an_edit_of_a_model_file_reruns_training_but_not_the_generator(
@@ -160,7 +163,7 @@ def test_an_edit_of_a_model_file_reruns_training_but_not_the_generator(
     with open(root / "hclmp/models/hclmp.py", "a") as file:
         file.write("# edited\n")
     again = planned(run, root=root)
-    assert again == {"train": 4, "train_baseline": 8, "aggregate": 1, "all": 1}
+    assert again == {"train": 4, "train_baseline": 8, **ENDS}
 
 
 def test_two_runs_from_scratch_give_the_same_bytes(
@@ -197,6 +200,11 @@ def test_dropping_the_dos_of_held_out_systems_trains_a_generator_per_fold(tmp_pa
         assert (run / f"results/features/{fold}/features.safetensors").is_file()
     metrics = json.loads((run / "results/metrics/metrics.json").read_text())
     assert metrics["dos_of_held_out_systems"] == "drop"
+    generator = Generator.from_file(run / "results/final/generator.safetensors")
+    assert "fold" not in generator.provenance["config"], "the final model's has seen all DOS"
+    model = Model.load(run / "results/final")
+    assert model.about["transfer"]["hide_own_system"] is True
+    assert len(model.predict(["Fe0.5Ti0.5"])) == 1
 
 
 def test_own_table_from_new_to_results(tmp_path: Path) -> None:

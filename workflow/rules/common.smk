@@ -19,6 +19,7 @@ from hclmp.slices import (
     aggregate_slice,
     dos_slice,
     features_slice,
+    final_slice,
     gan_slice,
     targets_slice,
     train_slice,
@@ -52,6 +53,10 @@ PER_FOLD = SETTINGS.generator_per_fold
 SCOPE = "{fold}/" if PER_FOLD else ""
 FEATURES = f"results/features/{SCOPE}features.safetensors"
 GENERATOR = OWN_GENERATOR or f"results/gan/{SCOPE}generator.safetensors"
+# The variant that is trained on all samples in the end, if any is H-CLMP.
+FINAL = SETTINGS.final_variant
+FINAL_TRANSFERS = FINAL is not None and SETTINGS.variants[FINAL].transfer
+FINAL_GENERATOR = OWN_GENERATOR or "results/gan/generator.safetensors"
 METRICS = ["results/metrics/summary.csv", "results/metrics/metrics.json"]
 
 # So that the jobs find `hclmp` even if the environment of this Snakemake is not activated.
@@ -80,6 +85,15 @@ def plots():
     names += ["loss_curves", "correlation"] if NEURAL else []
     names += ["generated_dos", "gan_curves"] if SETTINGS.pretrains else []
     return [f"results/metrics/{name}.png" for name in names]
+
+
+def final_files():
+    """The folder of the final model."""
+    if FINAL is None:
+        return []
+    names = ["model.json", "model.safetensors", "elements.safetensors", "history.csv"]
+    names += ["generator.safetensors"] if FINAL_TRANSFERS else []
+    return [f"results/final/{name}" for name in names]
 
 
 def gan_results():

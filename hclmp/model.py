@@ -1,0 +1,200 @@
+"""A final model for use: three lines to a prediction.
+
+from hclmp.model import Model
+
+model = Model.load("results/final")
+print(model.predict(["Fe0.3Ti0.5W0.2", "Fe2O3"]))
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from hclmp.composition import Compositions, Fractions, pad, parse_formulas, system_of
+from hclmp.errors import UserError, listed
+from hclmp.models.ensemble import Ensemble
+from hclmp.models.final import distances
+from hclmp.models.gan import Generator
+from hclmp.models.interface import ElementTable, Floats, Inputs, Prediction
+from hclmp.paths import FINAL, Final
+from hclmp.provenance import written
+from hclmp.tables import Property
+
+SCHEMA_VERSION = 1  # of the folder; later versions of this file must read all earlier ones
+Z90 = 1.6448536269514722  # half the width of the central 90 % of a Gaussian
+MAKER = "`snakemake --cores all` makes it, or `hclmp finalize`"
+
+
+def write_elements(path: Path, elements: ElementTable) -> None:
+    """Write what is known of the elements, so that a prediction never depends on a library's."""
+    tensors = {f"vectors.{name}": v for name, v in elements.vectors.items()}
+    with written(path) as temporary:
+        save_file(tensors | {"properties": elements.properties}, temporary)
+
+
+def _read_elements(path: Path) -> ElementTable:
+    tensors = load_file(path)
+    properties = tensors.pop("properties")
+    return ElementTable({n.removeprefix("vectors."): t for n, t in tensors.items()}, properties)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model with all that a prediction needs.
+
+    Attributes:
+        about: ``model.json``: properties, what it was trained on, how well it predicted held-out
+            systems, where it comes from, what to cite.
+        properties: the L properties that it predicts.
+        ensemble: the networks.
+        elements: vectors and properties of the elements of the vocabulary.
+        generator: of the DOS feature; None without transfer.
+    """
+
+    about: dict[str, Any]
+    properties: tuple[Property, ...]
+    ensemble: Ensemble
+    elements: ElementTable
+    generator: Generator | None
+
+    @classmethod
+    def load(cls, folder: str | Path = FINAL) -> "Model":
+        """Read a folder that ``hclmp finalize`` wrote; it needs no other file.
+
+        Raises:
+            UserError: the folder is none, is damaged, or is of a later version of hclmp.
+        """
+        files = Final(Path(folder))
+        if not files.about.is_file():
+            raise UserError(f"{files.about}: no such file; {MAKER}")
+        try:
+            about = json.loads(files.about.read_text())
+            if (version := about["schema_version"]) > SCHEMA_VERSION:
+                raise UserError(
+                    f"{files.about}: of schema version {version}; this hclmp reads up to "
+                    f"{SCHEMA_VERSION}. Update hclmp."
+                )
+            properties = tuple(Property(**p) for p in about["properties"])
+            elements = _read_elements(files.elements)
+            generator = Generator.from_file(files.generator) if about["transfer"] else None
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            raise UserError(f"{folder}: not a model, or damaged ({error}); {MAKER}") from error
+        ensemble = Ensemble.from_file(files.weights)
+        return cls(about, properties, ensemble, elements, generator)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Property -> unit."""
+        return {p.name: p.unit for p in self.properties}
+
+    def predict(
+        self, data: pd.DataFrame | Sequence[str], *, formula_column: str = "formula"
+    ) -> pd.DataFrame:
+        """Predict compositions that need no labels, in any order, of any number of elements.
+
+        Args:
+            data: formulas, or a table with a column of them. What ``left_out`` names (oxygen, say)
+                is dropped from them, as it was in training.
+            formula_column: the name of that column.
+
+        Returns:
+            A row per composition, in the order given: ``formula``; ``system``, without what is
+            left out; for every property ``P`` its prediction, ``P_std``, and ``P_low`` and
+            ``P_high``, which hold the truth 9 times of 10, in its unit (``attrs["units"]``);
+            ``distance`` to the nearest training composition in latent space; ``warning``, why a
+            prediction is not to be trusted, or "".
+
+        Raises:
+            UserError: no such column, or formulas that cannot be used, by row.
+        """
+        formulas = _formulas(data, formula_column)
+        parsed = parse_formulas(formulas, left_out=self.about["left_out"], origin="compositions")
+        inputs = self.inputs(parsed, formulas)
+        distance = distances(self.ensemble, inputs)
+        frame = pd.DataFrame({"formula": formulas, "system": [system_of(f) for f in parsed]})
+        values = _in_units(self.ensemble.predict(inputs), self.properties)
+        frame = pd.concat([frame, pd.DataFrame(values)], axis=1)
+        frame["distance"] = np.nan if distance is None else distance
+        frame["warning"] = self._warnings(inputs.compositions, distance)
+        frame.attrs["units"] = self.units
+        return frame
+
+    def inputs(self, parsed: Sequence[Fractions], formulas: Sequence[object]) -> Inputs:
+        """What the networks see of parsed compositions.
+
+        Raises:
+            UserError: an element that model or generator has no vector for, by row.
+        """
+        known = set(self.ensemble.vocabulary)
+        if self.generator is not None:
+            known &= set(self.generator.vocabulary)
+        bad = [
+            f"row {row} ({formula}: {listed(strangers)})"
+            for row, (fractions, formula) in enumerate(zip(parsed, formulas, strict=True), start=1)
+            if (strangers := [e for e in fractions if e not in known])
+        ]
+        if bad:
+            raise UserError(
+                f"the model knows nothing of some elements: {listed(bad)}. It knows "
+                f"{' '.join(sorted(known))}. Remove these compositions."
+            )
+        compositions = pad(parsed, self.ensemble.vocabulary)
+        return Inputs(compositions, self.elements, self._dos(compositions))
+
+    def _dos(self, compositions: Compositions) -> NDArray[np.float32] | None:
+        """The DOS feature: [n, D]."""
+        if self.generator is None:
+            return None
+        settings = self.about["transfer"]
+        fractions = self.generator.fractions(compositions)
+        return self.generator.feature(fractions, **settings).numpy()
+
+    def _warnings(self, compositions: Compositions, distance: Floats | None) -> list[str]:
+        """Why the predictions are not to be trusted: n texts, "" where nothing is known."""
+        trained, far = set(self.about["trained_on"]["elements"]), self.about["far"]
+        texts = []
+        for row, (elements, fractions) in enumerate(
+            zip(compositions.elements, compositions.fractions, strict=True)
+        ):
+            there = {compositions.vocabulary[e] for e in elements[fractions > 0]}
+            reasons = []
+            if unseen := sorted(there - trained):
+                reasons.append(f"no training composition has {listed(unseen)}")
+            if distance is not None and far is not None and distance[row] > far:
+                reasons.append(
+                    f"far from every training composition ({distance[row]:.2f}; 99 % of held-out "
+                    f"ones are nearer than {far:.2f})"
+                )
+            texts.append("; ".join(reasons))
+        return texts
+
+
+def _formulas(data: pd.DataFrame | Sequence[str], column: str) -> list[Any]:
+    if not isinstance(data, pd.DataFrame):
+        return list(data)
+    if column not in data.columns:
+        raise UserError(
+            f"no column `{column}` among {listed(data.columns)}: name the column of formulas"
+        )
+    return data[column].tolist()
+
+
+def _in_units(predicted: Prediction, properties: Sequence[Property]) -> dict[str, Floats]:
+    """Prediction, standard deviation and 90 % interval of each property, in its unit."""
+    std = np.hypot(predicted.std_aleatoric, predicted.std_epistemic)
+    values = {}
+    for i, prop in enumerate(properties):
+        t, half = predicted.mean[:, i], Z90 * std[:, i]
+        values[prop.name] = prop.inverse(t)
+        values[f"{prop.name}_std"] = prop.inverse_std(t, std[:, i])
+        values[f"{prop.name}_low"] = prop.inverse(t - half)
+        values[f"{prop.name}_high"] = prop.inverse(t + half)
+    return values

@@ -1,0 +1,200 @@
+"""Step ``finalize``: the model for use, trained on all samples, in a folder that stands alone."""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hclmp.composition import pad, parse_formulas
+from hclmp.config import Config, variant_settings
+from hclmp.elements import TABULATED, element_vectors, known_elements
+from hclmp.errors import UserError
+from hclmp.features import read_features
+from hclmp.folds import split_rows
+from hclmp.model import SCHEMA_VERSION, write_elements
+from hclmp.models.compute import prepare
+from hclmp.models.ensemble import Ensemble
+from hclmp.models.final import HeldOut, distances, fit_final
+from hclmp.models.gan import Generator
+from hclmp.models.interface import ElementTable, Inputs, Labelled
+from hclmp.paths import Final, Trained
+from hclmp.provenance import Provenance, provenance, write_csv, write_json, written
+from hclmp.slices import final_slice
+from hclmp.steps.train import labelled, without_dos
+from hclmp.tables import Targets, read_targets
+
+log = logging.getLogger(__name__)
+FAR = 0.99  # of the training samples, with their own system unknown, are nearer than what is far
+CITATION = (
+    "S. Kong, D. Guevarra, C. P. Gomes, J. M. Gregoire, Materials representation and transfer "
+    "learning for multi-property prediction, Appl. Phys. Rev. 8, 021409 (2021), "
+    "doi:10.1063/5.0047066"
+)
+
+
+def finalize(
+    config: Config,
+    *,
+    targets: Path,
+    features: Mapping[str, Path],
+    generator: Path | None,
+    metrics: Path,
+    out: Final,
+    threads: int = 1,
+) -> None:
+    """Train the first H-CLMP variant on all samples and write it with all that a prediction needs.
+
+    Epochs are the median of the best ones of the folds' models; the size of the uncertainty is
+    what makes the folds' held-out samples most likely.
+
+    Args:
+        config: the resolved configuration.
+        targets: the targets table.
+        features: fold -> the features file of its models.
+        generator: the generator of the DOS feature, which has seen all DOS; None without transfer.
+        metrics: ``metrics.json`` of the held-out evaluation, which goes with the model.
+        out: the files that are written.
+        threads: of the computation.
+
+    Raises:
+        UserError: no variant is H-CLMP, or a file of an earlier step is missing or of other data.
+    """
+    variant = config.final_variant
+    if variant is None:
+        raise UserError(
+            "no variant is H-CLMP, so there is no final model: name `hclmp_t` or `hclmp`"
+        )
+    prepare(threads)
+    table = read_targets(targets)
+    origin = provenance(
+        "finalize",
+        config=final_slice(config),
+        inputs={"targets": targets, "metrics": metrics}
+        | ({} if generator is None else {"generator": generator}),
+    )
+    held_out = _held_out(config, variant, table, features)
+    model, training = variant_settings(config, variant)
+    training = training.model_copy(update={"epochs": _epochs(variant, list(features))})
+    inputs = _inputs(config, table, generator, embedding=model.embedding, origin=str(targets))
+    data = labelled(table, inputs, np.arange(len(table)))
+    fitted, history, checkpoint = fit_final(
+        data,
+        held_out,
+        model=model,
+        training=training,
+        whole_systems=config.split == "systems",
+        key=origin,
+    )
+    _write(config, out, fitted, data, table, generator, metrics, origin)
+    write_csv(out.history, pd.DataFrame(history))
+    checkpoint.remove()
+    log.info("%s: %s on all %d samples, %d epochs", out.folder, variant, len(data), training.epochs)
+
+
+def _held_out(
+    config: Config, variant: str, table: Targets, features: Mapping[str, Path]
+) -> HeldOut:
+    """What the folds' models say of their test samples, with what the calibration is made of."""
+    parts = []
+    for fold, file in features.items():
+        inputs = read_features(file)[0]
+        inputs = without_dos(inputs, keep=config.variants[variant].transfer, features=file)
+        rows = split_rows(config, fold, systems=table.system, given=table.split)
+        fitted = Ensemble.from_file(Trained(variant, fold).weights)
+        parts.append(HeldOut.of(fitted, labelled(table, inputs, rows.test)))
+    return HeldOut.joined(parts)
+
+
+def _epochs(variant: str, folds: list[str]) -> int:
+    """The median of the best epochs over folds and members."""
+    best = []
+    for fold in folds:
+        file = Trained(variant, fold).history
+        if not file.is_file():
+            raise UserError(f"{file}: no such file; `hclmp train` makes it")
+        history = pd.read_csv(file).query("stage == 'selection'").reset_index(drop=True)
+        rows = history.groupby("member")["validation_mae"].idxmin()
+        best += history.loc[rows, "epoch"].tolist()
+    return max(1, round(float(np.median(best))))
+
+
+def _inputs(
+    config: Config, table: Targets, generator: Path | None, *, embedding: str, origin: str
+) -> Inputs:
+    """All samples over all elements that have vectors, so that later ones may hold any of them."""
+    vocabulary = sorted(set(known_elements(embedding)) & set(known_elements(TABULATED)))
+    vocabulary = [e for e in vocabulary if e not in config.targets.left_out]
+    parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=origin)
+    compositions = pad(parsed, vocabulary)
+    elements = ElementTable(
+        {embedding: element_vectors(vocabulary, embedding)}, element_vectors(vocabulary, TABULATED)
+    )
+    inputs = Inputs(compositions, elements)
+    if generator is None:
+        return inputs
+    read = Generator.from_file(generator)
+    feature = read.feature(
+        read.fractions(compositions),
+        draws=config.gan.draws,
+        seed=config.gan.seed,
+        hide_own_system=config.dos.held_out == "drop",
+    )
+    return replace(inputs, dos=feature.numpy())
+
+
+def _write(
+    config: Config,
+    out: Final,
+    fitted: Ensemble,
+    data: Labelled,
+    table: Targets,
+    generator: Path | None,
+    metrics: Path,
+    origin: Provenance,
+) -> None:
+    """Write the folder; what names the others comes last."""
+    elements = data.inputs.elements
+    fitted.save(out.weights, provenance=origin)
+    write_elements(out.elements, elements)
+    if generator is not None:
+        with written(out.generator) as temporary:
+            shutil.copyfile(generator, temporary)
+    evaluated = json.loads(metrics.read_text())
+    compositions = data.inputs.compositions
+    seen = np.unique(compositions.elements[compositions.fractions > 0])
+    about: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "variant": config.final_variant,
+        "properties": [asdict(p) for p in table.properties],
+        "left_out": config.targets.left_out,
+        "transfer": None
+        if generator is None
+        else {
+            "draws": config.gan.draws,
+            "seed": config.gan.seed,
+            "hide_own_system": config.dos.held_out == "drop",
+        },
+        "trained_on": {
+            "samples": len(data),
+            "systems": len(set(table.system)),
+            "elements": [compositions.vocabulary[e] for e in seen],
+            "simulated": table.simulated,
+        },
+        "far": _far(fitted, data.inputs),
+        "held_out_evaluation": {k: v for k, v in evaluated.items() if k != "provenance"},
+        "provenance": origin,
+        "citation": CITATION,
+    }
+    write_json(out.about, about)
+
+
+def _far(fitted: Ensemble, inputs: Inputs) -> float | None:
+    """The distance in latent space from which on a composition is far from training."""
+    nearest = distances(fitted, inputs, like_new=True)
+    return None if nearest is None else float(np.quantile(nearest, FAR))

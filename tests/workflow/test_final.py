@@ -1,0 +1,190 @@
+"""The final model of a real run: trained by the DAG, taken elsewhere, and predicting."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from hclmp.errors import UserError
+from hclmp.model import Model
+from hclmp.models.ensemble import Ensemble
+from hclmp.tables import read_targets
+from tests.conftest import Command, write
+from tests.workflow.conftest import TINY
+
+FORMULAS = ["Fe0.3Ti0.5W0.2", "TiO2", "Co0.5Zr0.5"]
+
+
+@pytest.fixture(scope="module")
+def folder(demo_run: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The final model, alone in a place of its own."""
+    away = tmp_path_factory.mktemp("away") / "model"
+    shutil.copytree(demo_run[0] / "results/final", away)
+    return away
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Model:
+    return Model.load(folder)
+
+
+def test_it_is_trained_on_every_sample(demo_run: tuple[Path, str], model: Model) -> None:
+    run, _ = demo_run
+    table = read_targets(run / "data/processed/targets.parquet")
+    about = model.about
+    assert about["variant"] == "hclmp_t"
+    assert about["trained_on"]["samples"] == len(table)
+    assert model.ensemble.network.memory_labels.shape[1] == len(table)
+    held_out = json.loads((run / "results/metrics/metrics.json").read_text())
+    assert about["held_out_evaluation"]["variants"] == held_out["variants"]
+    assert about["trained_on"]["simulated"] is True
+    assert "021409" in about["citation"]
+    assert about["provenance"]["config"]["variant"] == "hclmp_t"
+    assert set(about["provenance"]["inputs"]) == {"targets", "metrics", "generator"}
+    history = pd.read_csv(run / "results/final/history.csv")
+    assert 1 <= history["epoch"].max() <= TINY["training"]["epochs"]
+
+
+def test_a_prediction_has_units_intervals_and_the_order_given(model: Model) -> None:
+    frame = model.predict(FORMULAS)
+    assert frame["formula"].tolist() == FORMULAS
+    assert frame["system"].tolist() == ["Fe-Ti-W", "Ti", "Co-Zr"], "oxygen is left out"
+    assert frame.attrs["units"] == {p.name: p.unit for p in model.properties}
+    assert len(model.properties) == 10
+    for prop in model.properties:
+        low, middle, high = (frame[f"{prop.name}{end}"] for end in ("_low", "", "_high"))
+        assert (low < middle).all()
+        assert (middle < high).all()
+        assert (frame[f"{prop.name}_std"] > 0).all()
+    backwards = model.predict(FORMULAS[::-1])
+    for prop in model.properties:
+        assert backwards[prop.name].to_numpy()[::-1] == pytest.approx(
+            frame[prop.name].to_numpy(), rel=1e-4, abs=1e-5
+        )
+
+
+def test_what_was_measured_is_recalled(demo_run: tuple[Path, str], model: Model) -> None:
+    table = read_targets(demo_run[0] / "data/processed/targets.parquet")
+    frame = model.predict(pd.DataFrame({"formula": table.formula}))
+    assert (frame["warning"] == "").mean() > 0.9
+    assert (frame["distance"] < 1e-2).all(), "each is its own nearest neighbour"
+
+
+def test_compositions_unlike_the_training_are_told(model: Model) -> None:
+    assert "U" not in model.about["trained_on"]["elements"]
+    frame = model.predict(["U0.5Np0.5", "Fe0.5Ti0.5"])
+    assert "no training composition has Np, U" in frame["warning"][0]
+    assert frame["warning"][1] == "" or "far" in frame["warning"][1]
+    nearer = replace(model, about={**model.about, "far": float(frame["distance"][0]) * 0.99})
+    assert "far from every training composition" in nearer.predict(["U0.5Np0.5"])["warning"][0]
+    farther = replace(model, about={**model.about, "far": float(frame["distance"][0]) * 1.01})
+    assert "far" not in farther.predict(["U0.5Np0.5"])["warning"][0]
+
+
+def test_the_uncertainty_is_that_of_the_folds(demo_run: tuple[Path, str], model: Model) -> None:
+    run, _ = demo_run
+    squares = []
+    for fold in ("first", "second"):
+        frame = pd.read_parquet(run / f"results/predictions/hclmp_t/{fold}.parquet")
+        squares.append((frame["t_pred"] - frame["t_true"]) ** 2)
+    error = float(np.sqrt(pd.concat(squares).mean()))
+    names = [f"{p.name}_std" for p in model.properties]
+    std = model.predict(["Co1Ti1Zr1", "Cr1Fe1Mn1"])[names].to_numpy()
+    assert 0.3 * error < std.mean() < 3 * error
+
+
+def test_the_folder_needs_no_library_tables(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(name: str) -> Any:
+        raise AssertionError("the embedding library was asked")
+
+    monkeypatch.setattr("hclmp.elements._load", gone)
+    assert len(Model.load(folder).predict(FORMULAS)) == 3
+    tensors = load_file(folder / "elements.safetensors")
+    assert set(tensors) == {"vectors.matscholar", "properties"}
+
+
+def test_a_later_or_damaged_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere/model\.json: no such file"):
+        Model.load("nowhere")
+    later = shutil.copytree(folder, tmp_path / "later")
+    about = json.loads((later / "model.json").read_text())
+    (later / "model.json").write_text(json.dumps(about | {"schema_version": 99}))
+    with pytest.raises(UserError, match=r"schema version 99; .* Update hclmp"):
+        Model.load(later)
+    for name in ("model.json", "elements.safetensors", "model.safetensors"):
+        damaged = shutil.copytree(folder, tmp_path / name)
+        (damaged / name).write_bytes((damaged / name).read_bytes()[:50])
+        with pytest.raises(UserError, match="not a model"):
+            Model.load(damaged)
+
+
+def test_predict_on_the_command_line(folder: Path, command: Command) -> None:
+    answer = command("predict", folder, *FORMULAS)
+    assert answer.code == 0, answer.text
+    assert "Fe0.3Ti0.5W0.2" in answer.text
+    assert "trained on simulated values" in answer.text
+    answer = command("predict", folder, "Fe2O3", "Qq3")
+    assert answer.code == 2
+    assert "row 2: 'Qq3'" in answer.text
+
+
+def test_predict_a_table(folder: Path, command: Command, workdir: Path) -> None:
+    given = pd.DataFrame({"note": ["a", "b", "c"], "material": FORMULAS, "distance": [1, 2, 3]})
+    for name in ("in.csv", "in.parquet"):
+        write(Path(name), given)
+        for out in ("out.csv", "out.parquet"):
+            answer = command(
+                *("predict", folder, "--table", name, "--out", out, "--formula-column", "material")
+            )
+            assert answer.code == 0, answer.text
+            read = pd.read_csv(out) if out.endswith("csv") else pd.read_parquet(out)
+            assert read["note"].tolist() == ["a", "b", "c"]
+            assert read["material"].tolist() == FORMULAS
+            assert [float(x) for x in read["distance"]] == [1, 2, 3], "what stood there stays"
+            assert "distance_predicted" in read.columns
+    parquet = pd.read_parquet("out.parquet")
+    assert set(parquet.attrs["units"]) == {c for c in parquet.columns if f"{c}_std" in parquet}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "one of the two"),
+        (["Fe", "--table", "in.csv"], "one of the two"),
+        (["--table", "in.csv"], "no column `formula` among material"),
+        (["Fe", "--out", "out.txt"], "out.txt: a prediction is written as .csv or .parquet"),
+        (["--table", "none.csv"], "none.csv"),
+        (["--table", "bad.csv"], "bad.csv: "),
+    ],
+)
+def test_what_cannot_be_predicted_is_one_message(
+    folder: Path, command: Command, workdir: Path, arguments: list[str], words: str
+) -> None:
+    write(Path("in.csv"), pd.DataFrame({"material": FORMULAS}))
+    write(Path("bad.csv"), pd.DataFrame({"formula": ["Fe2O3", "rust"]}))
+    answer = command("predict", folder, *arguments)
+    assert answer.code == 2
+    assert words in answer.text
+    assert not Path("out.txt").exists()
+
+
+def test_same_bytes_again(
+    demo_run: tuple[Path, str],
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = shutil.copytree(demo_run[0], tmp_path / "run")
+    before = {p.name: p.read_bytes() for p in (run / "results/final").iterdir()}
+    monkeypatch.chdir(run)
+    shutil.rmtree("results/final")
+    answer = command("finalize")
+    assert answer.code == 0, answer.text
+    assert {p.name: p.read_bytes() for p in (run / "results/final").iterdir()} == before
+    assert Ensemble.from_file(run / "results/final/model.safetensors").vocabulary
