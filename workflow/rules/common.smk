@@ -74,12 +74,14 @@ def fold_of(wildcards):
 
 
 def plots():
-    """The pictures that aggregate draws."""
-    names = [f"parity_{variant}" for variant in SETTINGS.variants]
-    names += ["mae_by_property", "mae_by_system"]
-    names += ["loss_curves", "correlation"] if NEURAL else []
-    names += ["generated_dos", "gan_curves"] if SETTINGS.pretrains else []
-    return [f"results/metrics/{name}.png" for name in names]
+    """The pictures that aggregate draws, and the data for `dvc plots`."""
+    names = [f"parity_{variant}.png" for variant in SETTINGS.variants]
+    names += ["parity.csv", "mae_by_property.png", "mae_by_system.png"]
+    if NEURAL:
+        names += ["losses.csv", "loss_curves.png", "correlation.png"]
+    if SETTINGS.pretrains:
+        names += ["gan.csv", "generated_dos.png", "gan_curves.png"]
+    return [f"results/metrics/plots/{name}" for name in names]
 
 
 def gan_results():
