@@ -80,13 +80,6 @@ def _scope(config: Config, fold: str | None) -> str | None:
     return fold
 
 
-def _generator(config: Config, scope: str | None) -> Path | None:
-    """The generator that makes the DOS feature, if any: a pretrained one or this run's own."""
-    if not config.transfers:
-        return None
-    return Path(config.gan.path) if config.gan.path else paths.Gan(scope).generator
-
-
 @app.command("pull-dos")
 def pull_dos(
     config: ConfigOption = paths.CONFIG,
@@ -145,6 +138,7 @@ def pretrain_gan(
 def featurize(config: ConfigOption = paths.CONFIG, fold: OptionalFold = None) -> None:
     """Compute what every model sees of every sample -> results/features/."""
     _set_threads(1)
+    from hclmp.origins import generator_of
     from hclmp.steps.featurize import featurize as step
 
     settings = load_config(config)
@@ -154,7 +148,7 @@ def featurize(config: ConfigOption = paths.CONFIG, fold: OptionalFold = None) ->
         lambda: step(
             settings,
             targets=paths.TARGETS,
-            generator=_generator(settings, scope),
+            generator=generator_of(settings, scope),
             features=paths.features(scope),
         ),
     )

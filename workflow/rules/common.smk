@@ -27,12 +27,16 @@ from hclmp.sources.inputs import input_files
 
 try:
     SETTINGS = resolve(config, origin="config")
+    # DVC pulls the DOS whether or not a variant uses them yet; only a table in use must be there.
+    PULLS = SETTINGS.pretrains or (
+        SETTINGS.dos.source != "none" and Path(SETTINGS.dos.path or ".").exists()
+    )
     FOLDS = fold_names(SETTINGS)
     ESTIMATE = estimate(SETTINGS, folds=len(FOLDS))
     # The user's own files: a rule reruns when one of them changes.
     OWN = {
         "targets": input_files(SETTINGS.targets),
-        "dos": input_files(SETTINGS.dos) if SETTINGS.pretrains else [],
+        "dos": input_files(SETTINGS.dos) if PULLS else [],
     }
     OWN_GENERATOR = SETTINGS.gan.path if SETTINGS.transfers else None
     if OWN_GENERATOR and not Path(OWN_GENERATOR).is_file():
