@@ -80,13 +80,6 @@ def _scope(config: Config, fold: str | None) -> str | None:
     return fold
 
 
-def _generator(config: Config, scope: str | None) -> Path | None:
-    """The generator that makes the DOS feature, if any: a pretrained one or this run's own."""
-    if not config.transfers:
-        return None
-    return Path(config.gan.path) if config.gan.path else paths.Gan(scope).generator
-
-
 @app.command("pull-dos")
 def pull_dos(
     config: ConfigOption = paths.CONFIG,
@@ -146,6 +139,7 @@ def pretrain_gan(
 def featurize(config: ConfigOption = paths.CONFIG, fold: OptionalFold = None) -> None:
     """Compute what every model sees of every sample -> results/features/."""
     _set_threads(1)
+    from hclmp.origins import generator_of
     from hclmp.steps.featurize import featurize as step
 
     settings = load_config(config)
@@ -155,7 +149,7 @@ def featurize(config: ConfigOption = paths.CONFIG, fold: OptionalFold = None) ->
         lambda: step(
             settings,
             targets=paths.TARGETS,
-            generator=_generator(settings, scope),
+            generator=generator_of(settings, scope),
             features=paths.features(scope),
         ),
     )
@@ -209,11 +203,10 @@ def finalize(config: ConfigOption = paths.CONFIG, threads: Threads = 1) -> None:
     """Train the model for use on all samples -> results/final/."""
     _set_threads(threads)
     from hclmp.folds import fold_names
+    from hclmp.origins import final_generator_of
     from hclmp.steps.finalize import finalize as step
 
     settings = load_config(config)
-    variant = settings.final_variant
-    transfers = variant is not None and settings.variants[variant].transfer
     features = {
         fold: paths.features(fold if settings.generator_per_fold else None)
         for fold in fold_names(settings)
@@ -224,7 +217,7 @@ def finalize(config: ConfigOption = paths.CONFIG, threads: Threads = 1) -> None:
             settings,
             targets=paths.TARGETS,
             features=features,
-            generator=_generator(settings, None) if transfers else None,
+            generator=final_generator_of(settings),
             metrics=paths.METRICS / "metrics.json",
             out=paths.Final(),
             threads=threads,

@@ -20,6 +20,8 @@ from hclmp.tables import Predictions, read_predictions
 
 log = logging.getLogger(__name__)
 
+MOST_POINTS = 2000  # of a variant in parity.csv
+
 
 def aggregate(config: Config, *, targets: Path, features: Mapping[str, Path], folder: Path) -> None:
     """Pool the folds, compute metrics, draw plots.
@@ -44,7 +46,8 @@ def aggregate(config: Config, *, targets: Path, features: Mapping[str, Path], fo
     frames = {v: frame[frame["y_true"].notna()] for v, frame in frames.items()}
     summary = summarise(frames)
     write_csv(folder / "by_system.csv", by_system(frames))
-    _plots(config, frames, tables, folds, folder)
+    _plots(config, frames, tables, folds, folder / "plots")
+    _plot_data(config, frames, folds, folder / "plots")
     first = next(iter(tables.values()))[0]
     inputs = {
         f"{variant}/{fold}": path
@@ -143,6 +146,28 @@ def _plots(
         gan = Gan(folds[0] if config.generator_per_fold else None)
         plots.generated_dos(folder / "generated_dos.png", gan.examples, gan.metrics)
         plots.gan_curves(folder / "gan_curves.png", gan.history)
+
+
+def _plot_data(
+    config: Config, frames: Mapping[str, pd.DataFrame], folds: list[str], folder: Path
+) -> None:
+    """The same as data, for `dvc plots` to lay runs over one another (templates: .dvc/plots/)."""
+    columns = ["variant", "property", "y_true", "y_pred"]
+    points = []
+    for variant, frame in frames.items():
+        some = np.unique(np.linspace(0, len(frame) - 1, MOST_POINTS).astype(int))
+        points.append(frame.iloc[some].assign(variant=variant)[columns])
+    write_csv(folder / "parity.csv", pd.concat(points))
+    neural = [v for v, settings in config.variants.items() if settings.model == "hclmp"]
+    histories = [(v, fold, Trained(v, fold).history) for v in neural for fold in folds]
+    if histories:
+        tables = [pd.read_csv(f).assign(variant=v, fold=fold) for v, fold, f in histories]
+        columns = ["variant", "fold", "member", "epoch", "loss", "validation_mae"]
+        write_csv(folder / "losses.csv", pd.concat(tables).query("stage == 'selection'")[columns])
+    if config.pretrains:
+        scopes = folds if config.generator_per_fold else [None]
+        curves = [pd.read_csv(Gan(s).history).assign(fold=s or "all") for s in scopes]
+        write_csv(folder / "gan.csv", pd.concat(curves).query("stage == 'selection'"))
 
 
 def _overall(config: Config, summary: pd.DataFrame, first: Predictions) -> dict[str, Any]:

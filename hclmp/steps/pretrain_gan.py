@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
+from hclmp import cache
 from hclmp.composition import Fractions, pad, parse_formulas, system_of
 from hclmp.config import Config
 from hclmp.elements import element_vectors, known_elements
@@ -82,6 +83,9 @@ def pretrain_gan(
     fractions = pad(parsed, known_elements(config.model.embedding)).dense()
     parts = [_Part(fractions[r], table.dos[r]) for r in rows]
     origin = provenance("pretrain_gan", config=gan_slice(config, fold), inputs={"dos": dos})
+    files = [generator, metrics, history, examples]
+    if cache.restore(origin, files):
+        return
     selection = Checkpoint(hash_of(origin))
     train, validation, test = parts
     model, scaler = _built(config, table.grid, train)
@@ -117,6 +121,7 @@ def pretrain_gan(
     write_csv(examples, _examples(model, scaler, test, [table.formula[i] for i in rows[TEST]]))
     write_json(metrics, report)
     final.save(generator, provenance=origin)
+    cache.keep(origin, files)
     selection.remove()
 
 

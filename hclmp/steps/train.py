@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hclmp import cache
 from hclmp.config import Config, variant_settings
 from hclmp.errors import UserError
 from hclmp.features import read_features
@@ -55,6 +56,10 @@ def train(
         config=train_slice(config, variant, fold),
         inputs={"targets": targets, "features": features},
     )
+    neural = config.variants[variant].model == "hclmp"
+    files = [out.settings, out.predictions, *([out.weights, out.history] if neural else [])]
+    if cache.restore(origin, files):
+        return
     rows = split_rows(config, fold, systems=table.system, given=table.split)
     log.info(
         "%s on fold %s: %d training, %d validation and %d test samples; %d in no set (supersets)",
@@ -67,7 +72,7 @@ def train(
     )
     model: Model
     checkpoint: Checkpoint | None = None
-    if config.variants[variant].model == "hclmp":
+    if neural:
         network, history, checkpoint = fit_network(
             config, variant, train_rows, validation_rows, key=origin, threads=threads
         )
@@ -87,6 +92,7 @@ def train(
             provenance=origin,
         ),
     )
+    cache.keep(origin, files)
     if checkpoint is not None:  # not before the last file is written: a kill repeats nothing
         checkpoint.remove()
     error = np.abs(predicted.mean - test_rows.t) / np.where(train_std > 0, train_std, 1.0)

@@ -112,7 +112,7 @@ def test_a_pretrained_generator_needs_no_dos(tmp_path: Path) -> None:
     about = json.loads((run / "results/metrics/metrics.json").read_text())
     assert "not known here" in about["dos_of_held_out_systems"]
     assert not (run / "results/gan").exists()
-    assert not (run / "results/metrics/generated_dos.png").exists()
+    assert not (run / "results/metrics/plots/generated_dos.png").exists()
     torch.save(published(seed=1).state_dict(), tmp_path / "other.pt")
     import_generator(tmp_path / "other.pt", tmp_path / "generator.safetensors")
     assert planned(run)["featurize"] == 1, "the generator is an input"

@@ -28,12 +28,16 @@ from hclmp.sources.inputs import input_files
 
 try:
     SETTINGS = resolve(config, origin="config")
+    # DVC pulls the DOS whether or not a variant uses them yet; only a table in use must be there.
+    PULLS = SETTINGS.pretrains or (
+        SETTINGS.dos.source != "none" and Path(SETTINGS.dos.path or ".").exists()
+    )
     FOLDS = fold_names(SETTINGS)
     ESTIMATE = estimate(SETTINGS, folds=len(FOLDS))
     # The user's own files: a rule reruns when one of them changes.
     OWN = {
         "targets": input_files(SETTINGS.targets),
-        "dos": input_files(SETTINGS.dos) if SETTINGS.pretrains else [],
+        "dos": input_files(SETTINGS.dos) if PULLS else [],
     }
     OWN_GENERATOR = SETTINGS.gan.path if SETTINGS.transfers else None
     if OWN_GENERATOR and not Path(OWN_GENERATOR).is_file():
@@ -79,12 +83,14 @@ def fold_of(wildcards):
 
 
 def plots():
-    """The pictures that aggregate draws."""
-    names = [f"parity_{variant}" for variant in SETTINGS.variants]
-    names += ["mae_by_property", "mae_by_system"]
-    names += ["loss_curves", "correlation"] if NEURAL else []
-    names += ["generated_dos", "gan_curves"] if SETTINGS.pretrains else []
-    return [f"results/metrics/{name}.png" for name in names]
+    """The pictures that aggregate draws, and the data for `dvc plots`."""
+    names = [f"parity_{variant}.png" for variant in SETTINGS.variants]
+    names += ["parity.csv", "mae_by_property.png", "mae_by_system.png"]
+    if NEURAL:
+        names += ["losses.csv", "loss_curves.png", "correlation.png"]
+    if SETTINGS.pretrains:
+        names += ["gan.csv", "generated_dos.png", "gan_curves.png"]
+    return [f"results/metrics/plots/{name}" for name in names]
 
 
 def final_files():

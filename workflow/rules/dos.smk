@@ -23,29 +23,33 @@ rule pull_dos:
         "hclmp pull-dos > {log} 2>&1"
 
 
-rule pretrain_gan:
-    input:
-        "data/processed/dos.parquet",
-    output:
-        generator=GENERATOR,
-        metrics=f"results/gan/{SCOPE}metrics.json",
-        history=f"results/gan/{SCOPE}history.csv",
-        examples=f"results/gan/{SCOPE}examples.csv",
-    log:
-        f"logs/pretrain_gan/{SCOPE}pretrain_gan.log",
-    benchmark:
-        f"logs/benchmarks/pretrain_gan/{SCOPE}pretrain_gan.tsv"
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=120,
-    params:
-        fold=fold_option,
-        settings=lambda wildcards: as_parameter(gan_slice(SETTINGS, fold_of(wildcards))),
-        source=source_hash("pretrain_gan"),
-    message:
-        "Generator of density of states: training"
-    shell:
-        "hclmp pretrain-gan {params.fold} --threads {threads} > {log} 2>&1"
+if SETTINGS.pretrains:
+
+    rule pretrain_gan:
+        input:
+            "data/processed/dos.parquet",
+        output:
+            generator=GENERATOR,
+            metrics=f"results/gan/{SCOPE}metrics.json",
+            history=f"results/gan/{SCOPE}history.csv",
+            examples=f"results/gan/{SCOPE}examples.csv",
+        log:
+            f"logs/pretrain_gan/{SCOPE}pretrain_gan.log",
+        benchmark:
+            f"logs/benchmarks/pretrain_gan/{SCOPE}pretrain_gan.tsv"
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=120,
+        params:
+            fold=fold_option,
+            settings=lambda wildcards: as_parameter(
+                gan_slice(SETTINGS, fold_of(wildcards))
+            ),
+            source=source_hash("pretrain_gan"),
+        message:
+            "Generator of density of states: training"
+        shell:
+            "hclmp pretrain-gan {params.fold} --threads {threads} > {log} 2>&1"

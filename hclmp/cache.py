@@ -1,0 +1,81 @@
+"""Finished folds, kept by the content of all that determines them: no fold is trained twice.
+
+DVC deletes what a stage made before it makes it again, so that one failed fold would cost all the
+finished ones. What is kept here lies outside, is copied (never linked) and verified both ways.
+Snakemake's own cache between workflows would not do: its key knows neither wildcards nor the
+imported package, it restores symbolic links, and it serves Snakemake alone.
+
+Off unless the environment variable ``HCLMP_CACHE`` names a folder, as `dvc repro` makes it do.
+Nothing is ever removed: delete the folder, or the entries not used for long (an entry's time of
+change is that of its last use).
+"""
+
+import json
+import logging
+import os
+import platform
+import shutil
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+from hclmp.provenance import Provenance, hash_of, sha256, write_json, written
+
+log = logging.getLogger(__name__)
+VARIABLE = "HCLMP_CACHE"
+ABOUT = "about.json"
+LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch")  # another version, another last digit
+
+
+def restore(origin: Provenance, files: Iterable[Path]) -> bool:
+    """Put back the files of a result, if all of them were kept; whole or not at all each.
+
+    An entry that is damaged is named in the log and removed.
+
+    Args:
+        origin: the provenance that the files carry, which determines their content.
+        files: where they belong; their names differ.
+    """
+    entry = _entry(origin)
+    if entry is None or not (entry / ABOUT).is_file():
+        return False
+    kept = json.loads((entry / ABOUT).read_text())["files"]
+    for file in files:
+        copy = entry / file.name
+        if not copy.is_file() or sha256(copy) != kept.get(file.name):
+            log.warning("%s: damaged or missing, so this result is made anew", copy)
+            shutil.rmtree(entry)
+            return False
+    for file in files:
+        with written(file) as temporary:
+            shutil.copyfile(entry / file.name, temporary)
+    os.utime(entry)
+    log.info("restored from %s, made with the same data, configuration and source", entry)
+    return True
+
+
+def keep(origin: Provenance, files: Iterable[Path]) -> None:
+    """Keep copies of the files of a finished result; an entry appears whole or not at all."""
+    entry = _entry(origin)
+    if entry is None or entry.exists():
+        return
+    part = entry.with_name(f".{entry.name}.{os.getpid()}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    hashes = {}
+    for file in files:
+        shutil.copyfile(file, part / file.name)
+        hashes[file.name] = sha256(part / file.name)
+    write_json(part / ABOUT, {"origin": origin, "files": hashes})
+    try:
+        part.rename(entry)
+    except OSError:  # another process has just kept the same
+        shutil.rmtree(part)
+
+
+def _entry(origin: Provenance) -> Path | None:
+    """The folder of a result; None if nothing is to be kept."""
+    root = os.environ.get(VARIABLE)
+    if not root:
+        return None
+    versions = {name: version(name) for name in LIBRARIES}
+    return Path(root) / hash_of([origin, versions, platform.python_version(), platform.machine()])

@@ -1,0 +1,221 @@
+"""dvc.yaml says what the steps, the rules and the configuration say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hclmp.config import Config, load_config, resolve
+from hclmp.errors import UserError
+from hclmp.origins import RESULTS
+from hclmp.provenance import PACKAGE, source_files
+from hclmp.slices import (
+    dos_slice,
+    features_slice,
+    final_slice,
+    gan_slice,
+    targets_slice,
+    train_slice,
+)
+from tests.workflow.conftest import ROOT, snakemake, succeeded, write_config
+from workflow.stage import OUTS
+
+DVC: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES: dict[str, dict[str, Any]] = DVC["stages"]
+CONFIG = "config/config.yaml"
+RULES = {
+    "pull-dos": "dos",
+    "prepare-targets": "targets",
+    "pretrain-gan": "dos",
+    "featurize": "features",
+    "train": "train",
+    "aggregate": "aggregate",
+    "finalize": "final",
+}
+
+
+def params(stage: str) -> list[str]:
+    (file,) = STAGES[stage]["params"]
+    assert list(file) == [CONFIG]
+    return list(file[CONFIG])
+
+
+def outs(stage: str) -> list[Path]:
+    entries = [*STAGES[stage]["outs"], *STAGES[stage].get("metrics", [])]
+    return [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+
+
+ALL_OUTS = [out for stage in STAGES for out in outs(stage)]
+
+
+def under(path: Path, folder: Path) -> bool:
+    return path == folder or folder in path.parents
+
+
+def test_a_stage_per_step_and_each_a_constant_command() -> None:
+    assert list(STAGES) == list(RESULTS)
+    for name, stage in STAGES.items():
+        assert stage["cmd"] == f"python -m workflow.stage {name}"
+        assert "persist" not in yaml.safe_dump(stage)
+        assert "always_changed" not in stage
+
+
+@pytest.mark.parametrize("step", STAGES)
+def test_the_modules_that_a_step_imports_are_its_deps(step: str) -> None:
+    deps = [d for d in STAGES[step]["deps"] if d.startswith(("hclmp/", "workflow/"))]
+    modules = {
+        str(path.relative_to(PACKAGE.parent)) for path in source_files(step.replace("-", "_"))
+    }
+    expected = modules | {f"workflow/rules/{RULES[step]}.smk"}
+    assert len(deps) == len(set(deps))
+    assert not expected - set(deps), f"add to the deps of {step}: {sorted(expected - set(deps))}"
+    assert not set(deps) - expected, f"remove from {step}: {sorted(set(deps) - expected)}"
+
+
+@pytest.mark.parametrize("held_out", ["keep", "drop"])
+def test_every_file_of_the_workflow_is_under_one_out_and_every_out_is_made(
+    tmp_path: Path, held_out: str
+) -> None:
+    config = yaml.safe_load((ROOT / CONFIG).read_text())
+    config["dos"]["held_out"] = held_out
+    write_config(tmp_path, config, (ROOT / "config/systems.tsv").read_text())
+    text = succeeded(snakemake(tmp_path, "--summary"))
+    made = {Path(line.split("\t")[0]) for line in text.splitlines() if "\t" in line}
+    made.discard(Path("output_file"))
+    assert len(made) > 80
+    for path in made:
+        owners = [out for out in ALL_OUTS if under(path, out)]
+        assert len(owners) == 1, f"{path} is in {len(owners)} outs of dvc.yaml: {owners}"
+        assert any(under(path, out) for out in OUTS), path
+    for out in ALL_OUTS:
+        assert any(under(path, out) for path in made), f"nothing makes {out}"
+        assert any(under(out, known) for known in OUTS), out
+
+
+def test_outs_do_not_overlap_and_deps_are_outs_or_in_git() -> None:
+    for out in ALL_OUTS:
+        assert [other for other in ALL_OUTS if under(out, other) or under(other, out)] == [out]
+    for name, stage in STAGES.items():
+        for dep in stage["deps"]:
+            there = dep == "${systems}" or (ROOT / dep).exists() or Path(dep) in ALL_OUTS
+            assert there, f"{name}: {dep}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_are_keys_of_the_configuration_and_written_in_it(stage: str) -> None:
+    written = yaml.safe_load((ROOT / CONFIG).read_text())
+    for key in params(stage):
+        section: Any = Config()
+        here: Any = written
+        for part in key.split("."):
+            assert part in type(section).model_fields, f"no key {key} in the configuration"
+            assert part in here, f"DVC wants {key} to be written in {CONFIG}"
+            section, here = getattr(section, part), here[part]
+
+
+def test_the_written_configuration_is_the_default() -> None:
+    """Where config.yaml states a default, for DVC's sake, it is the default."""
+    assert load_config(ROOT / CONFIG) == Config()
+
+
+def changed_configurations() -> Iterator[tuple[str, Config]]:
+    """The default configuration with one key changed, for every key that can be changed alone."""
+    words = ("table", "random", "drop", "pretrained", "onehot", "halve", "drawn", "transmission")
+    base = Config().model_dump(mode="json")
+    for key, value in _leaves({k: v for k, v in base.items() if k != "variants"}):
+        others = [not value] if isinstance(value, bool) else [value]
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            others = [value + 1, value / 2]
+        elif isinstance(value, str) or value is None:
+            others = [*words, 7]
+        elif isinstance(value, list):
+            others = [[*value, 8], [*value, "N"]]
+        for other in others:
+            try:
+                yield key, resolve(_replaced(base, key, other))
+            except UserError:
+                continue
+            break
+    yield "variants", resolve({"variants": ["hclmp_t"]})
+
+
+def _leaves(section: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{before}{key}.")
+        else:
+            yield before + key, value
+
+
+def _replaced(base: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    first, _, rest = key.partition(".")
+    return base | {first: _replaced(base[first], rest, value) if rest else value}
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """Stage -> the part of the configuration that determines what it makes."""
+    needed = {"pretrains": config.pretrains, "per_fold": config.generator_per_fold}
+    return {
+        "pull-dos": [dos_slice(config)],
+        "prepare-targets": [targets_slice(config)],
+        "pretrain-gan": [gan_slice(config), needed],
+        "featurize": [features_slice(config), config.gan.path, needed],
+        "train": [train_slice(config, v, _fold(config)) for v in config.variants],
+        "finalize": [final_slice(config), config.gan.path, needed],
+    }
+
+
+def _fold(config: Config) -> str:
+    return "fold-1" if config.split == "systems" else config.split
+
+
+def test_every_key_that_determines_a_result_is_a_param_of_its_stage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    before = settings(Config())
+    tried = []
+    for key, config in changed_configurations():
+        if key == "systems":  # the sheet is a dependency
+            continue
+        tried.append(key)
+        for stage, after in settings(config).items():
+            watched = any(key == p or key.startswith(f"{p}.") for p in params(stage))
+            assert watched or after == before[stage], f"{stage} depends on {key}"
+    assert len(tried) > 50
+    assert {"training.epochs", "dos.held_out", "split", "gan.draws", "variants"} <= set(tried)
+
+
+def test_the_sheet_is_a_dependency_of_what_reads_it() -> None:
+    for stage in ("pretrain-gan", "featurize", "train", "aggregate", "finalize"):
+        assert "${systems}" in STAGES[stage]["deps"]
+    assert DVC["vars"] == [CONFIG]
+
+
+def test_stages_that_read_the_users_files_watch_their_folder() -> None:
+    for stage in ("pull-dos", "prepare-targets", "featurize", "finalize"):
+        assert "data/raw" in STAGES[stage]["deps"]
+
+
+def test_plots_metrics_and_artifacts_are_tracked() -> None:
+    plots = {next(iter(plot)): next(iter(plot.values())) for plot in DVC["plots"]}
+    paths = [*plots, *DVC["metrics"], *(a["path"] for a in DVC["artifacts"].values())]
+    for path in paths:
+        assert any(under(Path(path), out) for out in ALL_OUTS), path
+    for plot in plots.values():
+        assert (ROOT / ".dvc/plots" / f"{plot['template']}.json").is_file()
+    (metrics,) = STAGES["aggregate"]["metrics"]
+    assert metrics == {"results/metrics/metrics.json": {"cache": False}}
+    assert set(DVC["artifacts"]) == {"generator", "model"}
+
+
+def test_no_remote_and_no_credentials_in_gits_dvc_config() -> None:
+    text = (ROOT / ".dvc/config").read_text()
+    assert re.search(r"type = \"?reflink,copy", text)
+    assert "autostage = true" in text
+    assert "remote" not in text

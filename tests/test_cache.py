@@ -1,0 +1,89 @@
+"""Finished folds are restored by content, or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hclmp import cache
+from hclmp.provenance import Provenance
+
+ORIGIN: Provenance = {"step": "train", "config": {"fold": "a", "variant": "v"}, "source": "1"}
+FILES = [Path("results/models/v/a/model.json"), Path("results/predictions/v/a.parquet")]
+
+
+@pytest.fixture
+def kept(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a kept result, whose files are then gone; the entry."""
+    monkeypatch.setenv(cache.VARIABLE, str(workdir / "kept"))
+    for file in FILES:
+        file.parent.mkdir(parents=True)
+        file.write_text(f"content of {file}")
+    cache.keep(ORIGIN, FILES)
+    for file in FILES:
+        file.unlink()
+    (entry,) = (workdir / "kept").iterdir()
+    return entry
+
+
+def test_a_kept_result_comes_back(kept: Path) -> None:
+    assert cache.restore(ORIGIN, FILES)
+    for file in FILES:
+        assert file.read_text() == f"content of {file}"
+        assert not file.is_symlink()
+        assert file.stat().st_nlink == 1, "a copy: writing to it must not change what is kept"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {**ORIGIN, "config": {"fold": "b", "variant": "v"}},
+        {**ORIGIN, "config": {"fold": "a", "variant": "w"}},
+        {**ORIGIN, "source": "2"},
+    ],
+)
+def test_another_origin_finds_nothing(kept: Path, other: Provenance) -> None:
+    assert not cache.restore(other, FILES)
+    assert not FILES[0].exists()
+
+
+def test_another_version_of_a_library_finds_nothing(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "version", lambda name: "0")
+    assert not cache.restore(ORIGIN, FILES)
+
+
+@pytest.mark.parametrize("damage", ["changed", "lost"])
+def test_a_damaged_entry_is_named_and_removed(
+    kept: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = kept / "a.parquet"
+    if damage == "changed":
+        copy.write_text("something else")
+    else:
+        copy.unlink()
+    assert not cache.restore(ORIGIN, FILES)
+    assert f"{copy}: damaged or missing" in caplog.text
+    assert not kept.exists()
+    assert not FILES[0].exists(), "nothing of it is put back"
+
+
+def test_what_was_half_kept_is_not_found(kept: Path) -> None:
+    (kept / cache.ABOUT).unlink()
+    assert not cache.restore(ORIGIN, FILES)
+
+
+def test_an_entry_says_what_it_is(kept: Path) -> None:
+    about = json.loads((kept / cache.ABOUT).read_text())
+    assert about["origin"] == ORIGIN
+    assert set(about["files"]) == {"model.json", "a.parquet"}
+
+
+def test_without_a_folder_nothing_is_kept(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(cache.VARIABLE, raising=False)
+    cache.keep(ORIGIN, FILES)
+    assert not cache.restore(ORIGIN, FILES)
+    assert list(workdir.iterdir()) == []
