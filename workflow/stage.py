@@ -87,7 +87,8 @@ def commit() -> None:
     for stage in ("pull-dos", "pretrain-gan", "finalize"):
         if makes_nothing(config, stage):
             write_nothing(stage)
-    if not paths.DOS.exists():  # no variant uses it, so the plain run did without
+    if config.dos.source != "none" and not config.pretrains and not _has_table(paths.DOS):
+        paths.DOS.unlink(missing_ok=True)  # no variant uses it, so the plain run did without
         run("pull-dos")
     for step in RESULTS:
         check_results(config, step)
@@ -186,11 +187,16 @@ def write_nothing(stage: str) -> None:
         folder = paths.FINAL if stage == "finalize" else Path("results/gan")
         folder.mkdir(parents=True, exist_ok=True)
         return
-    if paths.DOS.is_file() and paths.DOS.stat().st_size:
+    if _has_table(paths.DOS):
         raise UserError(f"{paths.DOS}: left over from another configuration; remove it")
     paths.DOS.parent.mkdir(parents=True, exist_ok=True)
     paths.DOS.touch()  # no table: reading it is an error that names the file
     write_json(paths.DOS_RECORD, NO_DOS)
+
+
+def _has_table(path: Path) -> bool:
+    """Whether there is a table, rather than nothing or the empty file that stands for none."""
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _made() -> list[Path]:

@@ -284,9 +284,12 @@ def test_without_dos_its_outs_are_empty(recorded: Repository, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_without_dos_both_front_doors_go_to_the_end(recorded: Repository, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dos", [{"source": "none", "path": None}, {}], ids=["none", "not used"])
+def test_without_dos_both_front_doors_go_to_the_end(
+    recorded: Repository, tmp_path: Path, dos: dict[str, str | None]
+) -> None:
     run = recorded.copy(tmp_path / "run")
-    run.config(variants=["mean"], dos={"source": "none", "path": None})
+    run.config(variants=["mean"], dos=dos)
     run.done("dvc", "repro")
     assert run.is_clean()
     lock = (run / "dvc.lock").read_text()
