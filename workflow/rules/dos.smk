@@ -12,8 +12,8 @@ rule pull_dos:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=by_attempt(4000),
+        runtime=by_attempt(60),
     params:
         settings=as_parameter(dos_slice(SETTINGS)),
         source=source_hash("pull_dos"),
@@ -39,8 +39,8 @@ rule pretrain_gan:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=by_attempt(4000),
+        runtime=by_attempt(120),
     params:
         fold=fold_option,
         settings=lambda wildcards: as_parameter(gan_slice(SETTINGS, fold_of(wildcards))),
