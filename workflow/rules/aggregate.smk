@@ -23,8 +23,8 @@ rule aggregate:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=by_attempt(4000),
+        runtime=by_attempt(30),
     params:
         settings=as_parameter(aggregate_slice(SETTINGS)),
         source=source_hash("aggregate"),

@@ -72,6 +72,11 @@ def as_parameter(settings):
     return json.dumps(settings, sort_keys=True)
 
 
+def by_attempt(amount):
+    """So much memory or time, and as much again at every further attempt (`retries`)."""
+    return lambda wildcards, attempt: amount * attempt
+
+
 def fold_option(wildcards):
     """`--fold NAME` for steps that run once per fold, else nothing."""
     return f"--fold {wildcards.fold}" if PER_FOLD else ""

@@ -12,8 +12,8 @@ rule pull_dos:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=by_attempt(4000),
+        runtime=by_attempt(60),
     params:
         settings=as_parameter(dos_slice(SETTINGS)),
         source=source_hash("pull_dos"),
@@ -41,8 +41,8 @@ if SETTINGS.pretrains:
             "../../environment.yml"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=120,
+            mem_mb=by_attempt(4000),
+            runtime=by_attempt(120),
         params:
             fold=fold_option,
             settings=lambda wildcards: as_parameter(

@@ -12,8 +12,8 @@ rule featurize:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=by_attempt(4000),
+        runtime=by_attempt(30),
     params:
         fold=fold_option,
         settings=as_parameter(features_slice(SETTINGS)),

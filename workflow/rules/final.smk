@@ -41,8 +41,8 @@ rule finalize:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=by_attempt(4000),
+        runtime=by_attempt(240),
     params:
         settings=as_parameter(final_slice(SETTINGS)),
         source=source_hash("finalize"),

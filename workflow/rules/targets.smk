@@ -12,8 +12,8 @@ rule prepare_targets:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=by_attempt(4000),
+        runtime=by_attempt(30),
     params:
         settings=as_parameter(targets_slice(SETTINGS)),
         source=source_hash("prepare_targets"),

@@ -19,8 +19,8 @@ rule train:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=by_attempt(4000),
+        runtime=by_attempt(240),
     params:
         settings=lambda wildcards: as_parameter(
             train_slice(SETTINGS, wildcards.variant, wildcards.fold)
@@ -41,7 +41,8 @@ use rule train as train_baseline with:
         variant="|".join(BASELINES) or "(?!)",
     priority: 0
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=by_attempt(8000),
+        runtime=by_attempt(120),
+        in_turn=1,  # in a group of jobs: workflow/profiles/slurm
     message:
         "Fitting {wildcards.variant} with fold {wildcards.fold} held out"
