@@ -39,7 +39,10 @@ def restore(origin: Provenance, files: Iterable[Path]) -> bool:
     entry = _entry(origin)
     if entry is None or not (entry / ABOUT).is_file():
         return False
-    kept = json.loads((entry / ABOUT).read_text())["files"]
+    try:
+        kept = json.loads((entry / ABOUT).read_text())["files"]
+    except (KeyError, ValueError):
+        kept = {}
     for file in files:
         copy = entry / file.name
         if not copy.is_file() or sha256(copy) != kept.get(file.name):
@@ -57,8 +60,9 @@ def restore(origin: Provenance, files: Iterable[Path]) -> bool:
 def keep(origin: Provenance, files: Iterable[Path]) -> None:
     """Keep copies of the files of a finished result; an entry appears whole or not at all."""
     entry = _entry(origin)
-    if entry is None or entry.exists():
+    if entry is None or (entry / ABOUT).is_file():
         return
+    shutil.rmtree(entry, ignore_errors=True)  # an entry without it is broken
     part = entry.with_name(f".{entry.name}.{os.getpid()}.part")
     part.mkdir(parents=True, exist_ok=True)
     hashes = {}

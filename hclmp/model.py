@@ -29,6 +29,8 @@ from hclmp.provenance import written
 from hclmp.tables import Property
 
 SCHEMA_VERSION = 1  # of the folder; later versions of this file must read all earlier ones
+ABOUT = {"left_out", "trained_on", "far", "transfer", "properties", "citation"}  # must be there
+ROWS_AT_ONCE = 10_000  # bounds the memory of a prediction
 Z90 = 1.6448536269514722  # half the width of the central 90 % of a Gaussian
 MAKER = "`snakemake --cores all` makes it, or `hclmp finalize`"
 
@@ -78,16 +80,17 @@ class Model:
         try:
             about = json.loads(files.about.read_text())
             if (version := about["schema_version"]) > SCHEMA_VERSION:
-                raise UserError(
-                    f"{files.about}: of schema version {version}; this hclmp reads up to "
-                    f"{SCHEMA_VERSION}. Update hclmp."
+                raise ValueError(
+                    f"schema version {version}, and this hclmp reads up to {SCHEMA_VERSION}: update"
                 )
             properties = tuple(Property(**p) for p in about["properties"])
             elements = _read_elements(files.elements)
             generator = Generator.from_file(files.generator) if about["transfer"] else None
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            ensemble = Ensemble.from_file(files.weights)
+            if len(ensemble.scalers.labels.mean) != len(properties) or not about.keys() >= ABOUT:
+                raise ValueError("its files do not belong together")
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError, UserError) as error:
             raise UserError(f"{folder}: not a model, or damaged ({error}); {MAKER}") from error
-        ensemble = Ensemble.from_file(files.weights)
         return cls(about, properties, ensemble, elements, generator)
 
     @property
@@ -117,22 +120,27 @@ class Model:
         """
         formulas = _formulas(data, formula_column)
         parsed = parse_formulas(formulas, left_out=self.about["left_out"], origin="compositions")
-        inputs = self.inputs(parsed, formulas)
-        distance = distances(self.ensemble, inputs)
-        frame = pd.DataFrame({"formula": formulas, "system": [system_of(f) for f in parsed]})
-        values = _in_units(self.ensemble.predict(inputs), self.properties)
-        frame = pd.concat([frame, pd.DataFrame(values)], axis=1)
-        frame["distance"] = np.nan if distance is None else distance
-        frame["warning"] = self._warnings(inputs.compositions, distance)
+        self._check_elements(parsed, formulas)
+        starts = range(0, len(parsed), ROWS_AT_ONCE)
+        parts = [self._predicted(parsed[start : start + ROWS_AT_ONCE]) for start in starts]
+        frame = pd.concat(parts, ignore_index=True)
+        frame.insert(0, "formula", formulas)
         frame.attrs["units"] = self.units
         return frame
 
-    def inputs(self, parsed: Sequence[Fractions], formulas: Sequence[object]) -> Inputs:
-        """What the networks see of parsed compositions.
+    def _predicted(self, parsed: Sequence[Fractions]) -> pd.DataFrame:
+        """The columns of a prediction, but for the formulas."""
+        compositions = pad(parsed, self.ensemble.vocabulary)
+        inputs = Inputs(compositions, self.elements, self._dos(compositions))
+        distance = distances(self.ensemble, inputs)
+        values = _in_units(self.ensemble.predict(inputs), self.properties)
+        frame = pd.DataFrame({"system": [system_of(f) for f in parsed], **values})
+        frame["distance"] = np.nan if distance is None else distance
+        frame["warning"] = self._warnings(compositions, distance)
+        return frame
 
-        Raises:
-            UserError: an element that model or generator has no vector for, by row.
-        """
+    def _check_elements(self, parsed: Sequence[Fractions], formulas: Sequence[object]) -> None:
+        """Refuse elements that model or generator has no vector for, by row."""
         known = set(self.ensemble.vocabulary)
         if self.generator is not None:
             known &= set(self.generator.vocabulary)
@@ -146,8 +154,6 @@ class Model:
                 f"the model knows nothing of some elements: {listed(bad)}. It knows "
                 f"{' '.join(sorted(known))}. Remove these compositions."
             )
-        compositions = pad(parsed, self.ensemble.vocabulary)
-        return Inputs(compositions, self.elements, self._dos(compositions))
 
     def _dos(self, compositions: Compositions) -> NDArray[np.float32] | None:
         """The DOS feature: [n, D]."""
@@ -178,6 +184,10 @@ class Model:
 
 
 def _formulas(data: pd.DataFrame | Sequence[str], column: str) -> list[Any]:
+    if isinstance(data, str):
+        return [data]
+    if len(data) == 0:
+        raise UserError("no composition is given to be predicted")
     if not isinstance(data, pd.DataFrame):
         return list(data)
     if column not in data.columns:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hclmp.errors import UserError, listed
 from hclmp.model import Model
@@ -40,66 +41,90 @@ def predict(
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise UserError(f"{out}: a prediction is written as .csv or .parquet")
     model = Model.load(folder)
-    if table is None:
-        predicted = model.predict(formulas)
-    else:
-        predicted = _of_table(model, read_frame(table), table, formula_column)
+    frame = None if table is None else read_frame(table)
+    predicted = (
+        model.predict(formulas) if frame is None else _of(model, frame, table, formula_column)
+    )
     if out is None:
         _show(model, predicted)
     else:
-        _write(model, predicted, out)
-    console = Console(stderr=True)
+        _write(model, predicted, frame, out)
     if doubtful := int((predicted["warning"] != "").sum()):
-        console.print(
+        Console(stderr=True).print(
             f"{doubtful} of {len(predicted)} compositions are unlike those of the training: see "
-            "the column `warning`",
+            "their warnings",
             style="yellow",
         )
 
 
-def _of_table(model: Model, frame: pd.DataFrame, path: Path, formula_column: str) -> pd.DataFrame:
-    """Predictions beside the columns that the table has already."""
+def _of(model: Model, frame: pd.DataFrame, table: Path | None, formula_column: str) -> pd.DataFrame:
+    """Predictions of the rows of a table, whose mistakes name the file."""
     if formula_column not in frame.columns:
         raise UserError(
-            f"{path}: no column `{formula_column}` among {listed(frame.columns)}; name the column "
+            f"{table}: no column `{formula_column}` among {listed(frame.columns)}; name the column "
             "of formulas with --formula-column"
         )
     try:
-        predicted = model.predict(frame, formula_column=formula_column)
+        return model.predict(frame, formula_column=formula_column)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{table}: {error}") from error
+
+
+def _beside(
+    model: Model, frame: pd.DataFrame, predicted: pd.DataFrame, out: Path
+) -> tuple[pd.DataFrame, list[str]]:
+    """A table with the predictions beside its own columns, and the names of the properties there.
+
+    What stands there already stays; if a name is taken, all of ours are told apart from theirs.
+    """
+    names = [p.name for p in model.properties]
     new = predicted.drop(columns="formula")
-    if taken := [name for name in new.columns if name in frame.columns]:
-        # measured values that stand there already stay; ours get a name of their own
-        new = new.rename(columns={name: f"{name}_predicted" for name in taken})
-    joined = pd.concat([frame.reset_index(drop=True), new], axis=1)
-    return joined.assign(warning=predicted["warning"])
+    if set(new.columns) & set(frame.columns):
+        ends = ("", "_std", "_low", "_high")
+        renamed = {f"{name}{end}": f"{name}_predicted{end}" for name in names for end in ends}
+        renamed |= {name: f"{name}_predicted" for name in ("system", "distance", "warning")}
+        new, names = new.rename(columns=renamed), [f"{name}_predicted" for name in names]
+    if taken := sorted(set(new.columns) & set(frame.columns)):
+        raise UserError(
+            f"{out}: the table has columns {listed(taken)} already, as if it had been predicted "
+            "before: remove them from it"
+        )
+    return pd.concat([frame.reset_index(drop=True), new], axis=1), names
 
 
-def _write(model: Model, predicted: pd.DataFrame, out: Path) -> None:
-    """Write the table; Parquet keeps the units."""
+def _write(model: Model, predicted: pd.DataFrame, frame: pd.DataFrame | None, out: Path) -> None:
+    """Write the predictions; Parquet keeps the units."""
+    names = [p.name for p in model.properties]
+    if frame is not None:
+        predicted, names = _beside(model, frame, predicted, out)
     with written(out) as temporary:
         if out.suffix == ".csv":
             predicted.to_csv(temporary, index=False)
         else:
-            predicted.attrs["units"] = model.units
+            predicted.attrs["units"] = dict(zip(names, model.units.values(), strict=True))
             predicted.to_parquet(temporary)
     Console().print(f"{out}: {len(predicted)} compositions, {len(model.properties)} properties")
 
 
 def _show(model: Model, predicted: pd.DataFrame) -> None:
-    """A line per property, a column per composition's value, with its 90 % interval."""
+    """A line per composition and property, and below them what is doubtful."""
     note = "simulated" if model.about["trained_on"]["simulated"] else "measured"
-    table = Table(title=f"predicted, with 90 % intervals (trained on {note} values)")
-    table.add_column("property")
+    table = Table(title=f"predicted (trained on {note} values)")
+    for heading in ("composition", "property"):
+        table.add_column(heading)
+    for heading in ("predicted", "90 % interval"):
+        table.add_column(heading, justify="right")
     table.add_column("unit")
     shown = predicted.head(MOST_SHOWN)
-    for formula in shown["formula"]:
-        table.add_column(str(formula), justify="right")
-    for prop in model.properties:
-        names = [prop.name, f"{prop.name}_low", f"{prop.name}_high"]
-        cells = [f"{x:.4g} ({low:.3g} to {high:.3g})" for x, low, high in shown[names].to_numpy()]
-        table.add_row(prop.name, prop.unit, *cells)
+    for _, row in shown.iterrows():
+        for i, prop in enumerate(model.properties):
+            value, low, high = (row[f"{prop.name}{end}"] for end in ("", "_low", "_high"))
+            words = ("" if i else str(row["formula"]), prop.name)
+            numbers = (f"{value:.4g}", f"{low:.3g} to {high:.3g}")
+            last = i == len(model.properties) - 1
+            # Text: a unit such as [eV] is no markup
+            cells = (Text(word) for word in (*words, *numbers, prop.unit))
+            table.add_row(*cells, end_section=last)
     console = Console()
     console.print(table)
     for formula, warning in zip(shown["formula"], shown["warning"], strict=True):

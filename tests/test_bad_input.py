@@ -358,3 +358,12 @@ def test_the_real_program_prints_one_message(workdir: Path) -> None:
     assert "Traceback" not in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert not Path("data").exists()
+
+
+@pytest.mark.parametrize("name", ["distance", "warning", "gap_low"])
+def test_a_property_named_as_a_column_of_predictions(
+    workdir: Path, command: Command, name: str
+) -> None:
+    config = set_up(workdir, good_table().rename(columns={"rate": name}))
+    answer = command("prepare-targets", "--config", config)
+    assert_refused(answer, f"a property cannot be called {name}", "Rename the column")

@@ -14,7 +14,7 @@ import pandas as pd
 from hclmp.composition import pad, parse_formulas
 from hclmp.config import Config, variant_settings
 from hclmp.elements import TABULATED, element_vectors, known_elements
-from hclmp.errors import UserError
+from hclmp.errors import UserError, listed
 from hclmp.features import read_features
 from hclmp.folds import split_rows
 from hclmp.model import SCHEMA_VERSION, write_elements
@@ -23,9 +23,19 @@ from hclmp.models.ensemble import Ensemble
 from hclmp.models.final import HeldOut, distances, fit_final
 from hclmp.models.gan import Generator
 from hclmp.models.interface import ElementTable, Inputs, Labelled
+from hclmp.models.recall import HIDDEN
+from hclmp.origins import read_provenance
 from hclmp.paths import Final, Trained
-from hclmp.provenance import Provenance, provenance, write_csv, write_json, written
-from hclmp.slices import final_slice
+from hclmp.provenance import (
+    Provenance,
+    hash_of,
+    provenance,
+    sha256,
+    write_csv,
+    write_json,
+    written,
+)
+from hclmp.slices import final_slice, train_slice
 from hclmp.steps.train import labelled, without_dos
 from hclmp.tables import Targets, read_targets
 
@@ -70,6 +80,9 @@ def finalize(
         raise UserError(
             "no variant is H-CLMP, so there is no final model: name `hclmp_t` or `hclmp`"
         )
+    for file, command in ((metrics, "aggregate"), (generator, "pretrain-gan")):
+        if file is not None and not file.is_file():
+            raise UserError(f"{file}: no such file; `hclmp {command}` makes it")
     prepare(threads)
     table = read_targets(targets)
     origin = provenance(
@@ -78,7 +91,7 @@ def finalize(
         inputs={"targets": targets, "metrics": metrics}
         | ({} if generator is None else {"generator": generator}),
     )
-    held_out = _held_out(config, variant, table, features)
+    held_out, whole_systems = _held_out(config, variant, table, features, targets)
     model, training = variant_settings(config, variant)
     training = training.model_copy(update={"epochs": _epochs(variant, list(features))})
     inputs = _inputs(config, table, generator, embedding=model.embedding, origin=str(targets))
@@ -88,27 +101,47 @@ def finalize(
         held_out,
         model=model,
         training=training,
-        whole_systems=config.split == "systems",
+        whole_systems=whole_systems,
         key=origin,
     )
-    _write(config, out, fitted, data, table, generator, metrics, origin)
+    # An old `model.json` must not stand beside new weights, if this is killed now.
+    out.about.unlink(missing_ok=True)
     write_csv(out.history, pd.DataFrame(history))
+    far = _far(fitted, data.inputs) if whole_systems else None
+    _write(config, out, fitted, data, table, generator, metrics, far, origin)
     checkpoint.remove()
     log.info("%s: %s on all %d samples, %d epochs", out.folder, variant, len(data), training.epochs)
 
 
 def _held_out(
-    config: Config, variant: str, table: Targets, features: Mapping[str, Path]
-) -> HeldOut:
-    """What the folds' models say of their test samples, with what the calibration is made of."""
-    parts = []
+    config: Config, variant: str, table: Targets, features: Mapping[str, Path], targets: Path
+) -> tuple[HeldOut, bool]:
+    """What the folds' models say of their test samples; and whether whole systems are held out.
+
+    Raises:
+        UserError: a model is of another configuration, or of other targets or features.
+    """
+    parts, whole = [], True
     for fold, file in features.items():
+        weights = Trained(variant, fold).weights
+        fitted = Ensemble.from_file(weights)
+        found = read_provenance(weights)
+        wanted = {
+            "config": train_slice(config, variant, fold),
+            "inputs": {"targets": sha256(targets), "features": sha256(file)},
+        }
+        if other := [key for key in wanted if hash_of(found.get(key)) != hash_of(wanted[key])]:
+            raise UserError(
+                f"{weights}: made with other {listed(other)} than this run's. Train it again: "
+                f"`hclmp train --variant {variant} --fold {fold}`."
+            )
         inputs = read_features(file)[0]
         inputs = without_dos(inputs, keep=config.variants[variant].transfer, features=file)
         rows = split_rows(config, fold, systems=table.system, given=table.split)
-        fitted = Ensemble.from_file(Trained(variant, fold).weights)
+        systems = np.array(table.system)
+        whole &= set(systems[rows.train]).isdisjoint(systems[rows.validation])
         parts.append(HeldOut.of(fitted, labelled(table, inputs, rows.test)))
-    return HeldOut.joined(parts)
+    return HeldOut.joined(parts), whole
 
 
 def _epochs(variant: str, folds: list[str]) -> int:
@@ -156,6 +189,7 @@ def _write(
     table: Targets,
     generator: Path | None,
     metrics: Path,
+    far: float | None,
     origin: Provenance,
 ) -> None:
     """Write the folder; what names the others comes last."""
@@ -186,7 +220,7 @@ def _write(
             "elements": [compositions.vocabulary[e] for e in seen],
             "simulated": table.simulated,
         },
-        "far": _far(fitted, data.inputs),
+        "far": far,
         "held_out_evaluation": {k: v for k, v in evaluated.items() if k != "provenance"},
         "provenance": origin,
         "citation": CITATION,
@@ -197,4 +231,7 @@ def _write(
 def _far(fitted: Ensemble, inputs: Inputs) -> float | None:
     """The distance in latent space from which on a composition is far from training."""
     nearest = distances(fitted, inputs, like_new=True)
-    return None if nearest is None else float(np.quantile(nearest, FAR))
+    if nearest is None:
+        return None
+    nearest = nearest[nearest < HIDDEN / 2]  # some have nothing but their own system and supersets
+    return float(np.quantile(nearest, FAR)) if len(nearest) else None

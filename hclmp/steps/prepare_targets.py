@@ -49,6 +49,7 @@ def prepare_targets(config: Config, *, table: Path, record: Path) -> None:
     parsed = parse_formulas(
         raw.formula, left_out=config.targets.left_out, origin=f"{raw.origin}, formulas"
     )
+    _check_names(raw)
     _check_values(raw)
     check_elements(parsed, raw.formula, (*embeddings(config), TABULATED), origin=raw.origin)
     origin = provenance("prepare_targets", config=targets_slice(config), inputs={})
@@ -62,6 +63,18 @@ def prepare_targets(config: Config, *, table: Path, record: Path) -> None:
         log.info(line)
     write_targets(table, targets)
     write_json(record, {"provenance": targets.provenance, "facts": facts})
+
+
+def _check_names(raw: RawTargets) -> None:
+    """A prediction has a column per property, and others beside it: none may have two meanings."""
+    names = [p.name for p in raw.properties]
+    taken = {"formula", "system", "distance", "warning"}
+    taken |= {f"{name}{end}" for name in names for end in ("_std", "_low", "_high")}
+    if bad := [name for name in names if name in taken]:
+        raise UserError(
+            f"{raw.origin}: a property cannot be called {listed(bad)}, which is what a prediction "
+            "calls something else. Rename the column."
+        )
 
 
 def _check_values(raw: RawTargets) -> None:

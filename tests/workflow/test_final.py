@@ -99,6 +99,61 @@ def test_the_uncertainty_is_that_of_the_folds(demo_run: tuple[Path, str], model:
     assert 0.3 * error < std.mean() < 3 * error
 
 
+def test_one_formula_and_none(model: Model) -> None:
+    assert model.predict("WC")["formula"].tolist() == ["WC"], "a text is one composition"
+    with pytest.raises(UserError, match="no composition is given"):
+        model.predict([])
+
+
+def test_many_compositions_are_taken_in_parts(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = model.predict(FORMULAS)
+    monkeypatch.setattr("hclmp.model.ROWS_AT_ONCE", 2)
+    parts = model.predict(FORMULAS)
+    assert parts["formula"].tolist() == FORMULAS
+    names = [p.name for p in model.properties]
+    np.testing.assert_allclose(parts[names], whole[names], rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_table_has_measured_is_never_shown_as_predicted(
+    model: Model, folder: Path, command: Command, workdir: Path
+) -> None:
+    name = model.properties[0].name
+    given = pd.DataFrame({"material": FORMULAS[:1], name: [999.0], "warning": ["mine"]})
+    write(Path("in.csv"), given)
+    arguments = ("predict", folder, "--table", "in.csv", "--formula-column", "material")
+    answer = command(*arguments)
+    assert answer.code == 0, answer.text
+    assert "999" not in answer.text
+    answer = command(*arguments, "--out", "out.csv")
+    assert answer.code == 0, answer.text
+    read = pd.read_csv("out.csv")
+    assert read[name].tolist() == [999.0]
+    assert read["warning"].tolist() == ["mine"]
+    assert read[f"{name}_predicted_std"][0] > 0
+    answer = command(*(*arguments[:3], "out.csv", *arguments[4:], "--out", "again.csv"))
+    assert answer.code == 2
+    assert f"{name}_predicted" in answer.text
+    assert not Path("again.csv").exists()
+
+
+def test_a_model_of_another_configuration_is_refused(
+    demo_run: tuple[Path, str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(demo_run[0], tmp_path / "run")
+    monkeypatch.chdir(run)
+    other = Path("results/models/hclmp_t/first/model.safetensors")
+    shutil.copy("results/models/hclmp_t/second/model.safetensors", other)
+    answer = command("finalize")
+    assert answer.code == 2
+    assert f"{other}: made with other config" in answer.text
+    Path("results/metrics/metrics.json").unlink()
+    answer = command("finalize")
+    assert answer.code == 2
+    assert "results/metrics/metrics.json: no such file; `hclmp aggregate` makes it" in answer.text
+
+
 def test_the_folder_needs_no_library_tables(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(name: str) -> Any:
         raise AssertionError("the embedding library was asked")
@@ -115,7 +170,7 @@ def test_a_later_or_damaged_folder_is_refused(folder: Path, tmp_path: Path) -> N
     later = shutil.copytree(folder, tmp_path / "later")
     about = json.loads((later / "model.json").read_text())
     (later / "model.json").write_text(json.dumps(about | {"schema_version": 99}))
-    with pytest.raises(UserError, match=r"schema version 99; .* Update hclmp"):
+    with pytest.raises(UserError, match="schema version 99, and this hclmp"):
         Model.load(later)
     for name in ("model.json", "elements.safetensors", "model.safetensors"):
         damaged = shutil.copytree(folder, tmp_path / name)
