@@ -80,6 +80,16 @@ def _scope(config: Config, fold: str | None) -> str | None:
     return fold
 
 
+def _features(config: Config) -> dict[str, Path]:
+    """Fold -> the features file of its models."""
+    from hclmp.folds import fold_names
+
+    return {
+        fold: paths.features(fold if config.generator_per_fold else None)
+        for fold in fold_names(config)
+    }
+
+
 @app.command("pull-dos")
 def pull_dos(
     config: ConfigOption = paths.CONFIG,
@@ -184,17 +194,14 @@ def train(
 @app.command("aggregate")
 def aggregate(config: ConfigOption = paths.CONFIG) -> None:
     """Pool the predictions of all folds to metrics and plots -> results/metrics/."""
-    from hclmp.folds import fold_names
     from hclmp.steps.aggregate import aggregate as step
 
     settings = load_config(config)
-    features = {
-        fold: paths.features(fold if settings.generator_per_fold else None)
-        for fold in fold_names(settings)
-    }
     _run(
         "aggregate",
-        lambda: step(settings, targets=paths.TARGETS, features=features, folder=paths.METRICS),
+        lambda: step(
+            settings, targets=paths.TARGETS, features=_features(settings), folder=paths.METRICS
+        ),
     )
 
 
@@ -202,21 +209,16 @@ def aggregate(config: ConfigOption = paths.CONFIG) -> None:
 def finalize(config: ConfigOption = paths.CONFIG, threads: Threads = 1) -> None:
     """Train the model for use on all samples -> results/final/."""
     _set_threads(threads)
-    from hclmp.folds import fold_names
     from hclmp.origins import final_generator_of
     from hclmp.steps.finalize import finalize as step
 
     settings = load_config(config)
-    features = {
-        fold: paths.features(fold if settings.generator_per_fold else None)
-        for fold in fold_names(settings)
-    }
     _run(
         "finalize",
         lambda: step(
             settings,
             targets=paths.TARGETS,
-            features=features,
+            features=_features(settings),
             generator=final_generator_of(settings),
             metrics=paths.METRICS / "metrics.json",
             out=paths.Final(),
