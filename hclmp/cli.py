@@ -145,6 +145,33 @@ def pretrain_gan(
     )
 
 
+@app.command("pretrain-encoder")
+def pretrain_encoder(
+    config: ConfigOption = paths.CONFIG, fold: OptionalFold = None, threads: Threads = 1
+) -> None:
+    """Train the encoder of H-CLMP(T) on the densities of states -> results/encoder/."""
+    _set_threads(threads)
+    from hclmp.steps.pretrain_encoder import pretrain_encoder as step
+
+    settings = load_config(config)
+    if not settings.pretrains_encoder:
+        raise UserError("no variant starts from a pretrained encoder in this configuration")
+    # without a fold: on all DOS, for the final model
+    scope = _scope(settings, fold) if fold or not settings.generator_per_fold else None
+    files = paths.Encoder(scope)
+    _run(
+        "pretrain-encoder" + (f".{scope}" if scope else ""),
+        lambda: step(
+            settings,
+            dos=paths.DOS,
+            encoder=files.weights,
+            history=files.history,
+            fold=scope,
+            threads=threads,
+        ),
+    )
+
+
 @app.command("featurize")
 def featurize(config: ConfigOption = paths.CONFIG, fold: OptionalFold = None) -> None:
     """Compute what every model sees of every sample -> results/features/."""
@@ -174,9 +201,12 @@ def train(
 ) -> None:
     """Train one variant on one fold and predict its held-out samples -> results/predictions/."""
     _set_threads(threads)
+    from hclmp.config import variant_settings
+    from hclmp.origins import encoder_of
     from hclmp.steps.train import train as step
 
     settings = load_config(config)
+    variant_settings(settings, variant)  # is there such a variant?
     _run(
         f"train.{variant}.{fold}",
         lambda: step(
@@ -185,6 +215,7 @@ def train(
             fold=fold,
             targets=paths.TARGETS,
             features=paths.features(fold if settings.generator_per_fold else None),
+            encoder=encoder_of(settings, variant, fold),
             out=paths.Trained(variant, fold),
             threads=threads,
         ),
@@ -209,7 +240,7 @@ def aggregate(config: ConfigOption = paths.CONFIG) -> None:
 def finalize(config: ConfigOption = paths.CONFIG, threads: Threads = 1) -> None:
     """Train the model for use on all samples -> results/final/."""
     _set_threads(threads)
-    from hclmp.origins import final_generator_of
+    from hclmp.origins import final_encoder_of, final_generator_of
     from hclmp.steps.finalize import finalize as step
 
     settings = load_config(config)
@@ -219,6 +250,7 @@ def finalize(config: ConfigOption = paths.CONFIG, threads: Threads = 1) -> None:
             settings,
             targets=paths.TARGETS,
             features=_features(settings),
+            encoder=final_encoder_of(settings),
             generator=final_generator_of(settings),
             metrics=paths.METRICS / "metrics.json",
             out=paths.Final(),

@@ -19,6 +19,12 @@ def known_elements(name: str) -> tuple[str, ...]:
     return tuple(sorted(_load(name)))
 
 
+def describable(embedding: str, *, left_out: Sequence[str]) -> tuple[str, ...]:
+    """The elements that have all a model sees of an element, without those left out."""
+    known = set(known_elements(embedding)) & set(known_elements(TABULATED))
+    return tuple(sorted(known - set(left_out)))
+
+
 def element_vectors(elements: Sequence[str], name: str) -> NDArray[np.float32]:
     """Vectors of elements in a published embedding, each dimension scaled to unit variance.
 

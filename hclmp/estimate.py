@@ -47,7 +47,8 @@ def estimate(config: Config, *, folds: int) -> str:
     generators_in_all = generators + (
         config.generator_per_fold and final is not None and config.variants[final].transfer
     )
-    jobs = 2 + max(1, generators) + config.pretrains + generators_in_all
+    jobs = 2 + max(1, generators) + config.pretrains
+    jobs += generators_in_all * (1 + config.pretrains_encoder)
     jobs += folds * len(config.variants) + (final is not None)
     what = f"{jobs} jobs ({len(config.variants)} variants x {folds} folds"
     if rows is None:
@@ -58,6 +59,7 @@ def estimate(config: Config, *, folds: int) -> str:
     seconds = (
         rows * (config.targets.source == "demo") * SECONDS_PER_DEMO_ROW
         + _generator_seconds(config, materials or 0, generators_in_all)
+        + _encoder_seconds(config, materials or 0, generators_in_all)
         + folds * sum(_training_seconds(config, name, rows) for name in config.variants)
         + (0 if final is None else _training_seconds(config, final, rows))
         + jobs * SECONDS_TO_START_A_JOB
@@ -83,6 +85,13 @@ def _generator_seconds(config: Config, materials: int, generators: int) -> float
         materials * (config.dos.source == "demo") * SECONDS_PER_DEMO_ROW
         + generators * materials * config.gan.epochs * SECONDS_PER_GAN_ROW_AND_EPOCH
     )
+
+
+def _encoder_seconds(config: Config, materials: int, encoders: int) -> float:
+    """Seconds on one core to train all encoders on densities of states."""
+    training = config.training
+    passes = training.pretrain_epochs * training.members * config.pretrains_encoder
+    return encoders * materials * passes * SECONDS_PER_ROW_AND_EPOCH
 
 
 def _bytes(config: Config, rows: int, folds: int) -> int:

@@ -1,6 +1,6 @@
 """Folds: which systems are held out together, and how the samples divide around them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -259,6 +259,11 @@ def is_superset(system: str, others: Iterable[str]) -> bool:
     """Whether a system's elements are a strict superset of any of the others'."""
     elements = set(system.split("-"))
     return any(set(other.split("-")) < elements for other in others)
+
+
+def seen_of(systems: Sequence[str], held_out: Collection[str]) -> list[bool]:
+    """Which systems are neither held out nor a superset of one that is."""
+    return [s not in held_out and not is_superset(s, held_out) for s in systems]
 
 
 def _rows(systems: Sequence[str], *, train: set[str], validation: set[str], test: set[str]) -> Fold:

@@ -21,6 +21,7 @@ from hclmp.provenance import Provenance, provenance, sha256
 from hclmp.slices import (
     aggregate_slice,
     dos_slice,
+    encoder_slice,
     features_slice,
     final_slice,
     gan_slice,
@@ -51,6 +52,28 @@ def generator_of(config: Config, scope: str | None) -> Path | None:
     if not config.transfers:
         return None
     return Path(config.gan.path) if config.gan.path else paths.Gan(scope).generator
+
+
+def encoder_scopes(config: Config) -> list[str | None]:
+    """The scopes that an encoder is pretrained for."""
+    if not config.pretrains_encoder:
+        return []
+    of_final = [None] if config.generator_per_fold and final_encoder_of(config) else []
+    return scopes(config) + of_final
+
+
+def encoder_of(config: Config, variant: str, fold: str) -> Path | None:
+    """The pretrained encoder that a variant starts from on a fold, if any."""
+    if not config.starts_pretrained(variant):
+        return None
+    return paths.Encoder(fold if config.generator_per_fold else None).weights
+
+
+def final_encoder_of(config: Config) -> Path | None:
+    """The pretrained encoder that the final model starts from, if any; it has seen all DOS."""
+    variant = config.final_variant
+    starts = variant is not None and config.starts_pretrained(variant)
+    return paths.Encoder().weights if starts else None
 
 
 def final_generator_of(config: Config) -> Path | None:
@@ -132,6 +155,13 @@ def _pretrain_gan(config: Config) -> Expected:
             yield path, expected
 
 
+def _pretrain_encoder(config: Config) -> Expected:
+    for scope in encoder_scopes(config):
+        of_scope, inputs = encoder_slice(config, scope), {"dos": paths.DOS}
+        expected = provenance("pretrain_encoder", config=of_scope, inputs=inputs)
+        yield paths.Encoder(scope).weights, expected
+
+
 def _featurize(config: Config) -> Expected:
     for scope in scopes(config):
         inputs = {"targets": paths.TARGETS}
@@ -144,9 +174,11 @@ def _featurize(config: Config) -> Expected:
 def _train(config: Config) -> Expected:
     for fold in fold_names(config):
         scope = fold if config.generator_per_fold else None
-        inputs = {"targets": paths.TARGETS, "features": paths.features(scope)}
+        read = {"targets": paths.TARGETS, "features": paths.features(scope)}
         for variant, settings in config.variants.items():
             of_variant = train_slice(config, variant, fold)
+            encoder = encoder_of(config, variant, fold)
+            inputs = read | ({} if encoder is None else {"encoder": encoder})
             expected = provenance("train", config=of_variant, inputs=inputs)
             out = paths.Trained(variant, fold)
             neural = [out.weights] if settings.model == "hclmp" else []
@@ -170,6 +202,8 @@ def _finalize(config: Config) -> Expected:
     inputs = {"targets": paths.TARGETS, "metrics": paths.METRICS / "metrics.json"}
     if generator := final_generator_of(config):
         inputs["generator"] = generator
+    if encoder := final_encoder_of(config):
+        inputs["encoder"] = encoder
     expected = provenance("finalize", config=final_slice(config), inputs=inputs)
     for path in (paths.Final().about, paths.Final().weights):
         yield path, expected
@@ -179,6 +213,7 @@ RESULTS: dict[str, Callable[[Config], Expected]] = {
     "pull-dos": _pull_dos,
     "prepare-targets": _prepare_targets,
     "pretrain-gan": _pretrain_gan,
+    "pretrain-encoder": _pretrain_encoder,
     "featurize": _featurize,
     "train": _train,
     "aggregate": _aggregate,

@@ -45,6 +45,21 @@ class Gan:
         return _scoped("gan", self.fold, "examples.csv")
 
 
+@dataclass(frozen=True)
+class Encoder:
+    """Files of the encoder pretrained on DOS; ``fold`` only with ``dos.held_out: drop``."""
+
+    fold: str | None = None
+
+    @property
+    def weights(self) -> Path:
+        return _scoped("encoder", self.fold, "encoder.safetensors")
+
+    @property
+    def history(self) -> Path:
+        return _scoped("encoder", self.fold, "history.csv")
+
+
 def features(fold: str | None = None) -> Path:
     """The features file; ``fold`` only with ``dos.held_out: drop``."""
     return _scoped("features", fold, "features.safetensors")

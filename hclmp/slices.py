@@ -41,6 +41,20 @@ def gan_slice(config: Config, fold: str | None = None) -> dict[str, Any]:
     }
 
 
+def encoder_slice(config: Config, fold: str | None = None) -> dict[str, Any]:
+    """The part of the configuration that determines the pretrained encoder."""
+    held_out: dict[str, Any] = {"held_out": config.dos.held_out}
+    if fold is not None:
+        held_out |= {"fold": fold, "systems": _held_out(config, fold)}
+    of_folds = {"epochs", "refit_epochs", "refit_rate", "validation_fraction"}
+    return {
+        "hclmp": config.model.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json", exclude=of_folds),
+        "left_out": config.targets.left_out,
+        **held_out,
+    }
+
+
 def features_slice(config: Config) -> dict[str, Any]:
     """The part of the configuration that determines the features."""
     return {
@@ -74,8 +88,9 @@ def train_slice(config: Config, variant: str, fold: str) -> dict[str, Any]:
     if chosen.model == "hclmp":
         settings |= {
             "transfer": chosen.transfer,
+            "pretrained": config.starts_pretrained(variant),
             "hclmp": model.model_dump(mode="json"),
-            "training": training.model_dump(mode="json"),
+            "training": training.model_dump(mode="json", exclude={"pretrain_epochs"}),
         }
     else:
         settings["baselines"] = config.baselines.model_dump(mode="json")
@@ -101,8 +116,9 @@ def final_slice(config: Config) -> dict[str, Any]:
     return {
         "variant": variant,
         "transfer": config.variants[variant].transfer,
+        "pretrained": config.starts_pretrained(variant),
         "hclmp": model.model_dump(mode="json"),
-        "training": training.model_dump(mode="json"),
+        "training": training.model_dump(mode="json", exclude={"pretrain_epochs"}),
         "split": config.split,
         "features": features_slice(config),
         "evaluated": aggregate_slice(config),

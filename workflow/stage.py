@@ -26,6 +26,8 @@ from hclmp.folds import fold_names
 from hclmp.origins import (
     RESULTS,
     check_results,
+    encoder_scopes,
+    final_encoder_of,
     final_generator_of,
     generator_scopes,
     scopes,
@@ -40,9 +42,14 @@ OUTS = [
     *(paths.DOS, paths.DOS_RECORD, paths.TARGETS, paths.TARGETS_RECORD),
     *(
         Path("results") / n
-        for n in ("gan", "features", "models", "predictions", "metrics", "final")
+        for n in ("gan", "encoder", "features", "models", "predictions", "metrics", "final")
     ),
 ]
+FOLDERS = {
+    "pretrain-gan": Path("results/gan"),
+    "pretrain-encoder": Path("results/encoder"),
+    "finalize": paths.FINAL,
+}
 NO_DOS = {"none": "`dos.source` is `none`: there is no density of states"}
 
 
@@ -84,7 +91,7 @@ def commit() -> None:
     _check_dvc()
     config = load_config(CONFIG)
     check_inputs(config)
-    for stage in ("pull-dos", "pretrain-gan", "finalize"):
+    for stage in ("pull-dos", *FOLDERS):
         if makes_nothing(config, stage):
             write_nothing(stage)
     if config.dos.source != "none" and not config.pretrains and not _has_table(paths.DOS):
@@ -120,6 +127,8 @@ def rules_of(config: Config, stage: str) -> list[str]:
         rules.append("train_baseline")
     if stage == "pretrain-gan" and config.generator_per_fold and final_generator_of(config):
         rules.append("pretrain_final_gan")
+    if stage == "pretrain-encoder" and config.generator_per_fold and final_encoder_of(config):
+        rules.append("pretrain_final_encoder")
     return rules
 
 
@@ -129,6 +138,7 @@ def targets(config: Config, stage: str) -> list[str]:
         "pull-dos": [paths.DOS],
         "prepare-targets": [paths.TARGETS],
         "pretrain-gan": [paths.Gan(scope).generator for scope in generator_scopes(config)],
+        "pretrain-encoder": [paths.Encoder(scope).weights for scope in encoder_scopes(config)],
         "featurize": [paths.features(scope) for scope in scopes(config)],
         "train": [
             paths.Trained(variant, fold).predictions
@@ -174,6 +184,8 @@ def makes_nothing(config: Config, stage: str) -> bool:
         return config.dos.source == "none"
     if stage == "finalize":
         return config.final_variant is None
+    if stage == "pretrain-encoder":
+        return not config.pretrains_encoder
     return stage == "pretrain-gan" and not config.pretrains
 
 
@@ -183,8 +195,7 @@ def write_nothing(stage: str) -> None:
     Raises:
         UserError: a table of another configuration is there.
     """
-    if stage != "pull-dos":
-        folder = paths.FINAL if stage == "finalize" else Path("results/gan")
+    if folder := FOLDERS.get(stage):
         folder.mkdir(parents=True, exist_ok=True)
         return
     if _has_table(paths.DOS):

@@ -139,6 +139,10 @@ class TrainingConfig(Section):
 
     epochs: Positive = 30
     """Passes over the training rows; the best epoch on the validation systems is kept."""
+    pretrain_epochs: Annotated[int, Field(ge=0)] = 30
+    """Variants with `transfer` alone: passes over the computed densities of states in which the
+    encoder learns to predict them, before it learns the properties; made once, with `model:` and
+    `training:`, for all such variants. 0: none, as in the paper."""
     batch_size: Positive = 1024
     """Rows predicted per step, about (paper: 128); at most a quarter of the training rows."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
@@ -163,6 +167,10 @@ class TrainingConfig(Section):
     """Models in the ensemble; their seeds derive from `seed`, their mean is the prediction."""
     seed: Seed = 0
     """Seed of all that is random: initial weights, batches, draws, choice of validation systems."""
+
+    def pretraining(self) -> "TrainingConfig":
+        """How the encoder is trained on densities of states: as on a fold, but for its epochs."""
+        return self.model_copy(update={"epochs": self.pretrain_epochs})
 
     def refit(self) -> "TrainingConfig | None":
         """How training goes on once validation is done; None if it does not."""
@@ -235,6 +243,7 @@ PAPER_PRESET: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-4,
         "schedule": "halve",
         "averaging": 0.0,
+        "pretrain_epochs": 0,
         "refit_epochs": 0,
     },
 }

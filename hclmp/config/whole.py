@@ -105,6 +105,7 @@ class Config(Section):
             raise ValueError("`split: column` needs `targets.split_column`, which names it")
         for name, variant in self.variants.items():
             _layered(self, name)
+            _check_encoder(self, name)
             if "validation_fraction" in variant.overrides.get("training", {}):
                 raise ValueError(
                     f"`variants.{name}.overrides.training.validation_fraction`: all variants share "
@@ -122,9 +123,21 @@ class Config(Section):
         """Whether a generator is trained, rather than not needed or brought along."""
         return self.transfers and self.gan.source == "train"
 
+    def starts_pretrained(self, variant: str) -> bool:
+        """Whether the encoder of a variant is first trained on densities of states."""
+        settings = self.variants[variant]
+        return (
+            self.pretrains and settings.transfer and _layered(self, variant)[1].pretrain_epochs > 0
+        )
+
+    @property
+    def pretrains_encoder(self) -> bool:
+        """Whether any variant's encoder is first trained on densities of states."""
+        return any(self.starts_pretrained(name) for name in self.variants)
+
     @property
     def generator_per_fold(self) -> bool:
-        """Whether each fold has a generator, and so features, of its own."""
+        """Whether each fold has a generator, encoder and features of its own."""
         return self.pretrains and self.dos.held_out == "drop"
 
     @property
@@ -155,6 +168,31 @@ def _layered(config: Config, variant: str) -> tuple[ModelConfig, TrainingConfig]
         _checked(ModelConfig, model, f"{where}.model"),
         _checked(TrainingConfig, training, f"{where}.training"),
     )
+
+
+# What the shape of the pretrained encoder depends on.
+ENCODER = (
+    *("embedding", "element_size", "message_layers", "message_heads", "message_hidden"),
+    *("pooling_heads", "trunk", "trunk_layers", "key_size"),
+)
+
+
+def _check_encoder(config: Config, variant: str) -> None:
+    """One pretrained encoder serves all variants: they must have its shape."""
+    if not config.starts_pretrained(variant):
+        return
+    model, training = _layered(config, variant)
+    other = [f"model.{k}" for k in ENCODER if getattr(model, k) != getattr(config.model, k)]
+    if training.members > config.training.members:
+        other.append("training.members")
+    if training.pretrain_epochs != config.training.pretrain_epochs:
+        other.append("training.pretrain_epochs")
+    if other:
+        raise ValueError(
+            f"`variants.{variant}.overrides.{other[0]}`: all variants with `transfer` start from "
+            "one encoder, trained on the densities of states with `model:` and `training:`. Set "
+            "it there, or for this variant `overrides.training.pretrain_epochs: 0`"
+        )
 
 
 def _checked(section: type[S], values: dict[str, Any], where: str) -> S:

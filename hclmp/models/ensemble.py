@@ -20,13 +20,13 @@ from hclmp.models.descriptors import descriptors
 from hclmp.models.hclmp import HCLMP, Batch, Labels
 from hclmp.models.interface import Floats, Inputs, Labelled, Prediction
 from hclmp.models.members import stacked
-from hclmp.models.scaling import Scaler
+from hclmp.models.pretrained_encoder import Pretrained
+from hclmp.models.scaling import FARTHEST, Scaler
 from hclmp.models.training import predicted, train_model
 from hclmp.models.weights import label_weights
 from hclmp.provenance import Provenance, hash_of, written
 
 SCALERS = ("labels", "statistics", "dos")
-FARTHEST = 6.0  # statistics are cut off at so many standard deviations from their mean
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Scalers:
     dos: Scaler | None
 
     @classmethod
-    def fit(cls, train: Labelled) -> "Scalers":
-        """Fit to the training rows alone."""
+    def fit(cls, train: Labelled, start: Pretrained | None = None) -> "Scalers":
+        """Fit to the training rows alone; a pretrained encoder brings that of the statistics."""
         dos = train.inputs.dos
         return cls(
             Scaler.fit(train.t),
-            Scaler.fit(descriptors(train.inputs)),
+            Scaler.fit(descriptors(train.inputs)) if start is None else start.statistics,
             None if dos is None else Scaler.fit(dos.astype(np.float64)),
         )
 
@@ -155,6 +155,7 @@ def fit_hclmp(
     model: ModelConfig,
     training: TrainingConfig,
     key: dict[str, Any],
+    start: Pretrained | None = None,
 ) -> tuple[Ensemble, list[dict[str, Any]], Checkpoint]:
     """Train the members side by side.
 
@@ -165,14 +166,17 @@ def fit_hclmp(
         train, validation: labels in the transformed space; ``inputs.dos`` makes it H-CLMP(T).
         model, training: settings.
         key: all else that determines the result (provenance), for the checkpoint.
+        start: the pretrained encoder that the members start from, if any.
 
     Returns:
         The fitted model, the history (one row per stage, member and epoch), and the checkpoint,
         to be removed once the result is written.
     """
-    scalers = Scalers.fit(train)
+    if start is not None:
+        start = start.over(train.inputs.compositions.vocabulary)
+    scalers = Scalers.fit(train, start)
     held_out, seeds = scalers.table(validation), member_seeds(training)
-    network, checkpoint = fresh(train, scalers, model, seeds), Checkpoint(hash_of(key))
+    network, checkpoint = fresh(train, scalers, model, seeds, start), Checkpoint(hash_of(key))
     whole_systems = _systems(train).isdisjoint(_systems(validation))
     history = train_model(
         network,
@@ -214,14 +218,23 @@ def member_seeds(training: TrainingConfig) -> list[int]:
     return [training.seed * 1_009 + i for i in range(training.members)]
 
 
-def fresh(data: Labelled, scalers: Scalers, model: ModelConfig, seeds: Sequence[int]) -> HCLMP:
-    """Untrained members side by side, of the sizes of the data."""
+def fresh(
+    data: Labelled,
+    scalers: Scalers,
+    model: ModelConfig,
+    seeds: Sequence[int],
+    start: Pretrained | None = None,
+) -> HCLMP:
+    """Untrained members side by side, of the sizes of the data; or their encoders pretrained."""
     vectors = torch.from_numpy(data.inputs.elements.vectors[model.embedding])
     members = []
     for seed in seeds:
         torch.manual_seed(seed)
         members.append(_network(model, vectors, scalers))
-    return stacked(members)
+    network = stacked(members)
+    if start is not None:
+        start.put_into(network)
+    return network
 
 
 def _systems(data: Labelled) -> set[str]:

@@ -12,6 +12,7 @@ from hclmp.models.checkpoint import Checkpoint
 from hclmp.models.ensemble import Ensemble, Scalers, fresh, learned_covariance, member_seeds
 from hclmp.models.hclmp import HCLMP, ROWS_AT_ONCE, Batch
 from hclmp.models.interface import Floats, Inputs, Labelled
+from hclmp.models.pretrained_encoder import Pretrained
 from hclmp.models.recall import HIDDEN, holding, remembered
 from hclmp.models.training import train_model
 from hclmp.models.weights import label_weights
@@ -53,6 +54,7 @@ def fit_final(
     *,
     model: ModelConfig,
     training: TrainingConfig,
+    start: Pretrained | None,
     whole_systems: bool,
     key: dict[str, Any],
 ) -> tuple[Ensemble, list[dict[str, Any]], Checkpoint]:
@@ -63,14 +65,18 @@ def fit_final(
         held_out: what the folds' models said of samples they had not seen: the size of the
             uncertainty.
         model, training: settings.
+        start: the pretrained encoder that the members start from, if any.
         whole_systems: whether the folds held out whole systems.
         key: all else that determines the result (provenance), for the checkpoint.
 
     Returns:
         As ``fit_hclmp``.
     """
-    scalers, seeds = Scalers.fit(data), member_seeds(training)
-    network, checkpoint = fresh(data, scalers, model, seeds), Checkpoint(hash_of(key), "final")
+    if start is not None:
+        start = start.over(data.inputs.compositions.vocabulary)
+    scalers, seeds = Scalers.fit(data, start), member_seeds(training)
+    network = fresh(data, scalers, model, seeds, start)
+    checkpoint = Checkpoint(hash_of(key), "final")
     everything = scalers.table(data)
     history = train_model(
         network,

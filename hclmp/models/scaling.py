@@ -6,6 +6,8 @@ import numpy as np
 
 from hclmp.models.interface import Floats
 
+FARTHEST = 6.0  # statistics are cut off at so many standard deviations from their mean
+
 
 @dataclass(frozen=True)
 class Scaler:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from hclmp.composition import pad, parse_formulas
 from hclmp.config import Config, variant_settings
-from hclmp.elements import TABULATED, element_vectors, known_elements
+from hclmp.elements import TABULATED, describable, element_vectors
 from hclmp.errors import UserError, listed
 from hclmp.features import read_features
 from hclmp.folds import split_rows
@@ -23,8 +23,9 @@ from hclmp.models.ensemble import Ensemble
 from hclmp.models.final import HeldOut, distances, fit_final
 from hclmp.models.gan import Generator
 from hclmp.models.interface import ElementTable, Inputs, Labelled
+from hclmp.models.pretrained_encoder import Pretrained
 from hclmp.models.recall import HIDDEN
-from hclmp.origins import read_provenance
+from hclmp.origins import encoder_of, read_provenance
 from hclmp.paths import Final, Trained
 from hclmp.provenance import (
     Provenance,
@@ -53,6 +54,7 @@ def finalize(
     *,
     targets: Path,
     features: Mapping[str, Path],
+    encoder: Path | None,
     generator: Path | None,
     metrics: Path,
     out: Final,
@@ -67,6 +69,7 @@ def finalize(
         config: the resolved configuration.
         targets: the targets table.
         features: fold -> the features file of its models.
+        encoder: the encoder to start from, which has seen all DOS; None if none is pretrained.
         generator: the generator of the DOS feature, which has seen all DOS; None without transfer.
         metrics: ``metrics.json`` of the held-out evaluation, which goes with the model.
         out: the files that are written.
@@ -80,7 +83,8 @@ def finalize(
         raise UserError(
             "no variant is H-CLMP, so there is no final model: name `hclmp_t` or `hclmp`"
         )
-    for file, command in ((metrics, "aggregate"), (generator, "pretrain-gan")):
+    made_by = {metrics: "aggregate", generator: "pretrain-gan", encoder: "pretrain-encoder"}
+    for file, command in made_by.items():
         if file is not None and not file.is_file():
             raise UserError(f"{file}: no such file; `hclmp {command}` makes it")
     prepare(threads)
@@ -89,7 +93,8 @@ def finalize(
         "finalize",
         config=final_slice(config),
         inputs={"targets": targets, "metrics": metrics}
-        | ({} if generator is None else {"generator": generator}),
+        | ({} if generator is None else {"generator": generator})
+        | ({} if encoder is None else {"encoder": encoder}),
     )
     held_out, whole_systems = _held_out(config, variant, table, features, targets)
     model, training = variant_settings(config, variant)
@@ -101,6 +106,7 @@ def finalize(
         held_out,
         model=model,
         training=training,
+        start=None if encoder is None else Pretrained.from_file(encoder),
         whole_systems=whole_systems,
         key=origin,
     )
@@ -125,10 +131,12 @@ def _held_out(
     for fold, file in features.items():
         weights = Trained(variant, fold).weights
         fitted = Ensemble.from_file(weights)
-        found = read_provenance(weights)
+        found, read = read_provenance(weights), {"targets": targets, "features": file}
+        if encoder := encoder_of(config, variant, fold):
+            read["encoder"] = encoder
         wanted = {
             "config": train_slice(config, variant, fold),
-            "inputs": {"targets": sha256(targets), "features": sha256(file)},
+            "inputs": {name: sha256(path) for name, path in read.items()},
         }
         if other := [key for key in wanted if hash_of(found.get(key)) != hash_of(wanted[key])]:
             raise UserError(
@@ -161,8 +169,7 @@ def _inputs(
     config: Config, table: Targets, generator: Path | None, *, embedding: str, origin: str
 ) -> Inputs:
     """All samples over all elements that have vectors, so that later ones may hold any of them."""
-    vocabulary = sorted(set(known_elements(embedding)) & set(known_elements(TABULATED)))
-    vocabulary = [e for e in vocabulary if e not in config.targets.left_out]
+    vocabulary = describable(embedding, left_out=config.targets.left_out)
     parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=origin)
     compositions = pad(parsed, vocabulary)
     elements = ElementTable(

@@ -18,7 +18,7 @@ from hclmp.composition import Fractions, pad, parse_formulas, system_of
 from hclmp.config import Config
 from hclmp.elements import element_vectors, known_elements
 from hclmp.errors import UserError
-from hclmp.folds import is_superset, read_systems
+from hclmp.folds import read_systems, seen_of
 from hclmp.models.checkpoint import Checkpoint, staged
 from hclmp.models.gan import DosScaler, Generator
 from hclmp.models.gan_training import best_epoch, energy_score, refit_generator, train_generator
@@ -156,8 +156,8 @@ def _systems(config: Config, parsed: Sequence[Fractions], fold: str | None) -> l
     systems = [system_of(fractions) for fractions in parsed]
     if fold is None:
         return list(systems)
-    held_out = read_systems(config.systems)[fold]
-    return [None if s in held_out or is_superset(s, held_out) else s for s in systems]
+    seen = seen_of(systems, read_systems(config.systems)[fold])
+    return [s if kept else None for s, kept in zip(systems, seen, strict=True)]
 
 
 def _divide(systems: Sequence[str | None], *, seed: int) -> list[NDArray[np.int64]]:

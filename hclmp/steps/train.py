@@ -32,6 +32,7 @@ def train(
     fold: str,
     targets: Path,
     features: Path,
+    encoder: Path | None,
     out: Trained,
     threads: int = 1,
 ) -> None:
@@ -41,6 +42,7 @@ def train(
         config: the resolved configuration.
         variant, fold: which.
         targets, features: files that are read.
+        encoder: the pretrained encoder that the variant starts from, if any.
         out: the files that are written.
         threads: of the computation; the result depends on it only for H-CLMP, in the last digits.
 
@@ -54,7 +56,8 @@ def train(
     origin = provenance(
         "train",
         config=train_slice(config, variant, fold),
-        inputs={"targets": targets, "features": features},
+        inputs={"targets": targets, "features": features}
+        | ({} if encoder is None else {"encoder": encoder}),
     )
     neural = config.variants[variant].model == "hclmp"
     files = [out.settings, out.predictions, *([out.weights, out.history] if neural else [])]
@@ -74,7 +77,13 @@ def train(
     checkpoint: Checkpoint | None = None
     if neural:
         network, history, checkpoint = fit_network(
-            config, variant, train_rows, validation_rows, key=origin, threads=threads
+            config,
+            variant,
+            train_rows,
+            validation_rows,
+            key=origin,
+            threads=threads,
+            encoder=encoder,
         )
         _write_network(out, network, history, origin)
         model = network
@@ -156,14 +165,19 @@ def fit_network(
     *,
     key: dict[str, Any],
     threads: int,
+    encoder: Path | None = None,
 ) -> "tuple[Ensemble, list[dict[str, Any]], Checkpoint]":
     """Train a variant of H-CLMP with its settings; ``key`` and result are those of `fit_hclmp`."""
     from hclmp.models.compute import prepare  # torch takes seconds, and the baselines do without
     from hclmp.models.ensemble import fit_hclmp
+    from hclmp.models.pretrained_encoder import Pretrained
 
     prepare(threads)
     model, training = variant_settings(config, variant)
-    return fit_hclmp(train_rows, validation_rows, model=model, training=training, key=key)
+    start = None if encoder is None else Pretrained.from_file(encoder)
+    return fit_hclmp(
+        train_rows, validation_rows, model=model, training=training, start=start, key=key
+    )
 
 
 def _write_network(

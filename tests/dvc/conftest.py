@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hclmp.origins import read_provenance
 from tests.conftest import good_table, wide_dos, write
 
 ROOT = Path(__file__).parents[2]
@@ -30,9 +31,10 @@ CONFIG: dict[str, Any] = {
     "split": "systems",
     "variants": ["hclmp_t", "mean"],
     "model": {"embedding": "matscholar", "message_hidden": 8, "latent": 8, "trunk": 16},
-    "training": {"epochs": 2, "members": 1, "seed": 0},
+    "training": {"epochs": 2, "pretrain_epochs": 1, "members": 1, "seed": 0},
     "baselines": {"trees": 5},
 }
+FOLDS = ("first", "second")
 Run = subprocess.CompletedProcess[str]
 
 
@@ -104,6 +106,12 @@ def environment(**more: str) -> dict[str, str]:
     git = {f"GIT_{role}_{k}": v for role in ("AUTHOR", "COMMITTER") for k, v in who.items()}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **git, **more}
+
+
+def epochs(run: Repository) -> set[int]:
+    """What the trained models themselves say."""
+    models = [run / f"results/models/hclmp_t/{fold}/model.safetensors" for fold in FOLDS]
+    return {read_provenance(model)["config"]["training"]["epochs"] for model in models}
 
 
 def new_repository(folder: Path) -> Repository:

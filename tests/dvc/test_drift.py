@@ -16,6 +16,7 @@ from hclmp.origins import RESULTS
 from hclmp.provenance import PACKAGE, source_files
 from hclmp.slices import (
     dos_slice,
+    encoder_slice,
     features_slice,
     final_slice,
     gan_slice,
@@ -32,6 +33,7 @@ RULES = {
     "pull-dos": "dos",
     "prepare-targets": "targets",
     "pretrain-gan": "dos",
+    "pretrain-encoder": "dos",
     "featurize": "features",
     "train": "train",
     "aggregate": "aggregate",
@@ -164,6 +166,7 @@ def settings(config: Config) -> dict[str, Any]:
         "pull-dos": [dos_slice(config)],
         "prepare-targets": [targets_slice(config)],
         "pretrain-gan": [gan_slice(config), needed],
+        "pretrain-encoder": [encoder_slice(config), config.pretrains_encoder, needed],
         "featurize": [features_slice(config), config.gan.path, needed],
         "train": [train_slice(config, v, _fold(config)) for v in config.variants],
         "finalize": [final_slice(config), config.gan.path, needed],
@@ -192,7 +195,14 @@ def test_every_key_that_determines_a_result_is_a_param_of_its_stage(
 
 
 def test_the_sheet_is_a_dependency_of_what_reads_it() -> None:
-    for stage in ("pretrain-gan", "featurize", "train", "aggregate", "finalize"):
+    for stage in (
+        "pretrain-gan",
+        "pretrain-encoder",
+        "featurize",
+        "train",
+        "aggregate",
+        "finalize",
+    ):
         assert "${systems}" in STAGES[stage]["deps"]
     assert DVC["vars"] == [CONFIG]
 

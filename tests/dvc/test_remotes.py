@@ -11,7 +11,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.dvc.conftest import Repository
+from tests.dvc.conftest import Repository, epochs
 
 pytestmark = pytest.mark.dvc
 MODEL = "results/models/hclmp_t/first/model.safetensors"
@@ -56,6 +56,14 @@ def test_through_s3_and_a_changed_byte_there_is_named(
     clone.done("dvc", "pull")
     assert clone.is_clean()
     assert (clone / MODEL).read_bytes() == (run / MODEL).read_bytes()
+    clone.config(training={"epochs": 3})
+    clone.done("dvc", "repro", "train")
+    assert epochs(clone) == {3}
+    clone.done("dvc", "push")
+    clone.commit("three epochs")
+    far = clone.clone(tmp_path / "far")
+    far.done("dvc", "pull")
+    assert epochs(far) == {3}
 
     client, key = boto3.client("s3", endpoint_url=s3), f"hclmp/{object_of(run / MODEL)}"
     body = client.get_object(Bucket="box", Key=key)["Body"].read()

@@ -14,17 +14,10 @@ import pandas as pd
 import pytest
 
 from hclmp.origins import read_provenance
-from tests.dvc.conftest import Repository, environment
+from tests.dvc.conftest import FOLDS, Repository, environment, epochs
 
 pytestmark = pytest.mark.dvc
-FOLDS = ("first", "second")
 VARIANTS = ("hclmp_t", "mean")
-
-
-def epochs(run: Repository) -> set[int]:
-    """What the trained models themselves say."""
-    models = [run / f"results/models/hclmp_t/{fold}/model.safetensors" for fold in FOLDS]
-    return {read_provenance(model)["config"]["training"]["epochs"] for model in models}
 
 
 def trained(run: Repository) -> set[str]:

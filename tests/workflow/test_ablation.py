@@ -14,6 +14,7 @@ NEURAL = (
     "no_label_branch",
     "no_covariance",
     "no_property_attention",
+    "no_pretraining",
     "no_recall",
 )
 ABLATION = ["--configfile", str(ROOT / "config/ablation.yaml")]
@@ -28,6 +29,7 @@ def test_a_dry_run_plans_every_ablation(tmp_path: Path) -> None:
         "all": 1,
         "featurize": 1,
         "prepare_targets": 1,
+        "pretrain_encoder": 1,
         "pretrain_gan": 1,
         "pull_dos": 1,
         "train": len(NEURAL) * folds,

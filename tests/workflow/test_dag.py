@@ -32,7 +32,7 @@ ENDS = {"aggregate": 1, "finalize": 1, "all": 1}
 
 def test_default_configuration_to_the_end(demo_run: tuple[Path, str]) -> None:
     run, text = demo_run
-    assert "A whole run: 18 jobs" in text
+    assert "A whole run: 19 jobs" in text
     assert "simulated held-out samples" in text, "the table of results ends the run"
     summary = pd.read_csv(run / "results/metrics/summary.csv")
     assert set(summary["variant"]) == set(VARIANTS)
@@ -95,6 +95,7 @@ def test_a_dry_run_shows_every_job_and_writes_nothing(tmp_path: Path) -> None:
         "featurize": 1,
         "finalize": 1,
         "prepare_targets": 1,
+        "pretrain_encoder": 1,
         "pretrain_gan": 1,
         "pull_dos": 1,
         "train": 4,
@@ -109,7 +110,11 @@ def test_only_what_a_parameter_touches_runs_again(
 ) -> None:
     run = copied(demo_run[0], tmp_path / "run")
     changes: list[tuple[dict[str, Any], dict[str, int]]] = [
-        ({"training": {"epochs": 4}}, {"train": 4, **ENDS}),
+        ({"training": {**TINY["training"], "epochs": 4}}, {"train": 4, **ENDS}),
+        (
+            {"training": {**TINY["training"], "pretrain_epochs": 1}},
+            {"pretrain_encoder": 1, "train": 2, **ENDS},
+        ),
         ({"baselines": {"trees": 6}}, {"train_baseline": 8, **ENDS}),
         (
             {"gan": {**TINY["gan"], "epochs": 2}},
@@ -163,7 +168,7 @@ def test_an_edit_of_a_model_file_reruns_training_but_not_the_generator(
     with open(root / "hclmp/models/hclmp.py", "a") as file:
         file.write("# edited\n")
     again = planned(run, root=root)
-    assert again == {"train": 4, "train_baseline": 8, **ENDS}
+    assert again == {"pretrain_encoder": 1, "train": 4, "train_baseline": 8, **ENDS}
 
 
 def test_two_runs_from_scratch_give_the_same_bytes(

@@ -18,6 +18,7 @@ from hclmp.provenance import source_hash, write_text
 from hclmp.slices import (
     aggregate_slice,
     dos_slice,
+    encoder_slice,
     features_slice,
     final_slice,
     gan_slice,
@@ -56,10 +57,12 @@ BASELINES = [name for name, v in SETTINGS.variants.items() if v.model != "hclmp"
 PER_FOLD = SETTINGS.generator_per_fold
 SCOPE = "{fold}/" if PER_FOLD else ""
 FEATURES = f"results/features/{SCOPE}features.safetensors"
+ENCODER = f"results/encoder/{SCOPE}encoder.safetensors"
 GENERATOR = OWN_GENERATOR or f"results/gan/{SCOPE}generator.safetensors"
 # The variant that is trained on all samples in the end, if any is H-CLMP.
 FINAL = SETTINGS.final_variant
 FINAL_TRANSFERS = FINAL is not None and SETTINGS.variants[FINAL].transfer
+FINAL_ENCODER = FINAL is not None and SETTINGS.starts_pretrained(FINAL)
 FINAL_GENERATOR = OWN_GENERATOR or "results/gan/generator.safetensors"
 METRICS = ["results/metrics/summary.csv", "results/metrics/metrics.json"]
 

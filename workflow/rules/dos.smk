@@ -53,3 +53,33 @@ if SETTINGS.pretrains:
             "Generator of density of states: training"
         shell:
             "hclmp pretrain-gan {params.fold} --threads {threads} > {log} 2>&1"
+
+
+if SETTINGS.pretrains_encoder:
+
+    rule pretrain_encoder:
+        input:
+            "data/processed/dos.parquet",
+        output:
+            weights=ENCODER,
+            history=f"results/encoder/{SCOPE}history.csv",
+        log:
+            f"logs/pretrain_encoder/{SCOPE}pretrain_encoder.log",
+        benchmark:
+            f"logs/benchmarks/pretrain_encoder/{SCOPE}pretrain_encoder.tsv"
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=by_attempt(4000),
+            runtime=by_attempt(240),
+        params:
+            fold=fold_option,
+            settings=lambda wildcards: as_parameter(
+                encoder_slice(SETTINGS, fold_of(wildcards))
+            ),
+            source=source_hash("pretrain_encoder"),
+        message:
+            "Encoder of H-CLMP(T): training on density of states"
+        shell:
+            "hclmp pretrain-encoder {params.fold} --threads {threads} > {log} 2>&1"

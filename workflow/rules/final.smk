@@ -19,11 +19,30 @@ if PER_FOLD:
             "Generator of density of states for the final model: training"
 
 
+if PER_FOLD and FINAL_ENCODER:
+
+    use rule pretrain_encoder as pretrain_final_encoder with:
+        output:
+            weights="results/encoder/encoder.safetensors",
+            history="results/encoder/history.csv",
+        log:
+            "logs/pretrain_encoder/all.log",
+        benchmark:
+            "logs/benchmarks/pretrain_encoder/all.tsv"
+        params:
+            fold="",
+            settings=as_parameter(encoder_slice(SETTINGS)),
+            source=source_hash("pretrain_encoder"),
+        message:
+            "Encoder for the final model: training on density of states"
+
+
 rule finalize:
     input:
         targets="data/processed/targets.parquet",
         features=expand(FEATURES, fold=FOLDS) if PER_FOLD else FEATURES,
         generator=[FINAL_GENERATOR] if FINAL_TRANSFERS else [],
+        encoder="results/encoder/encoder.safetensors" if FINAL_ENCODER else [],
         models=expand(
             "results/models/{variant}/{fold}/{name}",
             variant=FINAL,

@@ -2,6 +2,9 @@ rule train:
     input:
         targets="data/processed/targets.parquet",
         features=FEATURES,
+        encoder=lambda wildcards: (
+            ENCODER if SETTINGS.starts_pretrained(wildcards.variant) else []
+        ),
     output:
         weights="results/models/{variant}/{fold}/model.safetensors",
         settings="results/models/{variant}/{fold}/model.json",

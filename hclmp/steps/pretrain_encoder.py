@@ -1,0 +1,111 @@
+"""Step ``pretrain-encoder``: train the material encoder on computed densities of states."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hclmp import cache
+from hclmp.composition import Fractions, composition_key, pad, parse_formulas, system_of
+from hclmp.config import Config
+from hclmp.elements import TABULATED, describable, element_vectors
+from hclmp.errors import UserError, listed
+from hclmp.folds import read_systems, seen_of
+from hclmp.models.compute import prepare
+from hclmp.models.encoder_training import pretrain
+from hclmp.models.gan import DosScaler
+from hclmp.models.interface import ElementTable, Floats, Inputs
+from hclmp.provenance import provenance, write_csv
+from hclmp.slices import encoder_slice
+from hclmp.tables import read_dos
+
+log = logging.getLogger(__name__)
+
+
+def pretrain_encoder(
+    config: Config,
+    *,
+    dos: Path,
+    encoder: Path,
+    history: Path,
+    fold: str | None = None,
+    threads: int = 1,
+) -> None:
+    """Train the encoder of the variants with transfer to predict DOS from composition.
+
+    Args:
+        config: the resolved configuration.
+        dos: the DOS table that is read.
+        encoder, history: files that are written.
+        fold: with ``dos.held_out: drop``, the fold whose systems it must not see.
+        threads: of the computation.
+
+    Raises:
+        UserError: no DOS is left to learn from, or the training diverged.
+    """
+    origin = provenance("pretrain_encoder", config=encoder_slice(config, fold), inputs={"dos": dos})
+    files = [encoder, history]
+    if cache.restore(origin, files):
+        return
+    prepare(threads)
+    table = read_dos(dos)
+    parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(dos))
+    vocabulary = describable(config.model.embedding, left_out=config.targets.left_out)
+    rows = _rows(config, parsed, vocabulary, fold=fold, origin=str(dos))
+    scaled = DosScaler.fit(table.dos).scale(table.dos).double().numpy()
+    compositions, values = _by_composition([parsed[r] for r in rows], scaled[rows])
+    embedding = config.model.embedding
+    elements = ElementTable(
+        {embedding: element_vectors(vocabulary, embedding)}, element_vectors(vocabulary, TABULATED)
+    )
+    log.info("%d DOS of %d compositions", len(rows), len(compositions))
+    trained, epochs, checkpoint = pretrain(
+        Inputs(pad(compositions, vocabulary), elements),
+        values,
+        model=config.model,
+        training=config.training,
+        key=origin,
+    )
+    write_csv(history, pd.DataFrame(epochs))
+    trained.save(encoder, provenance=origin)
+    cache.keep(origin, files)
+    checkpoint.remove()
+
+
+def _rows(
+    config: Config,
+    parsed: Sequence[Fractions],
+    vocabulary: Sequence[str],
+    *,
+    fold: str | None,
+    origin: str,
+) -> list[int]:
+    """The rows of the DOS table that may be learned from; what is left out is counted."""
+    held_out = [] if fold is None else read_systems(config.systems)[fold]
+    seen = seen_of([system_of(fractions) for fractions in parsed], held_out)
+    known = set(vocabulary)
+    strange = [e for fractions in parsed for e in fractions if e not in known]
+    rows = [i for i, f in enumerate(parsed) if seen[i] and known.issuperset(f)]
+    if strange:
+        log.warning(
+            "%d DOS are left out: no tabulated properties of %s",
+            sum(not known.issuperset(f) for f in parsed),
+            listed(sorted(set(strange))),
+        )
+    if len(rows) < 2:
+        raise UserError(
+            f"{origin}: {len(rows)} of {len(parsed)} DOS are left for the encoder to learn from: "
+            "bring more, or set `training.pretrain_epochs: 0`"
+        )
+    return rows
+
+
+def _by_composition(parsed: Sequence[Fractions], dos: Floats) -> tuple[list[Fractions], Floats]:
+    """Each composition once, with the mean of its DOS."""
+    groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
+    for row, fractions in enumerate(parsed):
+        groups.setdefault(composition_key(fractions), []).append(row)
+    first = [parsed[rows[0]] for rows in groups.values()]
+    return first, np.stack([dos[rows].mean(axis=0) for rows in groups.values()])

@@ -1,0 +1,245 @@
+"""The encoder pretrained on densities of states: what it sees, hands on and refuses."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hclmp.composition import formula_text
+from hclmp.config import Config, ModelConfig, TrainingConfig, resolve
+from hclmp.errors import UserError
+from hclmp.models import encoder_training
+from hclmp.models.encoder_training import pretrain
+from hclmp.models.ensemble import Scalers, fit_hclmp, fresh
+from hclmp.models.gan import DosScaler
+from hclmp.models.interface import Inputs
+from hclmp.models.pretrained_encoder import BY_ELEMENT, Pretrained
+from hclmp.origins import read_provenance
+from hclmp.steps import pretrain_encoder as step
+from hclmp.tables import DosTable, read_dos, write_dos
+from tests.synthetic import VOCABULARY, inputs, labelled
+from tests.test_gan import GRID, synthetic_dos
+
+SMALL = ModelConfig(message_hidden=16, latent=8, property_size=16, token_size=16, trunk=24)
+TRAINING = TrainingConfig(epochs=3, pretrain_epochs=2, batch_size=32, members=2)
+HELD_OUT = "Cu-Fe-Ti"
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(workdir: Path) -> None:
+    pass
+
+
+def pretrained(n: int = 80, *, seed: int = 0, training: TrainingConfig = TRAINING) -> Pretrained:
+    dos = np.random.default_rng(seed).normal(size=(n, 20))
+    given = inputs(n, seed=seed)
+    trained, history, used = pretrain(given, dos, model=SMALL, training=training, key={"n": n})
+    used.remove()
+    assert [row["epoch"] for row in history if row["member"] == 0] == [1, 2]
+    return trained
+
+
+def over_some(given: Inputs, names: tuple[str, ...]) -> Inputs:
+    """The same compositions, which hold these elements alone, over this vocabulary."""
+    old = given.compositions.vocabulary
+    places = {old.index(name): i for i, name in enumerate(names)}
+    moved = np.vectorize(lambda e: places.get(e, 0))(given.compositions.elements)
+    columns = [old.index(name) for name in names]
+    elements = replace(
+        given.elements,
+        vectors={k: v[columns] for k, v in given.elements.vectors.items()},
+        properties=given.elements.properties[columns],
+    )
+    compositions = replace(given.compositions, vocabulary=names, elements=moved)
+    return Inputs(compositions, elements)
+
+
+def test_an_encoder_says_the_same_over_fewer_elements_in_another_order() -> None:
+    start, given = pretrained(), inputs(40, seed=5)
+    names = tuple(reversed(VOCABULARY[:4]))
+    dense = given.compositions.dense()
+    given = given.take(np.flatnonzero(dense[:, 4:].sum(axis=1) == 0))
+    assert len(given) >= 5
+    vectors = []
+    for encoder, some in ((start, given), (start.over(names), over_some(given, names))):
+        labels = labelled(40, seed=3)
+        data = replace(labels, inputs=some.take(np.arange(len(some))), t=labels.t[: len(some)])
+        scalers = Scalers.fit(data, encoder)
+        network = fresh(data, scalers, SMALL, [0, 1], encoder)
+        with torch.no_grad():
+            vectors.append(network.material(scalers.batch(some), None))
+    torch.testing.assert_close(vectors[0], vectors[1], atol=1e-5, rtol=1e-5)
+
+
+def test_members_start_from_the_pretrained_weights_and_only_those() -> None:
+    start, data = pretrained(), labelled(60, dos=7)
+    scalers = Scalers.fit(data, start)
+    plain = fresh(data, scalers, SMALL, [0, 1]).state_dict()
+    network = fresh(data, scalers, SMALL, [0, 1], start).state_dict()
+    assert BY_ELEMENT in start.tensors
+    for name, tensor in network.items():
+        expected = start.tensors.get(name, plain[name])
+        assert torch.equal(tensor, expected), name
+    assert "material.dos_map.weight" not in start.tensors
+    one = fresh(data, scalers, SMALL, [7], start).state_dict()
+    assert torch.equal(one[BY_ELEMENT], start.tensors[BY_ELEMENT][:1])
+
+
+def test_saved_and_read_again(tmp_path: Path) -> None:
+    start = pretrained()
+    start.save("encoder.safetensors", provenance={"step": "pretrain_encoder"})
+    read = Pretrained.from_file("encoder.safetensors")
+    assert read.vocabulary == start.vocabulary
+    np.testing.assert_array_equal(read.statistics.std, start.statistics.std)
+    assert read.tensors.keys() == start.tensors.keys()
+    assert all(torch.equal(read.tensors[name], t) for name, t in start.tensors.items())
+    with pytest.raises(UserError, match=r"has no input for Og"):
+        read.over(("Fe", "Og"))
+    Path("encoder.safetensors").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"encoder\.safetensors: not a pretrained encoder"):
+        Pretrained.from_file("encoder.safetensors")
+    with pytest.raises(UserError, match="no such file; `hclmp pretrain-encoder`"):
+        Pretrained.from_file("other.safetensors")
+
+
+def test_what_starts_pretrained_is_another_model_and_the_same_each_time() -> None:
+    start = pretrained()
+    content = []
+    for i, encoder in enumerate((start, start, None)):
+        model, _, used = fit_hclmp(
+            labelled(60, dos=7),
+            labelled(20, dos=7, seed=1),
+            model=SMALL,
+            training=TRAINING,
+            key={"i": i},
+            start=encoder,
+        )
+        used.remove()
+        content.append(model.predict(inputs(10, dos=7, seed=9)).mean)
+    np.testing.assert_array_equal(content[0], content[1])
+    assert np.abs(content[0] - content[2]).max() > 1e-3
+
+
+def test_pretraining_pays_where_labels_follow_from_the_dos() -> None:
+    """Labels of 30 compositions, DOS of 600: the first are functions of the second."""
+    rng = np.random.default_rng(0)
+    many, training = inputs(600, seed=0), TRAINING.model_copy(update={"pretrain_epochs": 20})
+    hidden = np.tanh(many.compositions.dense() @ rng.normal(size=(len(VOCABULARY), 6)) * 3)
+    hidden = np.column_stack([hidden, hidden[:, :3] * hidden[:, 3:]])
+    dos, labels = hidden @ rng.normal(size=(9, 20)), hidden @ rng.normal(size=(9, 3))
+    few, test = np.arange(30), np.arange(300, 600)
+    seen = np.concatenate([few, np.arange(40, 300)])
+    start, _, used = pretrain(many.take(seen), dos[seen], model=SMALL, training=training, key={})
+    used.remove()
+    data = labelled(30)
+    errors = []
+    for i, encoder in enumerate((start, None)):
+        model, _, used = fit_hclmp(
+            replace(data, inputs=many.take(few), t=labels[few], noise=None),
+            replace(data, inputs=many.take(np.arange(30, 40)), t=labels[30:40], noise=None),
+            model=SMALL,
+            training=TrainingConfig(epochs=30, batch_size=8, members=2),
+            key={"i": i},
+            start=encoder,
+        )
+        used.remove()
+        errors.append(np.abs(model.predict(many.take(test)).mean - labels[test]).mean())
+    assert errors[0] < 0.9 * errors[1]
+
+
+def write_table() -> Path:
+    fractions, dos = synthetic_dos(120)
+    formulas = [formula_text(VOCABULARY, row) for row in fractions]
+    write_dos(
+        "dos.parquet",
+        DosTable(
+            material_id=[str(i) for i in range(len(dos) + 1)],
+            formula=[*formulas, formulas[0]],  # one material twice
+            dos=np.concatenate([dos, dos[:1] + 1]),
+            grid=GRID,
+            unit="states/eV",
+            norm="cell",
+            reference="Fermi level",
+            simulated=True,
+        ),
+    )
+    Path("systems.tsv").write_text(f"system\tfold\n{HELD_OUT}\tfold-1\n")
+    return Path("dos.parquet")
+
+
+def config(held_out: str, **training: int) -> Config:
+    settings = {"pretrain_epochs": 1, "members": 1, **training}
+    return resolve(
+        {"systems": "systems.tsv", "dos": {"held_out": held_out}, "training": settings},
+        origin="test",
+    )
+
+
+def test_the_step_averages_a_composition_and_leaves_out_held_out_systems(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dos, given = write_table(), {}
+    real = encoder_training.pretrain
+
+    def spied(inputs: Inputs, values: np.ndarray, **settings: object) -> object:  # type: ignore[type-arg]
+        given[len(given)] = inputs, values
+        return real(inputs, values, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(step, "pretrain", spied)
+    files = {"encoder": Path("e.safetensors"), "history": Path("h.csv")}
+    with caplog.at_level(logging.INFO, logger="hclmp"):
+        step.pretrain_encoder(config("keep"), dos=dos, **files)
+        step.pretrain_encoder(config("drop"), dos=dos, fold="fold-1", **files)
+    everything, kept = given[0][0].compositions, given[1][0].compositions
+    table = read_dos(dos)
+    assert len(everything) == len(set(table.formula)) < len(table)
+    held_out = set(HELD_OUT.split("-"))
+    supersets = [held_out <= set(system.split("-")) for system in everything.systems()]
+    assert 0 < sum(supersets) == len(everything) - len(kept)
+    assert not any(held_out <= set(system.split("-")) for system in kept.systems())
+    assert f"{len(table)} DOS of {len(everything)} compositions" in caplog.text
+    first = [i for i, formula in enumerate(table.formula) if formula == table.formula[0]]
+    mean = DosScaler.fit(table.dos).scale(table.dos[first]).double().mean(dim=0)
+    np.testing.assert_allclose(given[0][1][0], mean, rtol=1e-6)
+    found = read_provenance(files["encoder"])["config"]
+    assert (found["held_out"], found["fold"], found["systems"]) == ("drop", "fold-1", [HELD_OUT])
+
+
+def test_one_encoder_must_fit_all_variants() -> None:
+    base = {"systems": "systems.tsv", "training": {"members": 2}}
+    for overrides, key in (
+        ({"model": {"trunk": 16}}, r"model\.trunk"),
+        ({"training": {"members": 3}}, r"training\.members"),
+        ({"training": {"pretrain_epochs": 3}}, r"training\.pretrain_epochs"),
+    ):
+        variant = {"model": "hclmp", "transfer": True, "overrides": overrides}
+        with pytest.raises(UserError, match=rf"variants\.other\.overrides\.{key}"):
+            resolve({**base, "variants": {"other": variant}}, origin="test")
+        without = {**overrides, "training": {**overrides.get("training", {}), "pretrain_epochs": 0}}
+        if "pretrain_epochs" not in key:
+            done = resolve(
+                {**base, "variants": {"other": {**variant, "overrides": without}}}, origin="test"
+            )
+            assert not done.pretrains_encoder
+    paper = {"model": "hclmp", "transfer": True, "preset": "paper"}
+    mixed = resolve({**base, "variants": {"paper_t": paper, "hclmp_t": None}}, origin="test")
+    assert not mixed.starts_pretrained("paper_t")
+    assert mixed.starts_pretrained("hclmp_t")
+
+
+def test_too_few_dos_are_refused() -> None:
+    dos = write_table()
+    Path("systems.tsv").write_text(
+        "system\tfold\n" + "".join(f"{element}\tfold-1\n" for element in VOCABULARY)
+    )
+    with pytest.raises(UserError, match=r"dos\.parquet: 0 of 121 DOS are left"):
+        step.pretrain_encoder(
+            config("drop"),
+            dos=dos,
+            encoder=Path("e.safetensors"),
+            history=Path("h.csv"),
+            fold="fold-1",
+        )
