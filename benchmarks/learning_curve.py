@@ -55,8 +55,10 @@ def fitted(
     if chosen != "hclmp":
         settings, seed = config.baselines, config.training.seed
         return fit_baseline(chosen, train, validation, settings=settings, seed=seed, threads=1)
-    model, _, checkpoint = fit_network(config, variant, train, validation, key=key, threads=1)
-    checkpoint.remove()
+    fits, checkpoints = fit_network(config, variant, [(train, validation, key)], threads=1)
+    for checkpoint in checkpoints:
+        checkpoint.remove()
+    model = fits[0][0]
     return model
 
 

@@ -48,7 +48,9 @@ def estimate(config: Config, *, folds: int) -> str:
         config.generator_per_fold and final is not None and config.variants[final].transfer
     )
     jobs = 2 + max(1, generators) + config.pretrains + generators_in_all
-    jobs += folds * len(config.variants) + (final is not None)
+    neural = sum(v.model == "hclmp" for v in config.variants.values())
+    batches = -(-folds // config.training.folds_per_job)
+    jobs += batches * neural + folds * (len(config.variants) - neural) + (final is not None)
     what = f"{jobs} jobs ({len(config.variants)} variants x {folds} folds"
     if rows is None:
         return (

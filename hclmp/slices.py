@@ -75,7 +75,7 @@ def train_slice(config: Config, variant: str, fold: str) -> dict[str, Any]:
         settings |= {
             "transfer": chosen.transfer,
             "hclmp": model.model_dump(mode="json"),
-            "training": training.model_dump(mode="json"),
+            "training": training.determining(),
         }
     else:
         settings["baselines"] = config.baselines.model_dump(mode="json")
@@ -102,7 +102,7 @@ def final_slice(config: Config) -> dict[str, Any]:
         "variant": variant,
         "transfer": config.variants[variant].transfer,
         "hclmp": model.model_dump(mode="json"),
-        "training": training.model_dump(mode="json"),
+        "training": training.determining(),
         "split": config.split,
         "features": features_slice(config),
         "evaluated": aggregate_slice(config),
