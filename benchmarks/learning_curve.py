@@ -25,6 +25,7 @@ from hclmp.features import read_features
 from hclmp.folds import Fold, Rows, fold_names, split_rows
 from hclmp.models.baselines import fit_baseline
 from hclmp.models.interface import Floats, Labelled, Model
+from hclmp.origins import encoder_of
 from hclmp.provenance import Provenance, provenance
 from hclmp.slices import train_slice
 from hclmp.steps.train import fit_network, labelled, without_dos
@@ -48,15 +49,22 @@ def subset(rows: Fold, systems: list[str], fraction: float) -> Rows:
 
 
 def fitted(
-    config: Config, variant: str, train: Labelled, validation: Labelled, key: Provenance
+    config: Config,
+    variant: str,
+    train: Labelled,
+    validation: Labelled,
+    key: Provenance,
+    encoder: Path | None,
 ) -> Model:
     """A variant fitted as the step `train` does."""
     chosen = config.variants[variant].model
     if chosen != "hclmp":
         settings, seed = config.baselines, config.training.seed
         return fit_baseline(chosen, train, validation, settings=settings, seed=seed, threads=1)
-    model, _, checkpoint = fit_network(config, variant, train, validation, key=key, threads=1)
-    checkpoint.remove()
+    fits, checkpoints = fit_network(config, variant, [(train, validation, key, encoder)], threads=1)
+    for checkpoint in checkpoints:
+        checkpoint.remove()
+    model = fits[0][0]
     return model
 
 
@@ -77,7 +85,8 @@ def fold_errors(config: Config, fold: str, variants: list[str]) -> Found:
         origin = provenance("train", config=train_slice(config, variant, fold), inputs=files)
         for fraction in FRACTIONS:
             train = labelled(table, seen, subset(rows, table.system, fraction))
-            model = fitted(config, variant, train, validation, origin | {"fraction": fraction})
+            key, encoder = origin | {"fraction": fraction}, encoder_of(config, variant, fold)
+            model = fitted(config, variant, train, validation, key, encoder)
             errors = np.abs(model.predict(test.inputs).mean - test.t) / train_std
             found[variant, fraction] = (errors, len(train))
             print(f"{variant}, {fold}, {fraction:.0%}: {np.nanmean(errors):.4f}", file=sys.stderr)

@@ -106,7 +106,9 @@ def measure(name: str, config_file: Path, rows: int) -> dict[str, float]:
         for r in (fold.train[:WARM_UP], fold.train[:rows], fold.validation[:WARM_UP])
     )
     variant = "default" if name == "predict" else name
-    model, _, _ = fit_network(config, variant, few, validation, key={"warm": name}, threads=1)
+    ((model, _),), _ = fit_network(
+        config, variant, [(few, validation, {"warm": name}, None)], threads=1
+    )
     imported = peak()
     if name == "predict":
         import torch
@@ -118,7 +120,7 @@ def measure(name: str, config_file: Path, rows: int) -> dict[str, float]:
         seconds, samples = time.perf_counter() - start, PREDICTED
     else:
         start = time.perf_counter()
-        fit_network(config, variant, train, validation, key={"timed": name}, threads=1)
+        fit_network(config, variant, [(train, validation, {"timed": name}, None)], threads=1)
         seconds, samples = time.perf_counter() - start, len(train) * EPOCHS[name]
     return {"seconds": seconds, "samples": samples, "peak": peak(), "imported": imported}
 

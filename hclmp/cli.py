@@ -25,7 +25,9 @@ app = typer.Typer(
 ConfigOption = Annotated[
     Path, typer.Option("--config", help="The configuration, resolved (JSON) or as written (YAML).")
 ]
-FoldOption = Annotated[str, typer.Option("--fold", help="A fold of the sheet of systems.")]
+FoldsOption = Annotated[
+    list[str], typer.Option("--fold", help="A fold of the sheet; several train as one model.")
+]
 OptionalFold = Annotated[
     str | None,
     typer.Option("--fold", help="With `dos.held_out: drop`: the fold whose systems are not seen."),
@@ -195,11 +197,11 @@ def featurize(config: ConfigOption = paths.CONFIG, fold: OptionalFold = None) ->
 @app.command("train")
 def train(
     variant: Annotated[str, typer.Option("--variant", help="A variant of the configuration.")],
-    fold: FoldOption,
+    folds: FoldsOption,
     config: ConfigOption = paths.CONFIG,
     threads: Threads = 1,
 ) -> None:
-    """Train one variant on one fold and predict its held-out samples -> results/predictions/."""
+    """Train one variant on folds and predict their held-out samples -> results/predictions/."""
     _set_threads(threads)
     from hclmp.config import variant_settings
     from hclmp.origins import encoder_of
@@ -207,16 +209,17 @@ def train(
 
     settings = load_config(config)
     variant_settings(settings, variant)  # is there such a variant?
+    per_fold = settings.generator_per_fold
+    features = {fold: paths.features(fold if per_fold else None) for fold in folds}
+    others = f"+{len(features) - 1}" if len(features) > 1 else ""
     _run(
-        f"train.{variant}.{fold}",
+        f"train.{variant}.{folds[0]}{others}",
         lambda: step(
             settings,
             variant=variant,
-            fold=fold,
             targets=paths.TARGETS,
-            features=paths.features(fold if settings.generator_per_fold else None),
-            encoder=encoder_of(settings, variant, fold),
-            out=paths.Trained(variant, fold),
+            features=features,
+            encoders={fold: encoder_of(settings, variant, fold) for fold in features},
             threads=threads,
         ),
     )
@@ -421,6 +424,8 @@ def _listed(text: str) -> list[str]:
 def _set_threads(threads: int) -> None:
     """Before numpy and torch are imported: their pools of threads take their size from this."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    # what torch wants of cuBLAS if the same numbers are to come out of it every time
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,9 @@ def estimate(config: Config, *, folds: int) -> str:
     )
     jobs = 2 + max(1, generators) + config.pretrains
     jobs += generators_in_all * (1 + config.pretrains_encoder)
-    jobs += folds * len(config.variants) + (final is not None)
+    neural = sum(v.model == "hclmp" for v in config.variants.values())
+    batches = -(-folds // config.training.folds_per_job)
+    jobs += batches * neural + folds * (len(config.variants) - neural) + (final is not None)
     what = f"{jobs} jobs ({len(config.variants)} variants x {folds} folds"
     if rows is None:
         return (

@@ -92,6 +92,12 @@ def fold_names(config: Config) -> list[str]:
     return list(read_systems(config.systems)) if config.split == "systems" else [config.split]
 
 
+def fold_batches(config: Config) -> list[list[str]]:
+    """The folds that are trained by one job, in the order of the sheet."""
+    folds, size = fold_names(config), config.training.folds_per_job
+    return [folds[start : start + size] for start in range(0, len(folds), size)]
+
+
 def split_fold(
     systems: Sequence[str],
     held_out: Sequence[str],

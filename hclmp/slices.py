@@ -6,7 +6,7 @@ the configuration reruns nothing.
 
 from typing import Any
 
-from hclmp.config import Config, variant_settings
+from hclmp.config import HOW_COMPUTED, Config, variant_settings
 from hclmp.errors import UserError, listed
 from hclmp.folds import fold_names, read_systems
 from hclmp.provenance import hash_of
@@ -46,10 +46,10 @@ def encoder_slice(config: Config, fold: str | None = None) -> dict[str, Any]:
     held_out: dict[str, Any] = {"held_out": config.dos.held_out}
     if fold is not None:
         held_out |= {"fold": fold, "systems": _held_out(config, fold)}
-    of_folds = {"epochs", "refit_epochs", "refit_rate", "validation_fraction"}
+    others = {"epochs", "refit_epochs", "refit_rate", "validation_fraction", *HOW_COMPUTED}
     return {
         "hclmp": config.model.model_dump(mode="json"),
-        "training": config.training.model_dump(mode="json", exclude=of_folds),
+        "training": config.training.model_dump(mode="json", exclude=others),
         "left_out": config.targets.left_out,
         **held_out,
     }
@@ -90,7 +90,7 @@ def train_slice(config: Config, variant: str, fold: str) -> dict[str, Any]:
             "transfer": chosen.transfer,
             "pretrained": config.starts_pretrained(variant),
             "hclmp": model.model_dump(mode="json"),
-            "training": training.model_dump(mode="json", exclude={"pretrain_epochs"}),
+            "training": training.determining(),
         }
     else:
         settings["baselines"] = config.baselines.model_dump(mode="json")
@@ -118,7 +118,7 @@ def final_slice(config: Config) -> dict[str, Any]:
         "transfer": config.variants[variant].transfer,
         "pretrained": config.starts_pretrained(variant),
         "hclmp": model.model_dump(mode="json"),
-        "training": training.model_dump(mode="json", exclude={"pretrain_epochs"}),
+        "training": training.determining(),
         "split": config.split,
         "features": features_slice(config),
         "evaluated": aggregate_slice(config),

@@ -1,10 +1,17 @@
 """Small made-up data that the model tests share: nonlinear, correlated, of known systems."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
 from hclmp.composition import Compositions, pad
+from hclmp.config import ModelConfig, TrainingConfig
+from hclmp.models.checkpoint import Checkpoint
+from hclmp.models.ensemble import Ensemble, Part, fit_hclmp
 from hclmp.models.interface import ElementTable, Inputs, Labelled
+from hclmp.models.pretrained_encoder import Pretrained
+from hclmp.models.stack import History
 
 # Small tensors: more threads only wait for each other, above all beside other work.
 torch.set_num_threads(1)
@@ -61,3 +68,18 @@ def permuted(given: Inputs, seed: int = 0) -> Inputs:
         np.take_along_axis(fractions, order, axis=1),
     )
     return Inputs(mixed, given.elements, given.dos)
+
+
+def fit_one(
+    train: Labelled,
+    validation: Labelled,
+    *,
+    model: ModelConfig,
+    training: TrainingConfig,
+    key: dict[str, Any],
+    start: Pretrained | None = None,
+) -> tuple[Ensemble, History, list[Checkpoint]]:
+    """A single fold, fitted."""
+    part = Part(train, validation, key, start)
+    ((fitted, history),), used = fit_hclmp([part], model=model, training=training)
+    return fitted, history, used

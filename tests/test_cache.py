@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from hclmp import cache
 from hclmp.provenance import Provenance
+from tests.conftest import Command, config_for, set_up
 
 ORIGIN: Provenance = {"step": "train", "config": {"fold": "a", "variant": "v"}, "source": "1"}
 FILES = [Path("results/models/v/a/model.json"), Path("results/predictions/v/a.parquet")]
@@ -87,3 +89,34 @@ def test_without_a_folder_nothing_is_kept(workdir: Path, monkeypatch: pytest.Mon
     cache.keep(ORIGIN, FILES)
     assert not cache.restore(ORIGIN, FILES)
     assert list(workdir.iterdir()) == []
+
+
+def test_of_several_folds_only_those_that_were_not_kept_are_trained(
+    workdir: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(cache.VARIABLE, str(workdir / "cache"))
+    config = config_for() | {
+        "variants": ["hclmp"],
+        "training": {"epochs": 1, "refit_epochs": 0, "members": 1},
+    }
+    file = set_up(workdir, config=config)
+
+    def run(*arguments: str) -> str:
+        answer = command(*arguments, "--config", file)
+        assert answer.code == 0, answer.text
+        return answer.text
+
+    run("prepare-targets")
+    run("featurize")
+    run("train", "--variant", "hclmp", "--fold", "a")
+    kept = Path("results/models/hclmp/a/model.safetensors").read_bytes()
+    shutil.rmtree("results/models")
+    shutil.rmtree("results/predictions")
+    text = run("train", "--variant", "hclmp", "--fold", "a", "--fold", "b")
+    assert text.count("restored from") == 1
+    assert "hclmp on fold b: standardised MAE" in text
+    assert "hclmp on fold a: standardised MAE" not in text
+    assert Path("results/models/hclmp/a/model.safetensors").read_bytes() == kept
+    assert Path("results/predictions/hclmp/a.parquet").is_file()
+    shutil.rmtree("results/models")
+    assert run("train", "--variant", "hclmp", "--fold", "b").count("restored from") == 1

@@ -12,10 +12,10 @@ from hclmp.errors import UserError
 from hclmp.models import checkpoint as checkpoints
 from hclmp.models import training as loop
 from hclmp.models.calibration import Calibration
-from hclmp.models.ensemble import Ensemble, fit_hclmp
+from hclmp.models.ensemble import Ensemble
 from hclmp.models.interface import Labelled, Prediction
 from hclmp.models.scaling import Scaler
-from tests.synthetic import inputs, labelled
+from tests.synthetic import fit_one, inputs, labelled
 
 SMALL = ModelConfig(message_hidden=16, latent=8, property_size=16, token_size=16)
 FEW_EPOCHS = TrainingConfig(epochs=4, batch_size=16, members=2)
@@ -33,14 +33,15 @@ def fitted(
     properties: int = 3,
     changes: dict[str, Any] | None = None,
 ) -> tuple[Ensemble, list[dict[str, Any]]]:
-    model, history, used = fit_hclmp(
+    model, history, used = fit_one(
         labelled(60, dos=dos, properties=properties),
         labelled(20, dos=dos, properties=properties, seed=1),
         model=SMALL.model_copy(update=changes or {}),
         training=training,
         key={"training": training.model_dump(mode="json"), "dos": dos, "changes": changes},
     )
-    used.remove()
+    for checkpoint in used:
+        checkpoint.remove()
     return model, history
 
 
@@ -79,7 +80,7 @@ def test_same_seed_same_bytes_other_seed_other_model() -> None:
 def test_scalers_see_training_rows_only() -> None:
     train, validation = labelled(60, dos=11), labelled(20, dos=11, seed=1)
     far = Labelled(validation.inputs, validation.t + 1000)
-    model, _, _ = fit_hclmp(
+    model, _, _ = fit_one(
         train, far, model=SMALL, training=TrainingConfig(epochs=1), key={"far": True}
     )
     assert train.inputs.dos is not None
@@ -156,37 +157,39 @@ def test_the_refit_learns_from_the_validation_rows(monkeypatch: pytest.MonkeyPat
     real = loop._epoch
 
     def counted(*args: Any) -> Any:
-        seen.append(len(args[3][1].values))
+        seen.append(args[3].counts)
         return real(*args)
 
     monkeypatch.setattr(loop, "_epoch", counted)
     fitted()
-    assert seen == [60] * FEW_EPOCHS.epochs + [80] * FEW_EPOCHS.refit_epochs
+    assert seen == [(60,)] * FEW_EPOCHS.epochs + [(80,)] * FEW_EPOCHS.refit_epochs
 
 
 def test_another_configuration_finds_no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     args = (labelled(60), labelled(20, seed=1))
     kwargs: dict[str, Any] = {"model": SMALL, "training": TrainingConfig(epochs=2)}
-    fit_hclmp(*args, **kwargs, key={"learning_rate": 1})  # its checkpoint stays
+    fit_one(*args, **kwargs, key={"learning_rate": 1})  # its checkpoint stays
     calls: list[int] = []
     real = loop.validation_errors
     monkeypatch.setattr(loop, "validation_errors", lambda *a: (calls.append(1), real(*a))[1])
-    fit_hclmp(*args, **kwargs, key={"learning_rate": 2})
+    fit_one(*args, **kwargs, key={"learning_rate": 2})
     assert len(calls) == 2
-    fit_hclmp(*args, **kwargs, key={"learning_rate": 1})
+    fit_one(*args, **kwargs, key={"learning_rate": 1})
     assert len(calls) == 2, "a finished training is not repeated"
 
 
 def test_a_checkpoint_cut_short_is_not_used() -> None:
     whole, history = fitted()
-    _, _, used = fit_hclmp(
+    _, _, used = fit_one(
         labelled(60),
         labelled(20, seed=1),
         model=SMALL,
         training=FEW_EPOCHS,
         key={"training": FEW_EPOCHS.model_dump(mode="json"), "dos": None, "changes": None},
     )
-    used.path.write_bytes(used.path.read_bytes()[:100])
+    assert len(used) == 2
+    for checkpoint in used:
+        checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:100])
     again, history_again = fitted()
     assert history_again == history
     np.testing.assert_array_equal(again.predict(inputs(5)).mean, whole.predict(inputs(5)).mean)
@@ -208,8 +211,8 @@ def test_the_best_epoch_by_validation_is_kept_of_each_member() -> None:
     assert len(set(best)) > 1, "these members are meant to have different best epochs"
     assert any(epoch < 15 for epoch in best), "this training is meant to get worse again"
     train = labelled(60)  # recalled alone while the best epoch is chosen
-    model.network.remember(*model.scalers.table(train))
-    kept = loop.validation_errors(model.network, *model.scalers.table(labelled(20, seed=1)))
+    model.network.remember(model.scalers.table(train))
+    kept = loop.validation_errors(model.network, model.scalers.table(labelled(20, seed=1)))
     assert kept == pytest.approx([min(member) for member in errors], rel=1e-4)
 
 
@@ -249,7 +252,7 @@ def test_the_correlation_of_the_scatter_is_learned() -> None:
         scatter = np.stack([shared, 0.95 * shared + 0.3 * own, third], axis=1)
         noisy.append(Labelled(part.inputs, part.t + 3 * scatter))
     training = TrainingConfig(epochs=25, batch_size=16)
-    model, _, _ = fit_hclmp(*noisy, model=SMALL, training=training, key={})
+    model, _, _ = fit_one(*noisy, model=SMALL, training=training, key={})
     covariance = model.calibration.covariance()
     std = np.sqrt(np.diag(covariance))
     correlation = covariance / np.outer(std, std)

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from hclmp.config import PAPER_PRESET, ModelConfig
 from hclmp.models import composition_encoder, recall
+from hclmp.models.batch import Batch, Labels, Table
 from hclmp.models.composition_encoder import weighted_softmax
 from hclmp.models.descriptors import descriptors
-from hclmp.models.hclmp import HCLMP, Batch, Labels
+from hclmp.models.hclmp import HCLMP
 from hclmp.models.interface import Inputs
 from hclmp.models.losses import gaussian_kl, gaussian_nll, mean_error, shape_divergence
 from hclmp.models.members import Draws, TokenAttention, stacked
@@ -41,7 +42,12 @@ def batch_of(given: Inputs) -> Batch:
 
 
 def labels_of(values: torch.Tensor) -> Labels:
-    return Labels(values.nan_to_num(), (~values.isnan()).float())
+    """Of values [n, L]."""
+    return Labels(values.nan_to_num()[None], (~values.isnan()).float()[None])
+
+
+def table_of(given: Inputs, values: torch.Tensor) -> Table:
+    return Table.of(batch_of(given), labels_of(values))
 
 
 def draws(*seeds: int) -> Draws:
@@ -58,9 +64,8 @@ def losses(
     whole_systems: bool = True,
 ) -> dict[str, torch.Tensor]:
     """The parts of the loss of a model of one member."""
-    labels = Labels(*(part[None] for part in labels_of(values)))
     return model.loss(
-        batch, labels, queries=queries, draws=draws(seed), whole_systems=whole_systems
+        batch, labels_of(values), queries=queries, draws=draws(seed), whole_systems=whole_systems
     )
 
 
@@ -77,7 +82,7 @@ def model_for(
     )
     known = labelled(40, dos=None if given.dos is None else given.dos.shape[1], seed=9)
     labels = torch.randn(40, properties, generator=torch.Generator().manual_seed(7))
-    model.remember(batch_of(known.inputs), labels_of(labels))
+    model.remember(table_of(known.inputs, labels))
     return model.eval()
 
 
@@ -246,7 +251,9 @@ def test_gaussian_nll_against_torch() -> None:
     factor, residual = torch.randn(2, 4, 4), torch.randn(2, 7, 4)
     covariance = factor @ factor.mT + 0.1 * torch.eye(4)
     every = torch.ones(2, 7, 4, dtype=torch.bool)
-    for member, nll in enumerate(gaussian_nll(residual, covariance, every)):
+    nlls = gaussian_nll(residual, covariance, None)
+    torch.testing.assert_close(gaussian_nll(residual, covariance, every), nlls)
+    for member, nll in enumerate(nlls):
         normal = torch.distributions.MultivariateNormal(torch.zeros(4), covariance[member])
         expected = -normal.log_prob(residual[member]).mean() - 2 * math.log(2 * math.pi)
         assert float(nll) == pytest.approx(float(expected) / 4, rel=1e-4)
@@ -290,7 +297,7 @@ def test_the_likelihood_trains_the_covariance_alone() -> None:
 def test_what_is_recalled_is_the_mean_and_spread_of_the_labels_by_likeness() -> None:
     model = model_for(inputs(1))
     keys = torch.tensor([[[0.0] * 256, [3.0] + [0.0] * 255, [0.0] * 256]])
-    labels = labels_of(torch.tensor([[[1.0, 5.0, 0.0], [3.0, 5.0, 0.0], [5.0, torch.nan, 1.0]]]))
+    labels = labels_of(torch.tensor([[1.0, 5.0, 0.0], [3.0, 5.0, 0.0], [5.0, torch.nan, 1.0]]))
     recalled = model._recall(keys[:, :1], keys, labels, None)
     far = math.exp(-3.0)
     weights = torch.tensor([1.0, far, 1.0]) / (2 + far)
@@ -355,7 +362,7 @@ def test_a_composition_never_recalls_itself(whole_systems: bool) -> None:
 @torch.no_grad()
 def test_nothing_recalled_is_no_certainty() -> None:
     model = model_for(inputs(1))
-    labels = labels_of(torch.tensor([[[1.0, torch.nan, 2.0], [1.0, torch.nan, 2.0]]]))
+    labels = labels_of(torch.tensor([[1.0, torch.nan, 2.0], [1.0, torch.nan, 2.0]]))
     recalled = model._recall(torch.zeros(1, 1, 256), torch.zeros(1, 2, 256), labels, None)
     assert recalled.spread[0, 0].tolist() == pytest.approx([1e-3, 1.0, 1e-3])
 
@@ -365,7 +372,7 @@ def test_a_memory_beyond_its_bound_is_thinned_evenly(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(recall, "MOST_REMEMBERED", 15)
     data = labelled(40)
     model = model_for(data.inputs)
-    model.remember(batch_of(data.inputs), labels_of(torch.arange(120.0).reshape(40, 3)))
+    model.remember(table_of(data.inputs, torch.arange(120.0).reshape(40, 3)))
     assert model.memory_labels[0, :, 0].tolist() == [3.0 * (40 * i // 15) for i in range(15)]
     assert model.memory_keys.shape == (1, 15, 256)
 
@@ -379,7 +386,7 @@ def test_members_side_by_side_are_what_they_are_alone(config: ModelConfig) -> No
     parts = [
         m.loss(
             batch,
-            Labels(*(part[None] for part in values)),
+            values,
             queries=7,
             draws=draws(seed),
             whole_systems=True,
@@ -394,7 +401,7 @@ def test_members_side_by_side_are_what_they_are_alone(config: ModelConfig) -> No
     both = stacked([model_for(data.inputs, config, seed=seed) for seed in (3, 4)])
     known = labelled(40, dos=11, seed=9)
     generator = torch.Generator().manual_seed(7)
-    both.remember(batch_of(known.inputs), labels_of(torch.randn(40, 3, generator=generator)))
+    both.remember(table_of(known.inputs, torch.randn(40, 3, generator=generator)))
     with torch.no_grad():
         torch.testing.assert_close(both(batch)[0], torch.cat(expected), rtol=1e-4, atol=1e-5)
     rows = torch.arange(12).repeat(2, 1)

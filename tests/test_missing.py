@@ -13,11 +13,10 @@ import pytest
 from hclmp.config import BaselinesConfig, ModelConfig, TrainingConfig
 from hclmp.metrics import summarise
 from hclmp.models.baselines import fit_baseline
-from hclmp.models.ensemble import fit_hclmp
 from hclmp.models.interface import Labelled
 from hclmp.tables import read_predictions, read_targets
 from tests.conftest import Command, assert_refused, config_for, good_table, set_up
-from tests.synthetic import labelled
+from tests.synthetic import fit_one, labelled
 
 
 def with_blanks() -> pd.DataFrame:
@@ -107,7 +106,7 @@ def test_hclmp_learns_from_what_is_there(workdir: Path) -> None:
     validation, test = spoiled(40, seed=1)[0], labelled(40, seed=2)
     settings = TrainingConfig(epochs=30, batch_size=16, learning_rate=3e-3)
     small: dict[str, Any] = {"message_hidden": 16, "element_size": 16, "token_size": 16}
-    model, history, _ = fit_hclmp(
+    model, history, _ = fit_one(
         train, validation, model=ModelConfig(**small), training=settings, key={}
     )
     predicted = model.predict(test.inputs)

@@ -14,13 +14,12 @@ from hclmp.config import BaselinesConfig, ModelConfig, TrainingConfig, load_conf
 from hclmp.features import read_features
 from hclmp.folds import split_rows
 from hclmp.models.baselines import Baseline, fit_baseline
-from hclmp.models.ensemble import fit_hclmp
 from hclmp.models.interface import ElementTable, Floats, Inputs, Labelled, Model
 from hclmp.models.weights import MODEL_ERROR, label_weights
 from hclmp.steps.train import labelled as rows_of
 from hclmp.tables import read_predictions, read_targets
 from tests.conftest import Command, assert_refused, config_for, good_table, set_up
-from tests.synthetic import labelled
+from tests.synthetic import fit_one, labelled
 
 KINDS = ("extra_trees", "random_forest", "ridge", "mean")
 NAN = float("nan")
@@ -78,7 +77,7 @@ def test_garbage_does_not_widen_the_uncertainty_of_the_rest(kind: str, workdir: 
     if kind == "hclmp":
         small = ModelConfig(message_hidden=16, element_size=16, trunk=32)
         training = TrainingConfig(epochs=30, members=1)
-        model = fit_hclmp(train, validation, model=small, training=training, key={})[0]
+        model = fit_one(train, validation, model=small, training=training, key={})[0]
     else:
         model = fitted(kind, train, validation)
     predicted = model.predict(clean[2].inputs)

@@ -12,15 +12,16 @@ from hclmp.composition import formula_text
 from hclmp.config import Config, ModelConfig, TrainingConfig, resolve
 from hclmp.errors import UserError
 from hclmp.models import encoder_training
+from hclmp.models.checkpoint import Checkpoint
 from hclmp.models.encoder_training import pretrain
-from hclmp.models.ensemble import Scalers, fit_hclmp, fresh
+from hclmp.models.ensemble import Scalers, fresh
 from hclmp.models.gan import DosScaler
 from hclmp.models.interface import Inputs
 from hclmp.models.pretrained_encoder import BY_ELEMENT, Pretrained
 from hclmp.origins import read_provenance
 from hclmp.steps import pretrain_encoder as step
 from hclmp.tables import DosTable, read_dos, write_dos
-from tests.synthetic import VOCABULARY, inputs, labelled
+from tests.synthetic import VOCABULARY, fit_one, inputs, labelled
 from tests.test_gan import GRID, synthetic_dos
 
 SMALL = ModelConfig(message_hidden=16, latent=8, property_size=16, token_size=16, trunk=24)
@@ -33,11 +34,16 @@ def _in_a_folder_of_its_own(workdir: Path) -> None:
     pass
 
 
+def remove(used: list[Checkpoint]) -> None:
+    for checkpoint in used:
+        checkpoint.remove()
+
+
 def pretrained(n: int = 80, *, seed: int = 0, training: TrainingConfig = TRAINING) -> Pretrained:
     dos = np.random.default_rng(seed).normal(size=(n, 20))
     given = inputs(n, seed=seed)
     trained, history, used = pretrain(given, dos, model=SMALL, training=training, key={"n": n})
-    used.remove()
+    remove(used)
     assert [row["epoch"] for row in history if row["member"] == 0] == [1, 2]
     return trained
 
@@ -109,7 +115,7 @@ def test_what_starts_pretrained_is_another_model_and_the_same_each_time() -> Non
     start = pretrained()
     content = []
     for i, encoder in enumerate((start, start, None)):
-        model, _, used = fit_hclmp(
+        model, _, used = fit_one(
             labelled(60, dos=7),
             labelled(20, dos=7, seed=1),
             model=SMALL,
@@ -117,7 +123,7 @@ def test_what_starts_pretrained_is_another_model_and_the_same_each_time() -> Non
             key={"i": i},
             start=encoder,
         )
-        used.remove()
+        remove(used)
         content.append(model.predict(inputs(10, dos=7, seed=9)).mean)
     np.testing.assert_array_equal(content[0], content[1])
     assert np.abs(content[0] - content[2]).max() > 1e-3
@@ -133,11 +139,11 @@ def test_pretraining_pays_where_labels_follow_from_the_dos() -> None:
     few, test = np.arange(30), np.arange(300, 600)
     seen = np.concatenate([few, np.arange(40, 300)])
     start, _, used = pretrain(many.take(seen), dos[seen], model=SMALL, training=training, key={})
-    used.remove()
+    remove(used)
     data = labelled(30)
     errors = []
     for i, encoder in enumerate((start, None)):
-        model, _, used = fit_hclmp(
+        model, _, used = fit_one(
             replace(data, inputs=many.take(few), t=labels[few], noise=None),
             replace(data, inputs=many.take(np.arange(30, 40)), t=labels[30:40], noise=None),
             model=SMALL,
@@ -145,7 +151,7 @@ def test_pretraining_pays_where_labels_follow_from_the_dos() -> None:
             key={"i": i},
             start=encoder,
         )
-        used.remove()
+        remove(used)
         errors.append(np.abs(model.predict(many.take(test)).mean - labels[test]).mean())
     assert errors[0] < 0.9 * errors[1]
 

@@ -22,7 +22,7 @@ import yaml
 from hclmp import cache, paths
 from hclmp.config import Config, load_config
 from hclmp.errors import UserError, listed
-from hclmp.folds import fold_names
+from hclmp.folds import fold_batches, fold_names
 from hclmp.origins import (
     RESULTS,
     check_results,
@@ -125,6 +125,8 @@ def rules_of(config: Config, stage: str) -> list[str]:
     rules = [stage.replace("-", "_")]
     if stage == "train":
         rules.append("train_baseline")
+    if stage == "train" and config.training.folds_per_job > 1:
+        rules += [f"train_batch_{i}" for i in range(1, len(fold_batches(config)) + 1)]
     if stage == "pretrain-gan" and config.generator_per_fold and final_generator_of(config):
         rules.append("pretrain_final_gan")
     if stage == "pretrain-encoder" and config.generator_per_fold and final_encoder_of(config):

@@ -16,6 +16,7 @@ from hclmp.config.data import (
 from hclmp.config.models import (
     CALIBRATION_TREES,
     DEFAULT_VARIANTS,
+    HOW_COMPUTED,
     MOST_REMEMBERED,
     PAPER_PRESET,
     BaselinesConfig,
@@ -30,6 +31,7 @@ from hclmp.config.whole import Config, variant_settings
 __all__ = [
     "CALIBRATION_TREES",
     "DEFAULT_VARIANTS",
+    "HOW_COMPUTED",
     "MOST_REMEMBERED",
     "PAPER_PRESET",
     "BaselinesConfig",

@@ -9,6 +9,10 @@ from hclmp.config.base import Positive, Section, Seed, Sizes
 # The forest that only measures the error on the validation systems: its error and the spread of
 # its trees are those of a larger one to about a percent, and it saves its share of the time.
 CALIBRATION_TREES = 100
+# Of `training`: how it is computed and not what, so that no result depends on it (but for the last
+# digits).
+DEVICES = r"^(auto|cpu|cuda(:[0-9]+)?|mps)$"
+HOW_COMPUTED = ("folds_per_job", "device", "deterministic")
 # Rows that a network remembers of its training rows: bounds time and memory of a prediction.
 MOST_REMEMBERED = 16_384
 
@@ -167,6 +171,19 @@ class TrainingConfig(Section):
     """Models in the ensemble; their seeds derive from `seed`, their mean is the prediction."""
     seed: Seed = 0
     """Seed of all that is random: initial weights, batches, draws, choice of validation systems."""
+    folds_per_job: Positive = 1
+    """Folds of a variant that one job trains, as one model: 1 where cores are plenty, all (any
+    large number) on a GPU. The results are the same, but for the last digits."""
+    device: Annotated[str, Field(pattern=DEVICES)] = "cpu"
+    """What trains H-CLMP: `cpu`, `cuda`, `cuda:N` (a certain one of several GPUs), `mps` (Apple) or
+    `auto`, which is a CUDA GPU where there is one, else the CPU. With `cuda` and `cuda:N` a job
+    asks the cluster for a GPU."""
+    deterministic: bool = True
+    """The same numbers in every run on the same machine. False may be faster on a GPU."""
+
+    def determining(self) -> dict[str, Any]:
+        """The settings that determine the result."""
+        return self.model_dump(mode="json", exclude={*HOW_COMPUTED, "pretrain_epochs"})
 
     def pretraining(self) -> "TrainingConfig":
         """How the encoder is trained on densities of states: as on a fold, but for its epochs."""
@@ -196,7 +213,8 @@ class VariantConfig(Section):
     """`hclmp` only: give it the DOS feature, which makes it H-CLMP(T)."""
     preset: Literal["default", "paper"] = "default"
     """`hclmp` only. `paper`: the published sizes, losses and optimiser instead of `model:` and
-    `training:` (whose `members`, `seed` and `validation_fraction` still hold)."""
+    `training:` (of which `members`, `seed`, `validation_fraction` and how it is computed still
+    hold)."""
     overrides: dict[Literal["model", "training"], dict[str, Any]] = {}
     """`hclmp` only: keys of `model:` and `training:` that differ for this variant."""
 

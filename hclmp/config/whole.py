@@ -11,6 +11,7 @@ from hclmp.config.data import DosConfig, TargetsConfig
 from hclmp.config.explain import explain
 from hclmp.config.models import (
     DEFAULT_VARIANTS,
+    HOW_COMPUTED,
     PAPER_PRESET,
     BaselinesConfig,
     GanConfig,
@@ -21,6 +22,11 @@ from hclmp.config.models import (
 from hclmp.errors import UserError
 
 S = TypeVar("S", bound=Section)
+# Of `training`: what all variants have in common, and why.
+SHARED = {
+    "validation_fraction": "share the rows of a fold",
+    **dict.fromkeys(HOW_COMPUTED, "are computed alike"),
+}
 
 
 def _named_variants(value: Any) -> Any:
@@ -106,11 +112,12 @@ class Config(Section):
         for name, variant in self.variants.items():
             _layered(self, name)
             _check_encoder(self, name)
-            if "validation_fraction" in variant.overrides.get("training", {}):
-                raise ValueError(
-                    f"`variants.{name}.overrides.training.validation_fraction`: all variants share "
-                    "the rows of a fold: set `training.validation_fraction`"
-                )
+            for key in variant.overrides.get("training", {}):
+                if why := SHARED.get(key):
+                    raise ValueError(
+                        f"`variants.{name}.overrides.training.{key}`: all variants {why}: set "
+                        f"`training.{key}`"
+                    )
         return self
 
     @property
@@ -158,7 +165,7 @@ def _layered(config: Config, variant: str) -> tuple[ModelConfig, TrainingConfig]
     chosen = config.variants[variant]
     model, training = config.model.model_dump(), config.training.model_dump()
     if chosen.preset == "paper":
-        kept = {k: training[k] for k in ("members", "seed", "validation_fraction")}
+        kept = {k: training[k] for k in ("members", "seed", *SHARED)}
         model = {"embedding": model["embedding"]} | PAPER_PRESET["model"]
         training = PAPER_PRESET["training"] | kept
     model |= chosen.overrides.get("model", {})

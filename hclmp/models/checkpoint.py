@@ -57,7 +57,8 @@ class State:
             self.best = {name: tensor.clone() for name, tensor in state.items()}
         elif better:
             for name, tensor in state.items():
-                self.best[name][better] = tensor[better]
+                kept = self.best[name]  # of a resumed training on the CPU
+                kept[better] = tensor[better].to(kept.device)
 
     def restore_best(self, network: nn.Module) -> None:
         """Put the network back to its best epoch, ready to predict.

@@ -4,6 +4,8 @@ Goodall and Lee, Nat. Commun. 11, 6280 (2020), as used by Kong et al. 2021. Shap
 b compositions of up to k elements.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -86,25 +88,28 @@ class CompositionEncoder(nn.Module):
         self.pool = MemberLinear(config.element_size, width)
         self.heads = Heads(config.pooling_heads, config.message_hidden, config.element_size)
 
-    def forward(self, elements: Tensor, fractions: Tensor) -> Tensor:
+    def forward(
+        self, elements: Tensor, fractions: Tensor, longest: Sequence[int] | None = None
+    ) -> Tensor:
         """Elements and fractions [m or 1, b, k] to material vectors [m, b, size].
 
         Most compositions have few elements, and padding all to the longest would make message
         passing the bulk of a training. They are therefore taken in parts, by number of elements.
+        ``longest`` are the parts' ``longest_of_parts``, where they are known.
         """
         embedded = self.embedding(self.vectors[None])  # [m, V, size - 1]
         m, known, size = embedded.shape
-        first = torch.arange(m)[:, None, None] * known
+        device = embedded.device
+        first = torch.arange(m, device=device)[:, None, None] * known
         flat, fractions = embedded.reshape(m * known, size), fractions.expand(m, -1, -1)
-        columns = torch.arange(1, fractions.shape[-1] + 1)
-        lengths = ((fractions > 0) * columns).amax(dim=-1)  # padding may stand anywhere
+        lengths = lengths_of(fractions)
+        if longest is None:
+            longest = longest_of_parts(lengths).tolist()
         order = lengths.argsort(dim=1, stable=True)
-        at, rows = torch.arange(m)[:, None], fractions.shape[1]
-        outputs = []
-        for part in torch.split(order, max(SMALLEST_PART, -(-rows // PARTS)), dim=1):
-            longest = int(lengths[at, part].max())
-            own = F.embedding((elements.expand(m, -1, -1) + first)[at, part, :longest], flat)
-            outputs.append(self._encoded(own, fractions[at, part, :longest]))
+        at, outputs = torch.arange(m, device=device)[:, None], []
+        for part, k in zip(_parts(order), longest, strict=True):
+            own = F.embedding((elements.expand(m, -1, -1) + first)[at, part, :k], flat)
+            outputs.append(self._encoded(own, fractions[at, part, :k]))
         return torch.cat(outputs, dim=1)[at, order.argsort(dim=1)]
 
     def _encoded(self, vectors: Tensor, fractions: Tensor) -> Tensor:
@@ -115,6 +120,22 @@ class CompositionEncoder(nn.Module):
         gate, message = _heads(F.leaky_relu(self.pool(vectors), SLOPE), self.shape)
         out: Tensor = self.heads(gate, message, fractions)
         return out
+
+
+def lengths_of(fractions: Tensor) -> Tensor:
+    """How many columns hold all elements of each composition, [m, b]; there may be gaps."""
+    columns = torch.arange(1, fractions.shape[-1] + 1, device=fractions.device)
+    return ((fractions > 0) * columns).amax(dim=-1)
+
+
+def longest_of_parts(lengths: Tensor) -> Tensor:
+    """Of compositions of these lengths, [m, b], the longest of each part that they are taken in."""
+    return torch.stack([part.amax() for part in _parts(lengths.sort(dim=1).values)])
+
+
+def _parts(ordered: Tensor) -> Sequence[Tensor]:
+    """Compositions [m, b], ordered by length, in parts."""
+    return torch.split(ordered, max(SMALLEST_PART, -(-ordered.shape[1] // PARTS)), dim=1)
 
 
 def _heads(hidden: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:

@@ -1,19 +1,47 @@
-"""How torch computes in every training: threads, the same numbers in every run, and memory kept."""
+"""How torch computes in every training: on what, with how many threads, and memory kept."""
 
 import ctypes
+import logging
 
 import torch
+
+from hclmp.errors import UserError, listed
+
+log = logging.getLogger(__name__)
 
 # glibc's <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MOST = 2**30  # bytes
 
 
-def prepare(threads: int) -> None:
-    """Set up torch for a reproducible training on so many threads."""
+def prepare(threads: int, *, deterministic: bool) -> None:
+    """Set up torch for a training on so many threads; ``deterministic``: the same at every run."""
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(deterministic)
     _keep_freed_memory()
+
+
+def device_of(name: str) -> torch.device:
+    """The device that the configuration names: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises:
+        UserError: there is none of that name here.
+    """
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    there = ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
+    if name == "auto":
+        name = gpus[0] if gpus else "cpu"
+    chosen = "cuda:0" if name == "cuda" else name
+    if chosen not in there:
+        built = "" if torch.version.cuda else ", and this torch is built without CUDA"
+        raise UserError(
+            f"`training.device: {name}`: no such device here; there is {listed(there)}{built}. "
+            "`auto` takes a GPU where there is one."
+        )
+    device = torch.device(chosen)
+    called = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    log.info("computing on %s%s", device, called)
+    return device
 
 
 def _keep_freed_memory() -> None:

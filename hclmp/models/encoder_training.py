@@ -7,11 +7,11 @@ from sklearn.decomposition import PCA
 
 from hclmp.config import ModelConfig, TrainingConfig
 from hclmp.models.checkpoint import Checkpoint
+from hclmp.models.compute import device_of
 from hclmp.models.ensemble import Scalers, fresh, member_seeds
 from hclmp.models.interface import Floats, Inputs, Labelled
 from hclmp.models.pretrained_encoder import Pretrained
-from hclmp.models.training import train_model
-from hclmp.provenance import hash_of
+from hclmp.models.stack import Fold, History, Stage
 
 COMPONENTS = 12  # principal components that stand for a DOS
 
@@ -23,7 +23,7 @@ def pretrain(
     model: ModelConfig,
     training: TrainingConfig,
     key: dict[str, Any],
-) -> tuple[Pretrained, list[dict[str, Any]], Checkpoint]:
+) -> tuple[Pretrained, History, list[Checkpoint]]:
     """Train the members to predict the principal components of DOS from composition.
 
     The whole network is trained, as on labels; the encoder and the keys are kept. There is no
@@ -36,22 +36,16 @@ def pretrain(
         key: all else that determines the result (provenance), for the checkpoint.
 
     Returns:
-        The weights, the history (one row per member and epoch), and the checkpoint, to be removed
-        once the result is written.
+        The weights, the history (one row per member and epoch), and the checkpoints, to be
+        removed once the result is written.
     """
     components = PCA(min(COMPONENTS, *dos.shape), svd_solver="full").fit_transform(dos)
     data = Labelled(inputs, components.astype(np.float64))
     scalers, seeds = Scalers.fit(data), member_seeds(training)
-    network, checkpoint = fresh(data, scalers, model, seeds), Checkpoint(hash_of(key), "encoder")
-    history = train_model(
-        network,
-        train=scalers.table(data),
-        validation=None,
-        settings=training.pretraining(),
-        seeds=seeds,
-        checkpoint=checkpoint,
-        whole_systems=True,
-    )
+    device, used = device_of(training.device), list[Checkpoint]()
+    stage = Stage("encoder", training.pretraining(), seeds, device, used)
+    whole = Fold(fresh(data, scalers, model, seeds), scalers.table(data), None, True, key)
+    ((network, history),) = stage.train([whole])
     vocabulary = inputs.compositions.vocabulary
     trained = Pretrained.of(network, vocabulary=vocabulary, statistics=scalers.statistics)
-    return trained, history, checkpoint
+    return trained, history, used

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,17 +14,20 @@ from torch import Tensor
 
 from hclmp.config import ModelConfig, TrainingConfig
 from hclmp.errors import UserError
+from hclmp.models.batch import Batch, Labels, Table
 from hclmp.models.calibration import Calibration
 from hclmp.models.checkpoint import Checkpoint, pack, staged, unpack
+from hclmp.models.compute import device_of
 from hclmp.models.descriptors import descriptors
-from hclmp.models.hclmp import HCLMP, Batch, Labels
+from hclmp.models.hclmp import HCLMP
 from hclmp.models.interface import Floats, Inputs, Labelled, Prediction
 from hclmp.models.members import stacked
 from hclmp.models.pretrained_encoder import Pretrained
 from hclmp.models.scaling import FARTHEST, Scaler
-from hclmp.models.training import predicted, train_model
+from hclmp.models.stack import Fold, History, Stage
+from hclmp.models.training import predicted
 from hclmp.models.weights import label_weights
-from hclmp.provenance import Provenance, hash_of, written
+from hclmp.provenance import Provenance, written
 
 SCALERS = ("labels", "statistics", "dos")
 
@@ -62,11 +65,11 @@ class Scalers:
             feature,
         )
 
-    def table(self, data: Labelled) -> tuple[Batch, Labels]:
-        """Tensors of inputs, and standardised labels [n, L] with the weight of each."""
+    def table(self, data: Labelled) -> Table:
+        """Tensors of inputs, and standardised labels with the weight of each."""
         values = torch.from_numpy(self.labels.scale(data.t)).float().nan_to_num()
         weights = torch.from_numpy(label_weights(data.t, data.noise, self.labels.std)).float()
-        return self.batch(data.inputs), Labels(values, weights)
+        return Table.of(self.batch(data.inputs), Labels(values[None], weights[None]))
 
 
 REFIT_SEED = 500  # apart from the seeds of the first training
@@ -122,8 +125,9 @@ class Ensemble:
             "vocabulary": self.vocabulary,
             "provenance": provenance,
         }
+        kept = {name: tensor.cpu() for name, tensor in tensors.items()}
         with written(path) as temporary:
-            save_file(tensors, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
+            save_file(kept, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Ensemble":
@@ -148,47 +152,85 @@ class Ensemble:
         return cls(network, tuple(about["vocabulary"]), scalers, calibration)
 
 
+@dataclass(frozen=True)
+class Part:
+    """What one fold is trained on.
+
+    Attributes:
+        train, validation: labels in the transformed space; ``inputs.dos`` makes it H-CLMP(T).
+        key: all else that determines the result (provenance), for the checkpoint.
+        start: the pretrained encoder that the members start from, if any.
+    """
+
+    train: Labelled
+    validation: Labelled
+    key: dict[str, Any]
+    start: Pretrained | None = None
+
+    def begin(self) -> Pretrained | None:
+        """The encoder to start from, over the elements of the samples."""
+        if self.start is None:
+            return None
+        return self.start.over(self.train.inputs.compositions.vocabulary)
+
+
 def fit_hclmp(
-    train: Labelled,
-    validation: Labelled,
-    *,
-    model: ModelConfig,
-    training: TrainingConfig,
-    key: dict[str, Any],
-    start: Pretrained | None = None,
-) -> tuple[Ensemble, list[dict[str, Any]], Checkpoint]:
-    """Train the members side by side.
+    parts: Sequence[Part], *, model: ModelConfig, training: TrainingConfig
+) -> tuple[list[tuple[Ensemble, History]], list[Checkpoint]]:
+    """Train the members of one or several folds side by side.
 
     The validation rows choose each member's best epoch and the size of the uncertainty; once these
     stand, they join the rows that the members are trained on and recall, for a few more epochs.
 
     Args:
-        train, validation: labels in the transformed space; ``inputs.dos`` makes it H-CLMP(T).
+        parts: the folds, of one vocabulary and the same properties.
         model, training: settings.
-        key: all else that determines the result (provenance), for the checkpoint.
-        start: the pretrained encoder that the members start from, if any.
+
+    Raises:
+        UserError: no such device, not enough memory for a single fold, or the training diverged.
 
     Returns:
-        The fitted model, the history (one row per stage, member and epoch), and the checkpoint,
-        to be removed once the result is written.
+        Of each fold the fitted model and the history (one row per stage, member and epoch); and the
+        checkpoints, to be removed once the results are written.
     """
-    if start is not None:
-        start = start.over(train.inputs.compositions.vocabulary)
-    scalers = Scalers.fit(train, start)
-    held_out, seeds = scalers.table(validation), member_seeds(training)
-    network, checkpoint = fresh(train, scalers, model, seeds, start), Checkpoint(hash_of(key))
-    whole_systems = _systems(train).isdisjoint(_systems(validation))
-    history = train_model(
-        network,
-        train=scalers.table(train),
-        validation=held_out,
-        settings=training,
-        seeds=seeds,
-        checkpoint=checkpoint,
-        whole_systems=whole_systems,
-    )
-    outputs = _outputs(network, scalers, held_out[0])
-    calibration = Calibration.fit(
+    device = device_of(training.device)
+    seeds, used = member_seeds(training), list[Checkpoint]()
+    starts = [part.begin() for part in parts]
+    scalers = [Scalers.fit(p.train, start) for p, start in zip(parts, starts, strict=True)]
+    folds = [
+        Fold(
+            network=fresh(part.train, scaler, model, seeds, start),
+            train=scaler.table(part.train),
+            validation=scaler.table(part.validation),
+            whole_systems=_systems(part.train).isdisjoint(_systems(part.validation)),
+            key=part.key,
+        )
+        for part, scaler, start in zip(parts, scalers, starts, strict=True)
+    ]
+    selected = Stage("selection", training, seeds, device, used).train(folds)
+    calibrations, again = [], []
+    for part, scaler, fold, (network, _) in zip(parts, scalers, folds, selected, strict=True):
+        network.remember(fold.train)
+        calibrations.append(_calibration(network, scaler, part.validation))
+        everything = scaler.table(part.train.joined(part.validation))
+        again.append(replace(fold, network=network, train=everything, validation=None))
+    trained: list[tuple[HCLMP, History]] = [(fold.network, []) for fold in again]
+    if (refit := training.refit()) is not None:
+        others = [seed + REFIT_SEED for seed in seeds]
+        trained = Stage("refit", refit, others, device, used).train(again)
+    fits = []
+    for i, (network, history) in enumerate(trained):
+        network.remember(again[i].train)
+        vocabulary = parts[i].train.inputs.compositions.vocabulary
+        fitted = Ensemble(network, vocabulary, scalers[i], calibrations[i])
+        fits.append((fitted, staged(selection=selected[i][1], refit=history)))
+    return fits, used
+
+
+def _calibration(network: HCLMP, scalers: Scalers, validation: Labelled) -> Calibration:
+    """The size of the uncertainty, from what a trained network says of the validation rows."""
+    outputs = _outputs(network, scalers, scalers.batch(validation.inputs))
+    return Calibration.fit(
         validation.t - outputs.mean,
         outputs.spread,
         outputs.disagreement,
@@ -196,21 +238,6 @@ def fit_hclmp(
         weights=label_weights(validation.t, validation.noise, scalers.labels.std),
         learned=learned_covariance(network),
     )
-    everything, refit = scalers.table(train.joined(validation)), []
-    if (again := training.refit()) is not None:
-        refit = train_model(
-            network,
-            train=everything,
-            validation=None,
-            settings=again,
-            seeds=[seed + REFIT_SEED for seed in seeds],
-            checkpoint=checkpoint.of("refit"),
-            whole_systems=whole_systems,
-        )
-    network.remember(*everything)
-    vocabulary = train.inputs.compositions.vocabulary
-    ensemble = Ensemble(network, vocabulary, scalers, calibration)
-    return ensemble, staged(selection=history, refit=refit), checkpoint
 
 
 def member_seeds(training: TrainingConfig) -> list[int]:
@@ -267,14 +294,16 @@ def _from_tensors(config: ModelConfig, scalers: Scalers, tensors: dict[str, Tens
 
 def learned_covariance(network: HCLMP) -> Floats:
     """The mean of the members' covariances of scaled residuals: [L, L]."""
-    covariance = network.refinement.covariance().mean(dim=0).detach().numpy().astype(np.float64)
+    learned = network.refinement.covariance().mean(dim=0).detach().cpu()
+    covariance = learned.numpy().astype(np.float64)
     return covariance if network.config.covariance else np.eye(len(covariance))
 
 
 @torch.no_grad()
 def _outputs(network: HCLMP, scalers: Scalers, table: Batch) -> Outputs:
     """Mean over the members, spread of what they recall, and their disagreement."""
-    means, spreads = (part.double().numpy() for part in predicted(network, table))
+    parts = predicted(network, table.to(network.device))
+    means, spreads = (part.cpu().double().numpy() for part in parts)
     scale = scalers.labels.std
     apart = means.std(axis=0, ddof=1) if len(means) > 1 else np.zeros_like(means[0])
     recalled = np.sqrt(np.square(spreads).mean(axis=0))

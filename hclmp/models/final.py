@@ -7,16 +7,17 @@ import numpy as np
 import torch
 
 from hclmp.config import ModelConfig, TrainingConfig
+from hclmp.models.batch import Batch
 from hclmp.models.calibration import Calibration
 from hclmp.models.checkpoint import Checkpoint
+from hclmp.models.compute import device_of
 from hclmp.models.ensemble import Ensemble, Scalers, fresh, learned_covariance, member_seeds
-from hclmp.models.hclmp import HCLMP, ROWS_AT_ONCE, Batch
+from hclmp.models.hclmp import HCLMP, ROWS_AT_ONCE
 from hclmp.models.interface import Floats, Inputs, Labelled
 from hclmp.models.pretrained_encoder import Pretrained
 from hclmp.models.recall import HIDDEN, holding, remembered
-from hclmp.models.training import train_model
+from hclmp.models.stack import Fold, History, Stage
 from hclmp.models.weights import label_weights
-from hclmp.provenance import hash_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def fit_final(
     start: Pretrained | None,
     whole_systems: bool,
     key: dict[str, Any],
-) -> tuple[Ensemble, list[dict[str, Any]], Checkpoint]:
+) -> tuple[Ensemble, History, list[Checkpoint]]:
     """Train on all samples for as many epochs as ``training`` says; nothing is left to choose one.
 
     Args:
@@ -70,24 +71,17 @@ def fit_final(
         key: all else that determines the result (provenance), for the checkpoint.
 
     Returns:
-        As ``fit_hclmp``.
+        The fitted model, the history, and the checkpoints, as ``fit_hclmp``.
     """
     if start is not None:
         start = start.over(data.inputs.compositions.vocabulary)
     scalers, seeds = Scalers.fit(data, start), member_seeds(training)
-    network = fresh(data, scalers, model, seeds, start)
-    checkpoint = Checkpoint(hash_of(key), "final")
-    everything = scalers.table(data)
-    history = train_model(
-        network,
-        train=everything,
-        validation=None,
-        settings=training,
-        seeds=seeds,
-        checkpoint=checkpoint,
-        whole_systems=whole_systems,
+    everything, used = scalers.table(data), list[Checkpoint]()
+    fold = Fold(fresh(data, scalers, model, seeds, start), everything, None, whole_systems, key)
+    ((network, history),) = Stage("final", training, seeds, device_of(training.device), used).train(
+        [fold]
     )
-    network.remember(*everything)
+    network.remember(everything)
     calibration = Calibration.fit(
         held_out.residuals,
         held_out.spread,
@@ -97,7 +91,7 @@ def fit_final(
         learned=learned_covariance(network),
     )
     vocabulary = data.inputs.compositions.vocabulary
-    return Ensemble(network, vocabulary, scalers, calibration), history, checkpoint
+    return Ensemble(network, vocabulary, scalers, calibration), history, used
 
 
 @torch.no_grad()
@@ -115,11 +109,11 @@ def distances(model: Ensemble, inputs: Inputs, *, like_new: bool = False) -> Flo
     network = model.network
     if not network.config.memory:
         return None
-    table = model.scalers.batch(inputs)
+    table = model.scalers.batch(inputs).to(network.device)
     others = table.present[:, remembered(len(inputs))] if like_new else None
     parts = torch.split(torch.arange(len(inputs)), ROWS_AT_ONCE)
     found = [_nearest(network, table.rows(rows), others) for rows in parts]
-    nearest: Floats = torch.cat(found).double().numpy()
+    nearest: Floats = torch.cat(found).cpu().double().numpy()
     return nearest
 
 

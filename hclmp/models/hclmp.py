@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hclmp.config import ModelConfig
+from hclmp.models.batch import Batch, Labels, Table, padded
 from hclmp.models.composition_encoder import CompositionEncoder
 from hclmp.models.layers import SLOPE
 from hclmp.models.losses import gaussian_kl, gaussian_nll, mean_error, shape_divergence
@@ -37,50 +38,12 @@ JITTER = 1e-2  # added to the diagonal of the covariance, whose residuals have u
 FACTOR_SPEED = 10.0
 LOG_VARIANCE_BOUND = 8.0
 LEAST_SHARE = 1e-9  # of the attention on labels that are there
-ROWS_AT_ONCE = 512
+ROWS_AT_ONCE, FEWEST_AT_ONCE = 512, 64  # in prediction, of a fold
 
 
-class Batch(NamedTuple):
-    """What the model sees of b compositions; the first axis may be 1 where all members see them.
-
-    Attributes:
-        elements, fractions: [m or 1, b, k].
-        statistics: [m or 1, b, S] statistics of the elements, standardised (``descriptors``).
-        present: [m or 1, b, V] 1 for the elements of the composition, else 0.
-        dos: [m or 1, b, D] the DOS feature, or None.
-    """
-
-    elements: Tensor
-    fractions: Tensor
-    statistics: Tensor
-    present: Tensor
-    dos: Tensor | None
-
-    def rows(self, rows: Tensor) -> "Batch":
-        """Of a table (first axis 1) these rows, [b] for all members or [m, b]."""
-        at = rows if rows.dim() == 2 else rows[None]
-        return Batch(
-            self.elements[0, at],
-            self.fractions[0, at],
-            self.statistics[0, at],
-            self.present[0, at],
-            None if self.dos is None else self.dos[0, at],
-        )
-
-
-class Labels(NamedTuple):
-    """Standardised labels, 0 where missing, and how much each counts, 0 where missing.
-
-    Attributes:
-        values, weights: [n, L], or [m, b, L].
-    """
-
-    values: Tensor
-    weights: Tensor
-
-    def rows(self, rows: Tensor) -> "Labels":
-        """The labels of these rows."""
-        return Labels(self.values[rows], self.weights[rows])
+def rows_at_once(folds: int) -> int:
+    """How many rows of each fold are predicted at once: bounds the memory."""
+    return max(ROWS_AT_ONCE // folds, FEWEST_AT_ONCE)
 
 
 class GaussianEncoder(nn.Module):
@@ -153,7 +116,7 @@ class Refinement(nn.Module):
     def covariance(self) -> Tensor:
         """The learned covariance A A^T of residuals of unit variance: [m, L, L]."""
         factor = self.factor
-        return factor @ factor.mT + JITTER * torch.eye(factor.shape[-1])
+        return factor @ factor.mT + JITTER * torch.eye(factor.shape[-1], device=factor.device)
 
 
 class MaterialEncoder(nn.Module):
@@ -179,7 +142,7 @@ class MaterialEncoder(nn.Module):
 
     def forward(self, batch: Batch, draws: Draws | None) -> Tensor:
         """b compositions to material vectors: [m, b, size]."""
-        vector: Tensor = self.encoder(batch.elements, batch.fractions)
+        vector: Tensor = self.encoder(batch.elements, batch.fractions, batch.longest)
         mapped: list[Tensor] = [] if self.dos_map is None else [self.dos_map(batch.dos)]
         if not self.trunk_size:
             return torch.cat([vector, *mapped], dim=-1)
@@ -218,7 +181,8 @@ class HCLMP(nn.Module):
 
     Attributes:
         memory_keys: [m, n, key], of the n labelled compositions that ``remember`` was given.
-        memory_labels, memory_weights: [1, n, L].
+        memory_labels, memory_weights: [1, n, L], or [m, n, L] where folds remember their own.
+        memory_padding: [m, 1, n], infinite where a fold has fewer than n; None without folds.
     """
 
     memory_keys: Tensor
@@ -254,30 +218,49 @@ class HCLMP(nn.Module):
             # of any length, and made from weights and training rows: no part of the state
             for name, width in zip(MEMORY, (config.key_size, properties, properties), strict=True):
                 self.register_buffer(name, torch.empty(1, 0, width), persistent=False)
+        self.memory_padding: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.properties.device
 
     def memory(self) -> dict[str, Tensor]:
         """What is remembered, beside the state."""
         return {name: getattr(self, name) for name in MEMORY} if self.config.memory else {}
 
     @torch.no_grad()
-    def remember(self, table: Batch, labels: Labels) -> None:
-        """Keep labelled compositions, [n, L], to be recalled in prediction.
+    def remember(self, table: Table) -> None:
+        """Keep labelled compositions to be recalled in prediction, of each fold its own.
 
         Of more than ``recall.MOST_REMEMBERED`` so many, evenly spread, are kept.
         """
-        if self.config.memory:
-            kept = remembered(len(labels.values))
-            parts = torch.split(kept, ROWS_AT_ONCE)
-            keys = [self.key(self.material(table.rows(rows), None)) for rows in parts]
-            self.memory_keys = torch.cat(keys, dim=1)
-            self.memory_labels, self.memory_weights = (part[kept][None] for part in labels)
+        if not self.config.memory:
+            return
+        table = table.to(self.device)
+        kept, there = (x.to(self.device) for x in padded([remembered(n) for n in table.counts]))
+        fold = table.fold(len(self.properties))
+        if fold is not None:  # of each member
+            kept, there = kept[fold[:, 0]], there[fold[:, 0]]
+        parts = torch.split(kept, rows_at_once(len(table.counts)), dim=1)
+        keys = [self.key(self.material(table.inputs.rows(rows, fold), None)) for rows in parts]
+        self.memory_keys = torch.cat(keys, dim=1)
+        self.memory_labels, self.memory_weights = table.labels.rows(kept, fold)
+        never = torch.zeros_like(there, dtype=torch.float32).masked_fill(~there, torch.inf)
+        self.memory_padding = None if fold is None else never[:, None]
 
     def _recall(
-        self, queries: Tensor, keys: Tensor, labels: Labels, hidden: Tensor | None
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        labels: Labels,
+        hidden: Tensor | None,
+        padding: Tensor | None = None,
     ) -> Recalled:
         """Attention of queries [m, b, key] over labelled compositions, keys [m, n, key].
 
-        What is ``hidden``, [m, b, n], is passed over. A label counts by its weight.
+        What is ``hidden``, [m, b, n], is passed over in training, and ``padding``, [m, 1, n], in
+        prediction. A label counts by its weight.
         """
         sharpness = along(self.log_sharpness.exp(), queries)
         told = [labels.weights, labels.weights * labels.values]
@@ -287,9 +270,11 @@ class HCLMP(nn.Module):
         predicting = hidden is None
         if predicting:  # in single precision a row would depend on its batch by more than rounding
             told.append(labels.weights * labels.values.square())
-            queries, keys, told = queries.double(), keys.double(), [t.double() for t in told]
+            exact = torch.float32 if keys.device.type == "mps" else torch.float64  # MPS has no more
+            queries, keys, told = queries.to(exact), keys.to(exact), [t.to(exact) for t in told]
         told = [t.expand(len(keys), -1, -1) for t in told]  # members share the labels
-        sums = attention(queries, keys, sharpness, hidden) @ torch.cat(told, dim=-1)
+        passed = padding if predicting else hidden
+        sums = attention(queries, keys, sharpness, passed) @ torch.cat(told, dim=-1)
         share, mean, *others = torch.split(sums, [t.shape[-1] for t in told], dim=-1)
         mean = mean / share.clamp_min(LEAST_SHARE)
         latent = others[1] / others[0].clamp_min(LEAST_SHARE) if len(others) > 1 else None
@@ -334,14 +319,22 @@ class HCLMP(nn.Module):
         material, recalled = self.material(batch, None), None
         if self.config.memory:
             labels = Labels(self.memory_labels, self.memory_weights)
-            recalled = self._recall(self.key(material), self.memory_keys, labels, None)
+            keys = self.memory_keys
+            recalled = self._recall(self.key(material), keys, labels, None, self.memory_padding)
         mean, _, base = self._prior(material, recalled)
         predicted = self._branch(material, mean, self.feature_head, base, None)
         spread = None if recalled is None else recalled.spread
         return predicted, torch.zeros_like(predicted) if spread is None else spread
 
     def loss(
-        self, batch: Batch, labels: Labels, *, queries: int, draws: Draws, whole_systems: bool
+        self,
+        batch: Batch,
+        labels: Labels,
+        *,
+        queries: int,
+        draws: Draws,
+        whole_systems: bool,
+        complete: bool = False,
     ) -> dict[str, Tensor]:
         """The parts of the loss, weighted, [m] each; their sum is minimised.
 
@@ -351,6 +344,7 @@ class HCLMP(nn.Module):
             draws: what is random in training.
             whole_systems: whether the model is to predict systems it has no row of. Then none is
                 recalled of a composition's own system and its supersets; else only not itself.
+            complete: whether it is known that no label is missing, which saves work.
         """
         config, material = self.config, self.material(batch, draws)
         recalled = None
@@ -378,11 +372,11 @@ class HCLMP(nn.Module):
             parts["kl"] = config.kl_weight * aligned
         if config.covariance and config.likelihood_weight > 0:
             parts["likelihood"] = config.likelihood_weight * self._likelihood(
-                (values - predicted).detach(), weights > 0
+                (values - predicted).detach(), weights > 0, complete
             )
         return parts
 
-    def _likelihood(self, residual: Tensor, present: Tensor) -> Tensor:
+    def _likelihood(self, residual: Tensor, present: Tensor, complete: bool) -> Tensor:
         """How unlikely the learned covariance makes the residuals [m, b, L], per property: [m].
 
         The size of the residuals is measured on validation rows; learned is how they go together,
@@ -391,7 +385,8 @@ class HCLMP(nn.Module):
         residual = residual * present
         variance = residual.square().sum(dim=1) / present.sum(dim=1).clamp_min(1)
         residual = residual / variance.sqrt().clamp_min(1e-6)[:, None]
-        return gaussian_nll(residual, self.refinement.covariance(), present)
+        covariance = self.refinement.covariance()
+        return gaussian_nll(residual, covariance, None if complete else present)
 
 
 MEMORY = ("memory_keys", "memory_labels", "memory_weights")

@@ -35,19 +35,19 @@ def shape_divergence(predicted: Tensor, labels: Tensor, weights: Tensor) -> Tens
     return (divergence * weights.sum(dim=-1) / present).mean(dim=-1)
 
 
-def gaussian_nll(residual: Tensor, covariance: Tensor, present: Tensor) -> Tensor:
+def gaussian_nll(residual: Tensor, covariance: Tensor, present: Tensor | None) -> Tensor:
     """Mean negative log-likelihood per property of residuals under N(0, covariance): [m].
 
-    Only the properties ``present`` [m, b, L] count: theirs is the marginal distribution. What is
-    not present must have residual 0. Covariance: [m, L, L].
+    Only the properties ``present`` [m, b, L] count (None: all): theirs is the marginal
+    distribution. What is not present must have residual 0. Covariance: [m, L, L].
     """
-    if present.all():
+    if present is None:
         factor = torch.linalg.cholesky(covariance)
         scaled = torch.linalg.solve_triangular(factor, residual.mT, upper=False).mT
         half_log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
     else:  # a unit variance of its own takes the place of what is missing
         pairs = present[..., :, None] & present[..., None, :]
-        alone = torch.eye(covariance.shape[-1])
+        alone = torch.eye(covariance.shape[-1], device=covariance.device)
         factor = torch.linalg.cholesky(torch.where(pairs, covariance[:, None], alone))
         scaled = torch.linalg.solve_triangular(factor, residual[..., None], upper=False)[..., 0]
         half_log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1).mean(dim=-1)

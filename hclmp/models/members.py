@@ -4,7 +4,8 @@ The members of an ensemble share no weight. Every parameter has a leading axis o
 that one batched matrix product does the work of m products. Shapes: m members, b compositions.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -17,28 +18,30 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class Draws:
-    """Random numbers in training, of each member from a generator of its own.
+    """Random numbers in training, of each member of a fold from a generator of its own.
 
-    What a member draws therefore does not depend on how many others are trained beside it.
+    What a member draws therefore does not depend on what is trained beside it. Members of several
+    folds have the same seeds, and so the same numbers, which are drawn once.
     """
 
-    def __init__(self, generators: Sequence[torch.Generator]) -> None:
-        self.generators = generators
+    def __init__(self, generators: Sequence[torch.Generator], folds: int = 1) -> None:
+        self.generators, self.folds = generators, folds
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers: [m, *shape]."""
-        return torch.stack([torch.randn(shape, generator=g) for g in self.generators])
-
-    def orders(self, n: int) -> Tensor:
-        """A permutation of n rows for each member: [m, n]."""
-        return torch.stack([torch.randperm(n, generator=g) for g in self.generators])
+        return self._drawn(torch.randn, shape).repeat(self.folds, *[1] * len(shape))
 
     def dropout(self, x: Tensor, share: float) -> Tensor:
         """Set this share of the numbers of x, [m, ...], to 0, and scale the others up."""
         if share == 0:
             return x
-        kept = torch.stack([torch.rand(x.shape[1:], generator=g) for g in self.generators]) >= share
-        return x * kept / (1 - share)
+        kept = self._drawn(torch.rand, x.shape[1:]) >= share
+        by_fold = x.unflatten(0, (self.folds, -1))
+        return (by_fold * kept / (1 - share)).flatten(0, 1)
+
+    def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int]) -> Tensor:
+        """Numbers for the members of one fold."""
+        return torch.stack([draw(shape, generator=g, device=g.device) for g in self.generators])
 
 
 def dropped(x: Tensor, share: float, draws: Draws | None) -> Tensor:
@@ -139,8 +142,17 @@ class TokenAttention(nn.Module):
         return dropped(self.out(mixed.transpose(2, 3).flatten(-2)), self.dropout, draws)
 
 
+def part_of(network: Network, members: slice) -> Network:
+    """A copy of some of the members; buffers that are no part of the state are shared by all."""
+    part = copy.deepcopy(network)
+    for tensor in part.state_dict(keep_vars=True).values():
+        # clone: what a matrix product gives depends on how its operands lie in memory
+        tensor.data = tensor.data[members].clone()
+    return part
+
+
 def stacked(networks: Sequence[Network]) -> Network:
-    """Several networks of one member each as one of many, made of the first one in place."""
+    """Several networks as one of all their members, made of the first one in place."""
     first = networks[0]
     states = [network.state_dict() for network in networks]
     tensors = dict(first.named_parameters()) | dict(first.named_buffers())

@@ -44,7 +44,7 @@ class Pretrained:
     def of(cls, network: HCLMP, *, vocabulary: tuple[str, ...], statistics: Scaler) -> "Pretrained":
         """What a trained network hands on."""
         state = network.state_dict().items()
-        carried = {name: tensor for name, tensor in state if name.startswith(CARRIED)}
+        carried = {name: tensor.cpu() for name, tensor in state if name.startswith(CARRIED)}
         return cls(vocabulary, statistics, carried)
 
     def over(self, vocabulary: tuple[str, ...]) -> "Pretrained":

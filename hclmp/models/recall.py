@@ -37,7 +37,7 @@ def holding(queries: Tensor, others: Tensor) -> Tensor:
 
 def hidden_in_training(hidden: Tensor) -> Tensor:
     """What is hidden, [..., b, n], where the first keys are the queries: most of all themselves."""
-    return hidden + torch.eye(*hidden.shape[-2:])
+    return hidden + torch.eye(*hidden.shape[-2:], device=hidden.device)
 
 
 def attention(queries: Tensor, keys: Tensor, sharpness: Tensor, hidden: Tensor | None) -> Tensor:
@@ -47,7 +47,7 @@ def attention(queries: Tensor, keys: Tensor, sharpness: Tensor, hidden: Tensor |
         queries, keys: [..., b, k] and [..., n, k].
         sharpness: of the distances.
         hidden: [..., b, n], positive for keys that a query must not recall, the larger the less;
-            where that is all of them, it recalls the least hidden.
+            where that is all of them, it recalls the least hidden. Infinite: none of it.
     """
     # The sharpness goes into the keys, which are small: every pass over [b, n] costs time.
     nearness = torch.cdist(queries * sharpness, keys * sharpness).neg()

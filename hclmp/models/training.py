@@ -1,12 +1,13 @@
 """The training loop: flat, with the best epoch by validation and a checkpoint after every epoch.
 
-The members of an ensemble train side by side, each on batches in an order of its own.
+The members of an ensemble train side by side, each on batches in an order of its own; so do those
+of several folds, where the steps of the folds are alike.
 """
 
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,10 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from hclmp.config import TrainingConfig
 from hclmp.errors import UserError
+from hclmp.models.batch import Batch, Table, padded
 from hclmp.models.checkpoint import DIVERGED, Checkpoint
-from hclmp.models.hclmp import HCLMP, ROWS_AT_ONCE, Batch, Labels
+from hclmp.models.composition_encoder import lengths_of, longest_of_parts
+from hclmp.models.hclmp import HCLMP, rows_at_once
 from hclmp.models.losses import mean_error
 from hclmp.models.members import Draws
 from hclmp.models.recall import evenly_spread
@@ -24,13 +27,44 @@ from hclmp.progress import progress
 WARM_UP = 0.1  # share of the training in which the learning rate rises
 MEASURED = 4096  # validation rows at most that choose the best epoch, evenly spread
 FEWEST_STEPS = 4  # per epoch: a small table is cut into smaller batches
+DIGITS = 5  # binary ones of a number of rows that decide on the steps
+ORDERS = 2**24  # added to a seed for the random orders
+
+
+class Steps(NamedTuple):
+    """The steps of an epoch.
+
+    Attributes:
+        count: how many.
+        queries: rows that are predicted in each.
+        recalled: rows among which these recall; they are the first of them.
+    """
+
+    count: int
+    queries: int
+    recalled: int
+
+
+def steps_of(n: int, *, batch_size: int, memory: int) -> Steps:
+    """The steps of a table of n rows: each row is predicted once, a few twice.
+
+    Tables of nearly as many rows have the same steps, so that folds can train as one model: only
+    the first binary ``DIGITS`` of n count. Steps are of the size that the largest such table needs
+    (up to a sixteenth larger), and recall from what the smallest has.
+    """
+    alike = 1 << max(0, n.bit_length() - DIGITS)
+    smallest = n // alike * alike
+    largest = smallest + alike - 1
+    count = max(round(largest / batch_size), min(n, FEWEST_STEPS))
+    queries = -(-largest // count)
+    return Steps(-(-largest // queries), queries, min(max(memory, queries), smallest))
 
 
 def train_model(
     model: HCLMP,
     *,
-    train: tuple[Batch, Labels],
-    validation: tuple[Batch, Labels] | None,
+    train: Table,
+    validation: Table | None,
     settings: TrainingConfig,
     seeds: Sequence[int],
     checkpoint: Checkpoint,
@@ -39,17 +73,18 @@ def train_model(
     """Train the members of a model in place and leave each at its best epoch by validation error.
 
     Args:
-        model: freshly built, of m members, or one that goes on from where it is.
-        train, validation: inputs and standardised labels [n, L]; whole tables, indexed by row.
+        model: freshly built, or one that goes on from where it is: of the members of each of F
+            folds, one fold after the other; on the device that is to compute.
+        train, validation: whole tables of the folds, indexed by row; the folds' ``steps_of`` agree.
             Without validation the last epoch is kept.
         settings: epochs, batch size, optimiser.
-        seeds: [m], of batches, draws and dropout.
+        seeds: of batches, draws and dropout, of the members of a fold: the same in each.
         checkpoint: where an interrupted training goes on from.
         whole_systems: whether the model is to predict systems it has no row of, as in validation.
 
     Returns:
-        One row per member and epoch: learning rate, parts of the loss, mean absolute error on
-        validation where there is one.
+        One row per member (counted through all folds) and epoch: learning rate, parts of the loss,
+        mean absolute error on validation where there is one.
 
     Raises:
         UserError: the training diverged.
@@ -60,18 +95,17 @@ def train_model(
     networks: dict[str, nn.Module] = {"model": model, "average": average}
     optimizers: dict[str, torch.optim.Optimizer] = {"adam": optimizer}
     state = checkpoint.resume(networks, optimizers)
-    measured = None
-    if validation is not None:
-        some = evenly_spread(len(validation[1].values), MEASURED)
-        measured = validation[0].rows(some), validation[1].rows(some)
-    what = f"{len(seeds)} members" + (", all rows" if validation is None else "")
+    train = train.to(model.device)  # whole, once
+    validation = None if validation is None else validation.to(model.device)
+    folds = len(train.counts)
+    members = folds * len(seeds)
+    what = f"{len(seeds)} members" + (f" x {folds} folds" if folds > 1 else "")
+    what += "" if validation else ", all rows"
     with progress(what, settings.epochs) as advance:
         while state.epoch < settings.epochs:
-            # Seeding each epoch by its number makes a resumed training equal an uninterrupted one.
-            draws = Draws([_generator(seed, state.epoch) for seed in seeds])
             try:
                 losses = _epoch(
-                    model, average, optimizer, train, settings, state.epoch, draws, whole_systems
+                    model, average, optimizer, train, settings, state.epoch, seeds, whole_systems
                 )
             except LinAlgError as error:  # a covariance that is not finite
                 raise UserError(DIVERGED) from error
@@ -79,10 +113,10 @@ def train_model(
             rows: list[dict[str, Any]] = [
                 {"member": i, **now, **parts} for i, parts in enumerate(losses)
             ]
-            errors = [math.nan] * len(seeds)
-            if measured is not None:
-                average.remember(*train)
-                errors = validation_errors(average, *measured)
+            errors = [math.nan] * members
+            if validation is not None:
+                average.remember(train)
+                errors = validation_errors(average, validation)
                 rows = [row | {"validation_mae": e} for row, e in zip(rows, errors, strict=True)]
             state.finish_epoch(rows, scores=errors, network=average)
             checkpoint.save(state, networks, optimizers)
@@ -91,8 +125,12 @@ def train_model(
         state.restore_best(model)
     else:
         _keep_last(model, average)
-    model.remember(*train)
     return state.history
+
+
+def measured(validation: Table) -> Table:
+    """The rows of a fold's validation table that choose the best epoch."""
+    return validation.taken(evenly_spread(validation.counts[0], MEASURED))
 
 
 def _keep_last(model: HCLMP, average: HCLMP) -> None:
@@ -104,66 +142,105 @@ def _keep_last(model: HCLMP, average: HCLMP) -> None:
 
 
 @torch.no_grad()
-def predicted(model: HCLMP, table: Batch) -> tuple[Tensor, Tensor]:
-    """Predictions of a whole table and the spread of what was recalled: [m, n, L] each."""
-    parts = torch.split(torch.arange(table.present.shape[1]), ROWS_AT_ONCE)
-    outputs = [model(table.rows(rows)) for rows in parts]
+def predicted(model: HCLMP, inputs: Batch, fold: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Predictions of whole tables and the spread of what was recalled: [m, n, L] each.
+
+    Args:
+        model: of m members.
+        inputs: [F, n, ...].
+        fold: [m, 1], the table of each member; None where all see the first.
+    """
+    folds, n = inputs.present.shape[:2]
+    parts = torch.split(torch.arange(n, device=inputs.present.device), rows_at_once(folds))
+    outputs = [model(inputs.rows(rows, fold)) for rows in parts]
     mean, spread = (torch.cat(part, dim=1) for part in zip(*outputs, strict=True))
     return mean, spread
 
 
-def validation_errors(model: HCLMP, table: Batch, labels: Labels) -> list[float]:
+def validation_errors(model: HCLMP, table: Table) -> list[float]:
     """Weighted mean absolute error of each member's deterministic prediction: [m]."""
-    mean = predicted(model, table)[0]
-    errors = mean_error(mean, labels.values.expand_as(mean), labels.weights.expand_as(mean))
-    return [float(error) for error in errors]
-
-
-def _generator(seed: int, epoch: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed * 100_003 + epoch + 1)
+    fold = table.fold(len(model.properties))
+    mean = predicted(model, table.inputs, fold)[0]
+    seen = (part if fold is None else part[fold[:, 0]] for part in table.labels)
+    errors: list[float] = mean_error(mean, *(part.expand_as(mean) for part in seen)).tolist()
+    return errors
 
 
 def _epoch(
     model: HCLMP,
     average: HCLMP,
     optimizer: torch.optim.Optimizer,
-    train: tuple[Batch, Labels],
+    train: Table,
     settings: TrainingConfig,
     epoch: int,
-    draws: Draws,
+    seeds: Sequence[int],
     whole_systems: bool,
 ) -> list[dict[str, float]]:
     """One pass over the rows in a new order; the mean of each part of the loss, per member."""
-    table, labels = train
-    n = len(labels.values)
-    steps = max(round(n / settings.batch_size), min(n, FEWEST_STEPS))
-    queries = -(-n // steps)
-    steps = -(-n // queries)
-    recalled = min(max(model.config.memory, queries), n)
-    # Each row is predicted once (a few twice, so that all batches are of one size); what it
-    # recalls are the rows beside it and those that follow in the random order.
-    orders = draws.orders(n)
-    totals: dict[str, Tensor] = {}
-    for step in range(steps):
-        rows = orders[:, torch.arange(step * queries, step * queries + recalled) % n]
+    size, memory = settings.batch_size, model.config.memory
+    (steps,) = {steps_of(n, batch_size=size, memory=memory) for n in train.counts}
+    # Seeding each epoch by its number makes a resumed training equal an uninterrupted one.
+    draws = Draws([_generator(seed, epoch, model.device) for seed in seeds], len(train.counts))
+    rows = _rows(train.counts, steps, seeds, epoch, model.device)
+    longest = _longest(train, rows)
+    totals: dict[str, Tensor] = {}  # on the device: to wait for it at every step would take time
+    for step in range(steps.count):
+        batch, labels = train.rows(rows[step])
         for group in optimizer.param_groups:
-            group["lr"] = _rate(settings, epoch + step / steps)
+            group["lr"] = _rate(settings, epoch + step / steps.count)
         parts = model.loss(
-            table.rows(rows),
-            labels.rows(rows),
-            queries=queries,
+            batch._replace(longest=longest[step]),
+            labels,
+            queries=steps.queries,
             draws=draws,
             whole_systems=whole_systems,
+            complete=train.complete,
         )
         loss = torch.stack(list(parts.values())).sum(dim=0)
         optimizer.zero_grad()
         loss.sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        _average(average, model, settings.averaging, epoch * steps + step)
+        _average(average, model, settings.averaging, epoch * steps.count + step)
         for name, part in {"loss": loss, **parts}.items():
             totals[name] = totals.get(name, torch.zeros_like(part)) + part.detach()
-    means = {name: (total / steps).tolist() for name, total in totals.items()}
+    means = {name: (total / steps.count).tolist() for name, total in totals.items()}
     return [{name: mean[i] for name, mean in means.items()} for i in range(len(loss))]
+
+
+def _generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed * 100_003 + epoch + 1)
+
+
+def _rows(
+    counts: Sequence[int], steps: Steps, seeds: Sequence[int], epoch: int, device: torch.device
+) -> list[Tensor]:
+    """The rows of each step of an epoch, [m, recalled]: of its fold's for each member.
+
+    Each member has a random order of its own. What a row recalls are the rows beside it and those
+    that follow in that order.
+    """
+    cpu = torch.device("cpu")  # the same order on all devices
+    # Apart from the other generators: what these draw must not depend on the number of rows.
+    orders = [
+        torch.randperm(count, generator=_generator(ORDERS + seed, epoch, cpu))
+        for count in counts
+        for seed in seeds
+    ]
+    numbers = torch.tensor([[len(order)] for order in orders])
+    starts = range(0, steps.count * steps.queries, steps.queries)
+    order = padded(orders)[0]
+    return [
+        order.gather(1, torch.arange(start, start + steps.recalled) % numbers).to(device)
+        for start in starts
+    ]
+
+
+def _longest(table: Table, rows: Sequence[Tensor]) -> list[list[int]]:
+    """``Batch.longest`` of each step of an epoch, at once."""
+    lengths, fold = lengths_of(table.inputs.fractions), table.fold(len(rows[0]))
+    found = [longest_of_parts(lengths[0 if fold is None else fold, at]) for at in rows]
+    longest: list[list[int]] = torch.stack(found).tolist()
+    return longest
 
 
 @torch.no_grad()

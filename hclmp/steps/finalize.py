@@ -87,7 +87,7 @@ def finalize(
     for file, command in made_by.items():
         if file is not None and not file.is_file():
             raise UserError(f"{file}: no such file; `hclmp {command}` makes it")
-    prepare(threads)
+    prepare(threads, deterministic=config.training.deterministic)
     table = read_targets(targets)
     origin = provenance(
         "finalize",
@@ -101,7 +101,7 @@ def finalize(
     training = training.model_copy(update={"epochs": _epochs(variant, list(features))})
     inputs = _inputs(config, table, generator, embedding=model.embedding, origin=str(targets))
     data = labelled(table, inputs, np.arange(len(table)))
-    fitted, history, checkpoint = fit_final(
+    fitted, history, checkpoints = fit_final(
         data,
         held_out,
         model=model,
@@ -115,7 +115,8 @@ def finalize(
     write_csv(out.history, pd.DataFrame(history))
     far = _far(fitted, data.inputs) if whole_systems else None
     _write(config, out, fitted, data, table, generator, metrics, far, origin)
-    checkpoint.remove()
+    for checkpoint in checkpoints:
+        checkpoint.remove()
     log.info("%s: %s on all %d samples, %d epochs", out.folder, variant, len(data), training.epochs)
 
 

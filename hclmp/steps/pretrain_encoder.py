@@ -49,7 +49,7 @@ def pretrain_encoder(
     files = [encoder, history]
     if cache.restore(origin, files):
         return
-    prepare(threads)
+    prepare(threads, deterministic=config.training.deterministic)
     table = read_dos(dos)
     parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(dos))
     vocabulary = describable(config.model.embedding, left_out=config.targets.left_out)
@@ -61,7 +61,7 @@ def pretrain_encoder(
         {embedding: element_vectors(vocabulary, embedding)}, element_vectors(vocabulary, TABULATED)
     )
     log.info("%d DOS of %d compositions", len(rows), len(compositions))
-    trained, epochs, checkpoint = pretrain(
+    trained, epochs, checkpoints = pretrain(
         Inputs(pad(compositions, vocabulary), elements),
         values,
         model=config.model,
@@ -71,7 +71,8 @@ def pretrain_encoder(
     write_csv(history, pd.DataFrame(epochs))
     trained.save(encoder, provenance=origin)
     cache.keep(origin, files)
-    checkpoint.remove()
+    for checkpoint in checkpoints:
+        checkpoint.remove()
 
 
 def _rows(

@@ -1,8 +1,10 @@
-"""Step ``train``: one variant on one fold, and its predictions of the held-out samples."""
+"""Step ``train``: one variant on one or several folds, and predictions of the held-out samples."""
 
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,91 +23,146 @@ from hclmp.tables import Floats, Predictions, Targets, read_targets, write_predi
 if TYPE_CHECKING:
     from hclmp.models.checkpoint import Checkpoint
     from hclmp.models.ensemble import Ensemble
+    from hclmp.models.stack import History
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A fold that is to be trained.
+
+    Attributes:
+        fold: its name.
+        train, validation, test: its samples.
+        rows: the rows of the test samples in the table.
+        origin: provenance of its results.
+        files: what is written.
+        encoder: the pretrained encoder to start from, if any.
+    """
+
+    fold: str
+    train: Labelled
+    validation: Labelled
+    test: Labelled
+    rows: Rows
+    origin: Provenance
+    files: list[Path]
+    encoder: Path | None
 
 
 def train(
     config: Config,
     *,
     variant: str,
-    fold: str,
     targets: Path,
-    features: Path,
-    encoder: Path | None,
-    out: Trained,
+    features: Mapping[str, Path],
+    encoders: Mapping[str, Path | None],
     threads: int = 1,
 ) -> None:
-    """Fit a variant on a fold's training rows and predict the fold's test rows.
+    """Fit a variant on the training rows of folds and predict the test rows of each.
+
+    Several folds of an H-CLMP variant train as one model; their results are what they are alone, to
+    the rounding of the last digits.
 
     Args:
         config: the resolved configuration.
-        variant, fold: which.
-        targets, features: files that are read.
-        encoder: the pretrained encoder that the variant starts from, if any.
-        out: the files that are written.
+        variant: which.
+        targets: the targets table.
+        features: fold -> the features file that it reads; these folds are trained.
+        encoders: fold -> the pretrained encoder that the variant starts from, if any.
         threads: of the computation; the result depends on it only for H-CLMP, in the last digits.
 
     Raises:
         UserError: no such variant or fold, features of other samples, or a training that diverged.
     """
     table = read_targets(targets)
+    read = {file: _read(file, table, targets) for file in dict.fromkeys(features.values())}
+    variant_settings(config, variant)  # refuses a variant that is none
+    neural, jobs = config.variants[variant].model == "hclmp", []
+    for fold, file in features.items():
+        encoder = encoders[fold]
+        origin = provenance(
+            "train",
+            config=train_slice(config, variant, fold),
+            inputs={"targets": targets, "features": file}
+            | ({} if encoder is None else {"encoder": encoder}),
+        )
+        out = Trained(variant, fold)
+        files = [out.settings, out.predictions, *([out.weights, out.history] if neural else [])]
+        if not cache.restore(origin, files):
+            keep = config.variants[variant].transfer
+            inputs = without_dos(read[file], keep=keep, features=file)
+            jobs.append(_job(config, variant, fold, table, inputs, origin, files, encoder))
+    checkpoints: list[Checkpoint] = []
+    models: list[Model] = []
+    if neural and jobs:
+        fits, checkpoints = fit_network(
+            config,
+            variant,
+            [(job.train, job.validation, job.origin, job.encoder) for job in jobs],
+            threads=threads,
+        )
+        for job, (network, history) in zip(jobs, fits, strict=True):
+            _write_network(Trained(variant, job.fold), network, history, job.origin)
+            models.append(network)
+    else:
+        models += [_fit_baseline(config, variant, job, threads) for job in jobs]
+    for job, model in zip(jobs, models, strict=True):
+        _write_predictions(variant, job, table, model)
+    for job in jobs:
+        cache.keep(job.origin, job.files)
+    for checkpoint in checkpoints:  # not before the last file is written: a kill repeats nothing
+        checkpoint.remove()
+
+
+def _read(features: Path, table: Targets, targets: Path) -> Inputs:
+    """The features of the samples of the table."""
     inputs, sample_id, _ = read_features(features)
     if sample_id != table.sample_id:
         raise UserError(f"{features}: made of other samples than {targets}; run `hclmp featurize`")
-    origin = provenance(
-        "train",
-        config=train_slice(config, variant, fold),
-        inputs={"targets": targets, "features": features}
-        | ({} if encoder is None else {"encoder": encoder}),
-    )
-    neural = config.variants[variant].model == "hclmp"
-    files = [out.settings, out.predictions, *([out.weights, out.history] if neural else [])]
-    if cache.restore(origin, files):
-        return
+    return inputs
+
+
+def _job(
+    config: Config,
+    variant: str,
+    fold: str,
+    table: Targets,
+    inputs: Inputs,
+    origin: Provenance,
+    files: list[Path],
+    encoder: Path | None,
+) -> _Job:
+    """The samples of a fold."""
     rows = split_rows(config, fold, systems=table.system, given=table.split)
     log.info(
         "%s on fold %s: %d training, %d validation and %d test samples; %d in no set (supersets)",
         *(variant, fold, len(rows.train), len(rows.validation), len(rows.test)),
         len(rows.left_out),
     )
-    inputs = without_dos(inputs, keep=config.variants[variant].transfer, features=features)
-    train_rows, validation_rows, test_rows = (
+    train, validation, test = (
         labelled(table, inputs, r) for r in (rows.train, rows.validation, rows.test)
     )
-    model: Model
-    checkpoint: Checkpoint | None = None
-    if neural:
-        network, history, checkpoint = fit_network(
-            config,
-            variant,
-            train_rows,
-            validation_rows,
-            key=origin,
-            threads=threads,
-            encoder=encoder,
-        )
-        _write_network(out, network, history, origin)
-        model = network
-    else:
-        model = _fit_baseline(config, variant, train_rows, validation_rows, origin, out, threads)
-    predicted = model.predict(test_rows.inputs)
-    train_std = np.nanstd(train_rows.t, axis=0)
+    return _Job(fold, train, validation, test, rows.test, origin, files, encoder)
+
+
+def _write_predictions(variant: str, job: _Job, table: Targets, model: Model) -> None:
+    """Predict the test samples of a fold."""
+    predicted = model.predict(job.test.inputs)
+    train_std = np.nanstd(job.train.t, axis=0)
     write_predictions(
-        out.predictions,
+        Trained(variant, job.fold).predictions,
         Predictions(
-            frame=prediction_frame(table, rows.test, predicted, train_std=train_std, fold=fold),
+            frame=prediction_frame(table, job.rows, predicted, train_std=train_std, fold=job.fold),
             properties=table.properties,
             covariance=predicted.covariance,
             simulated=table.simulated,
-            provenance=origin,
+            provenance=job.origin,
         ),
     )
-    cache.keep(origin, files)
-    if checkpoint is not None:  # not before the last file is written: a kill repeats nothing
-        checkpoint.remove()
-    error = np.abs(predicted.mean - test_rows.t) / np.where(train_std > 0, train_std, 1.0)
-    log.info("%s on fold %s: standardised MAE %.4f", variant, fold, np.nanmean(error))
+    error = np.abs(predicted.mean - job.test.t) / np.where(train_std > 0, train_std, 1.0)
+    log.info("%s on fold %s: standardised MAE %.4f", variant, job.fold, np.nanmean(error))
 
 
 def labelled(table: Targets, inputs: Inputs, rows: Rows) -> Labelled:
@@ -160,28 +217,39 @@ def without_dos(inputs: Inputs, *, keep: bool, features: Path) -> Inputs:
 def fit_network(
     config: Config,
     variant: str,
-    train_rows: Labelled,
-    validation_rows: Labelled,
+    folds: Sequence[tuple[Labelled, Labelled, Provenance, Path | None]],
     *,
-    key: dict[str, Any],
     threads: int,
-    encoder: Path | None = None,
-) -> "tuple[Ensemble, list[dict[str, Any]], Checkpoint]":
-    """Train a variant of H-CLMP with its settings; ``key`` and result are those of `fit_hclmp`."""
+) -> "tuple[list[tuple[Ensemble, History]], list[Checkpoint]]":
+    """Train a variant of H-CLMP with its settings.
+
+    Args:
+        config: the resolved configuration.
+        variant: which.
+        folds: training and validation samples, what else determines the result, and the pretrained
+            encoder to start from, if any.
+        threads: of the computation.
+
+    Returns:
+        As `fit_hclmp`.
+    """
     from hclmp.models.compute import prepare  # torch takes seconds, and the baselines do without
-    from hclmp.models.ensemble import fit_hclmp
+    from hclmp.models.ensemble import Part, fit_hclmp
     from hclmp.models.pretrained_encoder import Pretrained
 
-    prepare(threads)
+    prepare(threads, deterministic=config.training.deterministic)
     model, training = variant_settings(config, variant)
-    start = None if encoder is None else Pretrained.from_file(encoder)
-    return fit_hclmp(
-        train_rows, validation_rows, model=model, training=training, start=start, key=key
-    )
+    files = {file for *_, file in folds if file is not None}
+    starts = {file: Pretrained.from_file(file) for file in files}
+    parts = [
+        Part(train, validation, key, None if file is None else starts[file])
+        for train, validation, key, file in folds
+    ]
+    return fit_hclmp(parts, model=model, training=training)
 
 
 def _write_network(
-    out: Trained, fitted: "Ensemble", history: list[dict[str, Any]], origin: Provenance
+    out: Trained, fitted: "Ensemble", history: "History", origin: Provenance
 ) -> None:
     """Write the weights, settings and history of a trained H-CLMP."""
     write_csv(out.history, pd.DataFrame(history))
@@ -190,25 +258,18 @@ def _write_network(
     fitted.save(out.weights, provenance=origin)
 
 
-def _fit_baseline(
-    config: Config,
-    variant: str,
-    train_rows: Labelled,
-    validation_rows: Labelled,
-    origin: Provenance,
-    out: Trained,
-    threads: int,
-) -> Model:
+def _fit_baseline(config: Config, variant: str, job: _Job, threads: int) -> Model:
     """Fit a baseline and write its settings, from which it can be fitted again."""
     from hclmp.models.baselines import fit_baseline
 
     fitted = fit_baseline(
         config.variants[variant].model,
-        train_rows,
-        validation_rows,
+        job.train,
+        job.validation,
         settings=config.baselines,
         seed=config.training.seed,
         threads=threads,
     )
-    write_json(out.settings, {"provenance": origin, **fitted.settings()})
+    settings = {"provenance": job.origin, **fitted.settings()}
+    write_json(Trained(variant, job.fold).settings, settings)
     return fitted

@@ -13,7 +13,7 @@ from hclmp import paths
 from hclmp.config import as_json, resolve
 from hclmp.errors import UserError
 from hclmp.estimate import estimate
-from hclmp.folds import fold_names
+from hclmp.folds import fold_batches, fold_names
 from hclmp.provenance import source_hash, write_text
 from hclmp.slices import (
     aggregate_slice,
@@ -34,6 +34,8 @@ try:
         SETTINGS.dos.source != "none" and Path(SETTINGS.dos.path or ".").exists()
     )
     FOLDS = fold_names(SETTINGS)
+    # Folds that train as one model; none where each is a job.
+    BATCHES = fold_batches(SETTINGS) if SETTINGS.training.folds_per_job > 1 else []
     ESTIMATE = estimate(SETTINGS, folds=len(FOLDS))
     # The user's own files: a rule reruns when one of them changes.
     OWN = {
@@ -49,6 +51,8 @@ except UserError as error:
     raise WorkflowError(str(error))
 validate(config, "../schemas/config.schema.json", set_default=False)
 
+# What the training asks a cluster for, beside memory and time.
+GPU = {"gpu": 1} if SETTINGS.training.device.startswith("cuda") else {}
 STARTED = time.time()
 NEURAL = [name for name, v in SETTINGS.variants.items() if v.model == "hclmp"]
 BASELINES = [name for name, v in SETTINGS.variants.items() if v.model != "hclmp"]
@@ -88,6 +92,13 @@ def fold_option(wildcards):
 def fold_of(wildcards):
     """The fold of a step that runs once per fold, else None."""
     return wildcards.fold if PER_FOLD else None
+
+
+def encoders(variant, folds):
+    """The pretrained encoders that a variant starts from on these folds, if any."""
+    if not SETTINGS.starts_pretrained(variant):
+        return []
+    return expand(ENCODER, fold=folds) if PER_FOLD else [ENCODER]
 
 
 def plots():

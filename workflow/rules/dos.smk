@@ -71,6 +71,7 @@ if SETTINGS.pretrains_encoder:
             "../../environment.yml"
         threads: 1
         resources:
+            **GPU,
             mem_mb=by_attempt(4000),
             runtime=by_attempt(240),
         params:

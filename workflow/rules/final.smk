@@ -60,6 +60,7 @@ rule finalize:
         "../../environment.yml"
     threads: 1
     resources:
+        **GPU,
         mem_mb=by_attempt(4000),
         runtime=by_attempt(240),
     params:

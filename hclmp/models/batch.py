@@ -1,0 +1,153 @@
+"""What the model sees: labelled compositions of one or several folds, and the rows of a step.
+
+Shapes: F folds of up to n compositions, m members (of all folds, those of a fold side by side),
+b compositions of up to k elements, L properties.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+
+class Batch(NamedTuple):
+    """What the model sees of b compositions; the first axis may be 1 where all members see them.
+
+    Attributes:
+        elements, fractions: [m or 1, b, k].
+        statistics: [m or 1, b, S] statistics of the elements, standardised (``descriptors``).
+        present: [m or 1, b, V] 1 for the elements of the composition, else 0.
+        dos: [m or 1, b, D] the DOS feature, or None.
+        longest: ``composition_encoder.longest_of_parts``; None if it is still to be found.
+    """
+
+    elements: Tensor
+    fractions: Tensor
+    statistics: Tensor
+    present: Tensor
+    dos: Tensor | None
+    longest: Sequence[int] | None = None
+
+    def rows(self, rows: Tensor, fold: Tensor | None = None) -> "Batch":
+        """Of tables [F, n, ...] these rows, [b] for all members or [m, b].
+
+        Args:
+            rows: which; counted within a table.
+            fold: [m, 1], the table of each member; None where all see the first.
+        """
+        at, table = rows if rows.dim() == 2 else rows[None], 0 if fold is None else fold
+        return Batch(
+            self.elements[table, at],
+            self.fractions[table, at],
+            self.statistics[table, at],
+            self.present[table, at],
+            None if self.dos is None else self.dos[table, at],
+        )
+
+    def to(self, device: torch.device) -> "Batch":
+        """On a device."""
+        return Batch(
+            self.elements.to(device),
+            self.fractions.to(device),
+            self.statistics.to(device),
+            self.present.to(device),
+            None if self.dos is None else self.dos.to(device),
+            self.longest,
+        )
+
+
+class Labels(NamedTuple):
+    """Standardised labels, 0 where missing, and how much each counts, 0 where missing.
+
+    Attributes:
+        values, weights: [m or 1, b, L].
+    """
+
+    values: Tensor
+    weights: Tensor
+
+    def rows(self, rows: Tensor, fold: Tensor | None = None) -> "Labels":
+        """As ``Batch.rows``."""
+        at, table = rows if rows.dim() == 2 else rows[None], 0 if fold is None else fold
+        return Labels(self.values[table, at], self.weights[table, at])
+
+
+class Table(NamedTuple):
+    """All labelled compositions of F folds, padded to the longest table.
+
+    Padding repeats a row, with labels that count 0: nothing is read from it.
+
+    Attributes:
+        inputs: [F, n, ...].
+        labels: [F, n, L].
+        counts: how many rows each fold has.
+        complete: whether no label is missing.
+    """
+
+    inputs: Batch
+    labels: Labels
+    counts: tuple[int, ...]
+    complete: bool
+
+    @classmethod
+    def of(cls, inputs: Batch, labels: Labels) -> "Table":
+        """The table of one fold, [1, n, ...]."""
+        complete = bool((labels.weights > 0).all())
+        return cls(inputs, labels, (inputs.present.shape[1],), complete)
+
+    @classmethod
+    def stacked(cls, tables: "Sequence[Table]") -> "Table":
+        """The tables of several folds."""
+        if len(tables) == 1:
+            return tables[0]
+        counts = tuple(count for table in tables for count in table.counts)
+        at = torch.arange(max(counts), device=tables[0].labels.values.device)
+        repeated = [t.taken(at.clamp(max=t.counts[0] - 1)) for t in tables]
+        there = torch.stack([at < count for count in counts])[..., None]
+        joined = [torch.cat(parts) for parts in zip(*(t.labels for t in repeated), strict=True)]
+        labels = Labels(*(part * there for part in joined))
+        complete = all(table.complete for table in tables)
+        return cls(_joined([t.inputs for t in repeated]), labels, counts, complete)
+
+    def taken(self, rows: Tensor) -> "Table":
+        """Of a single fold's table these rows, [b]."""
+        return Table.of(self.inputs.rows(rows), self.labels.rows(rows))
+
+    def to(self, device: torch.device) -> "Table":
+        """On a device."""
+        labels = Labels(*(part.to(device) for part in self.labels))
+        return Table(self.inputs.to(device), labels, self.counts, self.complete)
+
+    def rows(self, rows: Tensor) -> tuple[Batch, Labels]:
+        """For m members the rows [m, b] of their fold."""
+        fold = self.fold(len(rows))
+        return self.inputs.rows(rows, fold), self.labels.rows(rows, fold)
+
+    def fold(self, members: int) -> Tensor | None:
+        """The fold of each of m members, [m, 1]; None where there is one."""
+        folds = len(self.counts)
+        if folds == 1:
+            return None
+        each = torch.arange(folds, device=self.labels.values.device)
+        return each.repeat_interleave(members // folds)[:, None]
+
+
+def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Row numbers of F folds as one tensor [F, b], padded with 0, and where they are [F, b]."""
+    longest = torch.arange(max(len(part) for part in rows))
+    there = torch.stack([longest < len(part) for part in rows])
+    return pad_sequence(list(rows), batch_first=True), there
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    """Tables [1, n, ...] of one length as one of [F, n, ...]."""
+    dos = [part.dos for part in parts if part.dos is not None]
+    return Batch(
+        torch.cat([part.elements for part in parts]),
+        torch.cat([part.fractions for part in parts]),
+        torch.cat([part.statistics for part in parts]),
+        torch.cat([part.present for part in parts]),
+        torch.cat(dos) if dos else None,
+    )
