@@ -131,8 +131,10 @@ def _job(
         *(variant, fold, len(rows.train), len(rows.validation), len(rows.test)),
         len(rows.left_out),
     )
-    parts = (labelled(table, inputs, r) for r in (rows.train, rows.validation, rows.test))
-    return _Job(fold, *parts, rows.test, origin, files)
+    train, validation, test = (
+        labelled(table, inputs, r) for r in (rows.train, rows.validation, rows.test)
+    )
+    return _Job(fold, train, validation, test, rows.test, origin, files)
 
 
 def _write_predictions(variant: str, job: _Job, table: Targets, model: Model) -> None:
