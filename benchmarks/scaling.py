@@ -89,7 +89,7 @@ def measure(size: Size, steps: int) -> dict[str, float]:
         for parts in (data, held_out)
     )
     real = loop.steps_of(size.compositions, batch_size=training.batch_size, memory=model.memory)
-    few = real._replace(count=min(real.count, steps))
+    few = real._replace(number=min(real.number, steps))
     loop.steps_of = lambda *_, **__: few
     spent: dict[str, list[float]] = {"_epoch": [], "validation_errors": [], "remember": []}
 
@@ -117,9 +117,12 @@ def measure(size: Size, steps: int) -> dict[str, float]:
         whole_systems=True,
     )
     # the second epoch; the first has warmed up
-    step, end = spent["_epoch"][1] / few.count, spent["validation_errors"][1] + spent["remember"][1]
+    step, end = (
+        spent["_epoch"][1] / few.number,
+        spent["validation_errors"][1] + spent["remember"][1],
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return {"step": step, "steps": real.count, "end": end, "peak": peak}
+    return {"step": step, "steps": real.number, "end": end, "peak": peak}
 
 
 def child(size: Size, steps: int) -> dict[str, float]:

@@ -36,8 +36,8 @@ class Draws:
         if share == 0:
             return x
         kept = self._drawn(torch.rand, x.shape[1:]) >= share
-        by_fold = x.unflatten(0, (self.folds, -1))
-        return (by_fold * kept / (1 - share)).flatten(0, 1)
+        by_fold = x.reshape(self.folds, -1, *x.shape[1:])
+        return (by_fold * kept / (1 - share)).reshape(x.shape)
 
     def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int]) -> Tensor:
         """Numbers for the members of one fold."""

@@ -35,12 +35,12 @@ class Steps(NamedTuple):
     """The steps of an epoch.
 
     Attributes:
-        count: how many.
+        number: how many.
         queries: rows that are predicted in each.
         recalled: rows among which these recall; they are the first of them.
     """
 
-    count: int
+    number: int
     queries: int
     recalled: int
 
@@ -55,8 +55,8 @@ def steps_of(n: int, *, batch_size: int, memory: int) -> Steps:
     alike = 1 << max(0, n.bit_length() - DIGITS)
     smallest = n // alike * alike
     largest = smallest + alike - 1
-    count = max(round(largest / batch_size), min(n, FEWEST_STEPS))
-    queries = -(-largest // count)
+    number = max(round(largest / batch_size), min(n, FEWEST_STEPS))
+    queries = -(-largest // number)
     return Steps(-(-largest // queries), queries, min(max(memory, queries), smallest))
 
 
@@ -184,10 +184,10 @@ def _epoch(
     rows = _rows(train.counts, steps, seeds, epoch, model.device)
     longest = _longest(train, rows)
     totals: dict[str, Tensor] = {}  # on the device: to wait for it at every step would take time
-    for step in range(steps.count):
+    for step in range(steps.number):
         batch, labels = train.rows(rows[step])
         for group in optimizer.param_groups:
-            group["lr"] = _rate(settings, epoch + step / steps.count)
+            group["lr"] = _rate(settings, epoch + step / steps.number)
         parts = model.loss(
             batch._replace(longest=longest[step]),
             labels,
@@ -200,10 +200,10 @@ def _epoch(
         optimizer.zero_grad()
         loss.sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        _average(average, model, settings.averaging, epoch * steps.count + step)
+        _average(average, model, settings.averaging, epoch * steps.number + step)
         for name, part in {"loss": loss, **parts}.items():
             totals[name] = totals.get(name, torch.zeros_like(part)) + part.detach()
-    means = {name: (total / steps.count).tolist() for name, total in totals.items()}
+    means = {name: (total / steps.number).tolist() for name, total in totals.items()}
     return [{name: mean[i] for name, mean in means.items()} for i in range(len(loss))]
 
 
@@ -227,7 +227,7 @@ def _rows(
         for seed in seeds
     ]
     numbers = torch.tensor([[len(order)] for order in orders])
-    starts = range(0, steps.count * steps.queries, steps.queries)
+    starts = range(0, steps.number * steps.queries, steps.queries)
     order = padded(orders)[0]
     return [
         order.gather(1, torch.arange(start, start + steps.recalled) % numbers).to(device)
