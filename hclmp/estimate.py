@@ -92,7 +92,7 @@ def _generator_seconds(config: Config, materials: int, generators: int) -> float
 def _encoder_seconds(config: Config, materials: int, encoders: int) -> float:
     """Seconds on one core to train all encoders on densities of states."""
     training = config.training
-    passes = training.pretrain_epochs * training.members * config.pretrains_encoder
+    passes = config.encoder.epochs * training.members * config.pretrains_encoder
     return encoders * materials * passes * SECONDS_PER_ROW_AND_EPOCH
 
 

@@ -6,7 +6,7 @@ the configuration reruns nothing.
 
 from typing import Any
 
-from hclmp.config import HOW_COMPUTED, Config, variant_settings
+from hclmp.config import Config, variant_settings
 from hclmp.errors import UserError, listed
 from hclmp.folds import fold_names, read_systems
 from hclmp.provenance import hash_of
@@ -46,10 +46,11 @@ def encoder_slice(config: Config, fold: str | None = None) -> dict[str, Any]:
     held_out: dict[str, Any] = {"held_out": config.dos.held_out}
     if fold is not None:
         held_out |= {"fold": fold, "systems": _held_out(config, fold)}
-    others = {"epochs", "refit_epochs", "refit_rate", "validation_fraction", *HOW_COMPUTED}
     return {
         "hclmp": config.model.model_dump(mode="json"),
-        "training": config.training.model_dump(mode="json", exclude=others),
+        "encoder": config.encoder.model_dump(mode="json"),
+        "members": config.training.members,
+        "seed": config.training.seed,
         "left_out": config.targets.left_out,
         **held_out,
     }

@@ -25,7 +25,7 @@ from tests.synthetic import VOCABULARY, fit_one, inputs, labelled
 from tests.test_gan import GRID, synthetic_dos
 
 SMALL = ModelConfig(message_hidden=16, latent=8, property_size=16, token_size=16, trunk=24)
-TRAINING = TrainingConfig(epochs=3, pretrain_epochs=2, batch_size=32, members=2)
+TRAINING = TrainingConfig(epochs=2, batch_size=32, members=2)
 HELD_OUT = "Cu-Fe-Ti"
 
 
@@ -132,7 +132,7 @@ def test_what_starts_pretrained_is_another_model_and_the_same_each_time() -> Non
 def test_pretraining_pays_where_labels_follow_from_the_dos() -> None:
     """Labels of 30 compositions, DOS of 600: the first are functions of the second."""
     rng = np.random.default_rng(0)
-    many, training = inputs(600, seed=0), TRAINING.model_copy(update={"pretrain_epochs": 20})
+    many, training = inputs(600, seed=0), TRAINING.model_copy(update={"epochs": 20})
     hidden = np.tanh(many.compositions.dense() @ rng.normal(size=(len(VOCABULARY), 6)) * 3)
     hidden = np.column_stack([hidden, hidden[:, :3] * hidden[:, 3:]])
     dos, labels = hidden @ rng.normal(size=(9, 20)), hidden @ rng.normal(size=(9, 3))
@@ -176,10 +176,14 @@ def write_table() -> Path:
     return Path("dos.parquet")
 
 
-def config(held_out: str, **training: int) -> Config:
-    settings = {"pretrain_epochs": 1, "members": 1, **training}
+def config(held_out: str) -> Config:
     return resolve(
-        {"systems": "systems.tsv", "dos": {"held_out": held_out}, "training": settings},
+        {
+            "systems": "systems.tsv",
+            "dos": {"held_out": held_out},
+            "encoder": {"epochs": 1},
+            "training": {"members": 1},
+        },
         origin="test",
     )
 
@@ -219,17 +223,14 @@ def test_one_encoder_must_fit_all_variants() -> None:
     for overrides, key in (
         ({"model": {"trunk": 16}}, r"model\.trunk"),
         ({"training": {"members": 3}}, r"training\.members"),
-        ({"training": {"pretrain_epochs": 3}}, r"training\.pretrain_epochs"),
     ):
         variant = {"model": "hclmp", "transfer": True, "overrides": overrides}
-        with pytest.raises(UserError, match=rf"variants\.other\.overrides\.{key}"):
+        with pytest.raises(UserError, match=rf"variants\.other\.overrides\.{key}.*pretrained: f"):
             resolve({**base, "variants": {"other": variant}}, origin="test")
-        without = {**overrides, "training": {**overrides.get("training", {}), "pretrain_epochs": 0}}
-        if "pretrain_epochs" not in key:
-            done = resolve(
-                {**base, "variants": {"other": {**variant, "overrides": without}}}, origin="test"
-            )
-            assert not done.pretrains_encoder
+        without = {"other": {**variant, "pretrained": False}}
+        assert not resolve({**base, "variants": without}, origin="test").pretrains_encoder
+    none = resolve({**base, "encoder": {"epochs": 0}}, origin="test")
+    assert not none.pretrains_encoder
     paper = {"model": "hclmp", "transfer": True, "preset": "paper"}
     mixed = resolve({**base, "variants": {"paper_t": paper, "hclmp_t": None}}, origin="test")
     assert not mixed.starts_pretrained("paper_t")

@@ -47,8 +47,8 @@ def test_variants_share_the_rows_of_a_fold() -> None:
 
 
 def test_the_generator_needs_its_own_embedding_beside_those_of_the_variants() -> None:
-    overrides = {"model": {"embedding": "mat2vec"}, "training": {"pretrain_epochs": 0}}
-    other = {"model": "hclmp", "transfer": True, "overrides": overrides}
+    overrides = {"model": {"embedding": "mat2vec"}}
+    other = {"model": "hclmp", "transfer": True, "pretrained": False, "overrides": overrides}
     assert embeddings(resolve({"variants": {"t": other}})) == ["mat2vec", "matscholar"]
 
 

@@ -16,7 +16,6 @@ from hclmp.config.data import (
 from hclmp.config.models import (
     CALIBRATION_TREES,
     DEFAULT_VARIANTS,
-    HOW_COMPUTED,
     MOST_REMEMBERED,
     PAPER_PRESET,
     BaselinesConfig,
@@ -31,7 +30,6 @@ from hclmp.config.whole import Config, variant_settings
 __all__ = [
     "CALIBRATION_TREES",
     "DEFAULT_VARIANTS",
-    "HOW_COMPUTED",
     "MOST_REMEMBERED",
     "PAPER_PRESET",
     "BaselinesConfig",

@@ -143,10 +143,6 @@ class TrainingConfig(Section):
 
     epochs: Positive = 30
     """Passes over the training rows; the best epoch on the validation systems is kept."""
-    pretrain_epochs: Annotated[int, Field(ge=0)] = 30
-    """Variants with `transfer` alone: passes over the computed densities of states in which the
-    encoder learns to predict them, before it learns the properties; made once, with `model:` and
-    `training:`, for all such variants. 0: none, as in the paper."""
     batch_size: Positive = 1024
     """Rows predicted per step, about (paper: 128); at most a quarter of the training rows."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
@@ -183,11 +179,7 @@ class TrainingConfig(Section):
 
     def determining(self) -> dict[str, Any]:
         """The settings that determine the result."""
-        return self.model_dump(mode="json", exclude={*HOW_COMPUTED, "pretrain_epochs"})
-
-    def pretraining(self) -> "TrainingConfig":
-        """How the encoder is trained on densities of states: as on a fold, but for its epochs."""
-        return self.model_copy(update={"epochs": self.pretrain_epochs})
+        return self.model_dump(mode="json", exclude=set(HOW_COMPUTED))
 
     def refit(self) -> "TrainingConfig | None":
         """How training goes on once validation is done; None if it does not."""
@@ -195,6 +187,24 @@ class TrainingConfig(Section):
             return None
         rate = self.learning_rate * self.refit_rate
         return self.model_copy(update={"epochs": self.refit_epochs, "learning_rate": rate})
+
+
+class EncoderConfig(Section):
+    """The encoder that variants with `transfer` start from: it has learned to predict the computed
+    densities of states from composition. It has the sizes of `model:`, and the `seed` and `members`
+    of `training:`."""
+
+    epochs: Annotated[int, Field(ge=0)] = 30
+    """Passes over the densities of states. 0: no pretraining, as in the paper."""
+    batch_size: Positive = 1024
+    """Compositions predicted per step, about; at most a quarter of them."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    """AdamW's highest learning rate."""
+
+    def training(self, base: TrainingConfig) -> TrainingConfig:
+        """The settings of its training, on the same device and as reproducible as the others."""
+        kept = ("members", "seed", *HOW_COMPUTED)
+        return TrainingConfig(**self.model_dump(), **{key: getattr(base, key) for key in kept})
 
 
 class BaselinesConfig(Section):
@@ -211,6 +221,8 @@ class VariantConfig(Section):
     """Which model it is."""
     transfer: bool = False
     """`hclmp` only: give it the DOS feature, which makes it H-CLMP(T)."""
+    pretrained: bool = True
+    """With `transfer` and `preset: default`: start from the encoder that `encoder:` describes."""
     preset: Literal["default", "paper"] = "default"
     """`hclmp` only. `paper`: the published sizes, losses and optimiser instead of `model:` and
     `training:` (of which `members`, `seed`, `validation_fraction` and how it is computed still
@@ -261,7 +273,6 @@ PAPER_PRESET: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-4,
         "schedule": "halve",
         "averaging": 0.0,
-        "pretrain_epochs": 0,
         "refit_epochs": 0,
     },
 }

@@ -14,6 +14,7 @@ from hclmp.config.models import (
     HOW_COMPUTED,
     PAPER_PRESET,
     BaselinesConfig,
+    EncoderConfig,
     GanConfig,
     ModelConfig,
     TrainingConfig,
@@ -72,6 +73,8 @@ class Config(Section):
     """The computed densities of states that the generator is trained on."""
     gan: GanConfig = GanConfig()
     """The generator of density of states."""
+    encoder: EncoderConfig = EncoderConfig()
+    """The encoder pretrained on densities of states."""
     systems: str = "config/systems.tsv"
     """The sheet of held-out systems, tab-separated: `system`, `fold`. Systems of one fold are held
     out together; without a `fold` column each system is a fold of its own."""
@@ -132,10 +135,9 @@ class Config(Section):
 
     def starts_pretrained(self, variant: str) -> bool:
         """Whether the encoder of a variant is first trained on densities of states."""
-        settings = self.variants[variant]
-        return (
-            self.pretrains and settings.transfer and _layered(self, variant)[1].pretrain_epochs > 0
-        )
+        chosen = self.variants[variant]
+        may = chosen.transfer and chosen.pretrained and chosen.preset == "default"
+        return self.pretrains and may and self.encoder.epochs > 0
 
     @property
     def pretrains_encoder(self) -> bool:
@@ -192,13 +194,11 @@ def _check_encoder(config: Config, variant: str) -> None:
     other = [f"model.{k}" for k in ENCODER if getattr(model, k) != getattr(config.model, k)]
     if training.members > config.training.members:
         other.append("training.members")
-    if training.pretrain_epochs != config.training.pretrain_epochs:
-        other.append("training.pretrain_epochs")
     if other:
         raise ValueError(
             f"`variants.{variant}.overrides.{other[0]}`: all variants with `transfer` start from "
             "one encoder, trained on the densities of states with `model:` and `training:`. Set "
-            "it there, or for this variant `overrides.training.pretrain_epochs: 0`"
+            f"it there, or `variants.{variant}.pretrained: false`"
         )
 
 

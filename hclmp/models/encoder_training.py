@@ -32,7 +32,7 @@ def pretrain(
     Args:
         inputs: n compositions without DOS feature.
         dos: [n, D], scaled.
-        model, training: settings; ``training.pretrain_epochs`` passes.
+        model, training: settings, as ``EncoderConfig.training`` makes them.
         key: all else that determines the result (provenance), for the checkpoint.
 
     Returns:
@@ -43,7 +43,7 @@ def pretrain(
     data = Labelled(inputs, components.astype(np.float64))
     scalers, seeds = Scalers.fit(data), member_seeds(training)
     device, used = device_of(training.device), list[Checkpoint]()
-    stage = Stage("encoder", training.pretraining(), seeds, device, used)
+    stage = Stage("encoder", training, seeds, device, used)
     whole = Fold(fresh(data, scalers, model, seeds), scalers.table(data), None, True, key)
     ((network, history),) = stage.train([whole])
     vocabulary = inputs.compositions.vocabulary

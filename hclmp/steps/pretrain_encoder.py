@@ -65,7 +65,7 @@ def pretrain_encoder(
         Inputs(pad(compositions, vocabulary), elements),
         values,
         model=config.model,
-        training=config.training,
+        training=config.encoder.training(config.training),
         key=origin,
     )
     write_csv(history, pd.DataFrame(epochs))
@@ -98,7 +98,7 @@ def _rows(
     if len(rows) < 2:
         raise UserError(
             f"{origin}: {len(rows)} of {len(parsed)} DOS are left for the encoder to learn from: "
-            "bring more, or set `training.pretrain_epochs: 0`"
+            "bring more, or set `encoder.epochs: 0`"
         )
     return rows
 

@@ -27,11 +27,12 @@ CONFIG: dict[str, Any] = {
         "energies": {"start": -1.0, "stop": 0.75, "n": 8},
     },
     "gan": {"source": "train", "epochs": 1, "generator_hidden": [8], "critic_hidden": [8]},
+    "encoder": {"epochs": 1},
     "systems": "config/systems.tsv",
     "split": "systems",
     "variants": ["hclmp_t", "mean"],
     "model": {"embedding": "matscholar", "message_hidden": 8, "latent": 8, "trunk": 16},
-    "training": {"epochs": 2, "pretrain_epochs": 1, "members": 1, "seed": 0},
+    "training": {"epochs": 2, "members": 1, "seed": 0},
     "baselines": {"trees": 5},
 }
 FOLDS = ("first", "second")

@@ -20,7 +20,8 @@ TINY: dict[str, Any] = {
     "gan": {"epochs": 3, "generator_hidden": [16], "critic_hidden": [16]},
     "variants": VARIANTS,
     "model": {"message_hidden": 8, "latent": 8, "property_size": 16, "token_size": 16},
-    "training": {"epochs": 3, "pretrain_epochs": 2},
+    "encoder": {"epochs": 2},
+    "training": {"epochs": 3},
     "baselines": {"trees": 5},
 }
 

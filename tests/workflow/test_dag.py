@@ -110,11 +110,8 @@ def test_only_what_a_parameter_touches_runs_again(
 ) -> None:
     run = copied(demo_run[0], tmp_path / "run")
     changes: list[tuple[dict[str, Any], dict[str, int]]] = [
-        ({"training": {**TINY["training"], "epochs": 4}}, {"train": 4, **ENDS}),
-        (
-            {"training": {**TINY["training"], "pretrain_epochs": 1}},
-            {"pretrain_encoder": 1, "train": 2, **ENDS},
-        ),
+        ({"training": {"epochs": 4}}, {"train": 4, **ENDS}),
+        ({"encoder": {"epochs": 1}}, {"pretrain_encoder": 1, "train": 2, **ENDS}),
         ({"baselines": {"trees": 6}}, {"train_baseline": 8, **ENDS}),
         (
             {"gan": {**TINY["gan"], "epochs": 2}},
