@@ -171,7 +171,8 @@ def _finalize(config: Config) -> Expected:
     if generator := final_generator_of(config):
         inputs["generator"] = generator
     expected = provenance("finalize", config=final_slice(config), inputs=inputs)
-    for path in (paths.Final().about, paths.Final().weights):
+    out = paths.Final()
+    for path in (out.about, out.weights, out.elements):
         yield path, expected
 
 

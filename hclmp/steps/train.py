@@ -170,10 +170,11 @@ def _write_network(
     out: Trained, fitted: "Ensemble", history: list[dict[str, Any]], origin: Provenance
 ) -> None:
     """Write the weights, settings and history of a trained H-CLMP."""
-    write_csv(out.history, pd.DataFrame(history))
     parameters = sum(p[0].numel() for p in fitted.network.parameters())
     write_json(out.settings, {"provenance": origin, "parameters": parameters})
     fitted.save(out.weights, provenance=origin)
+    # It carries no provenance, and stands between what does: no kill leaves it with another's.
+    write_csv(out.history, pd.DataFrame(history))
 
 
 def _fit_baseline(
