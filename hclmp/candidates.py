@@ -49,7 +49,7 @@ class Grid:
                 f"({listed(elements, most=20)})"
             )
         divisions = round(1 / step) if 0 < step <= 1 else 0
-        if not divisions or abs(divisions * step - 1) > 1e-6:
+        if not divisions or abs(divisions * step - 1) > 1e-5:
             near = f"; {1 / divisions:.7g} would" if divisions else ", or is not from 0 to 1"
             raise UserError(f"--step {step:g} does not divide 1{near}")
         if divisions < cations:

@@ -76,9 +76,9 @@ class Question:
         cls,
         properties: Sequence[Property],
         *,
-        maximize: Sequence[str],
-        minimize: Sequence[str],
-        where: Sequence[str],
+        maximize: Sequence[str] = (),
+        minimize: Sequence[str] = (),
+        where: Sequence[str] = (),
     ) -> "Question":
         """A question as a user asks it.
 
@@ -228,7 +228,8 @@ def chances(question: Question, record: Record, predicted: Prediction) -> Chance
     factor = _factor(predicted.covariance, columns)
     std = np.hypot(predicted.std_aleatoric, predicted.std_epistemic)
     mean, std = predicted.mean[:, columns], std[:, columns]
-    points, drawn = _points(len(question.conditions) + len(question.goals) - 1), []
+    points = _points(len(question.conditions) + len(question.goals) - 1)
+    drawn: list[Floats] = []
     weight = np.ones((len(mean), len(points)))
     for i, condition in enumerate(question.conditions):
         shift = _shift(factor, i, drawn)
