@@ -199,7 +199,7 @@ def _scored(
     columns |= {f"goal_{i}": goals[:, i] for i in range(goals.shape[1])}
     if rank_by == "predicted":
         score = np.where(found.feasible > LIKELY, goals[:, 0], -np.inf)
-    elif rank_by == "improvement" and not np.isnan(found.improvement).any():
+    elif rank_by == "improvement" and len(record.front):
         score = found.improvement
     else:
         score = found.probability

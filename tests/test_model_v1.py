@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hclmp.model import Model
+from tests.conftest import Command
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -29,3 +30,19 @@ def test_a_model_of_schema_version_1_predicts_what_it_did() -> None:
     np.testing.assert_allclose(found["distance"], recorded["distance"], rtol=1e-3, atol=1e-2)
     assert model.units["alpha_5"] == "1e5/cm"
     assert recorded["warning"].ne("").any(), "a warning is among them"
+
+
+def test_predictions_as_json(command: Command) -> None:
+    answer = command("-q", "predict", FIXTURES / "model_v1", "TiO2", "Fe0.3Ti0.5W0.2", "--json")
+    assert answer.code == 0, answer.text
+    # a warning follows on stderr, quiet or not
+    content, end = json.JSONDecoder().raw_decode(answer.text)
+    assert "1 of 2 compositions are unlike" in answer.text[end:]
+    assert content["simulated"] is True
+    assert content["units"]["alpha_5"] == "1e5/cm"
+    found = Model.load(FIXTURES / "model_v1").predict(["TiO2", "Fe0.3Ti0.5W0.2"])
+    assert [c["formula"] for c in content["compositions"]] == found["formula"].tolist()
+    np.testing.assert_allclose(
+        [c["alpha_5_low"] for c in content["compositions"]], found["alpha_5_low"], rtol=1e-6
+    )
+    assert [bool(c["warning"]) for c in content["compositions"]] == [False, True]
