@@ -1,4 +1,4 @@
-"""The command line: one command per step, and a few for people; heavy imports wait for use."""
+"""The command line, and its commands for the steps of a run; heavy imports wait for use."""
 
 import logging
 import os
@@ -11,17 +11,19 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from hclmp import __version__, paths
+from hclmp import paths
 from hclmp.config import Config, load_config
 from hclmp.errors import UserError
+from hclmp.people import COMMANDS
 
 app = typer.Typer(
     name="hclmp",
-    help="Predict vectors of correlated materials properties from composition: H-CLMP(T).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
 ConfigOption = Annotated[
     Path, typer.Option("--config", help="The configuration, resolved (JSON) or as written (YAML).")
 ]
@@ -61,6 +63,22 @@ def _log_to_stderr() -> None:
     logger = logging.getLogger("hclmp")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+
+
+@app.callback()
+def options(
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="No progress and notes: results, warnings, errors."),
+    ] = False,
+) -> None:
+    """Predict vectors of correlated materials properties from composition: H-CLMP(T).
+
+    Exit codes: 0 done; 1 a fault of hclmp itself, or a problem that `hclmp doctor` found;
+    2 a mistake that the message says how to mend; 130 interrupted.
+    """
+    if quiet:
+        logging.getLogger("hclmp").setLevel(logging.WARNING)
 
 
 def _run(name: str, step: Callable[[], None]) -> None:
@@ -260,165 +278,6 @@ def finalize(config: ConfigOption = paths.CONFIG, threads: Threads = 1) -> None:
             threads=threads,
         ),
     )
-
-
-@app.command("predict")
-def predict(
-    model: Annotated[Path, typer.Argument(help="The folder of a final model.")],
-    formulas: Annotated[
-        list[str] | None, typer.Argument(help="Compositions, such as Fe0.3Ti0.5W0.2.")
-    ] = None,
-    table: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet with a column of formulas.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet to write; printed without it.")
-    ] = None,
-    formula_column: Annotated[str, typer.Option(help="The column of formulas.")] = "formula",
-) -> None:
-    """Predict compositions that nobody has made yet, with 90 % intervals and warnings."""
-    from hclmp.prediction import predict as run
-
-    run(model, formulas or [], table=table, out=out, formula_column=formula_column)
-
-
-@app.command("results")
-def results() -> None:
-    """Show the table of results of the run in this directory."""
-    from hclmp.results import show
-
-    show(paths.METRICS / "summary.csv", paths.METRICS / "metrics.json", paths.TARGETS_RECORD)
-
-
-@app.command("new")
-def new(
-    directory: Annotated[Path, typer.Argument(help="The working directory to make.")],
-    targets: Annotated[Path, typer.Option(help="CSV or Parquet: formulas and properties.")],
-    dos: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet: formulas and densities of states.")
-    ] = None,
-    left_out: Annotated[
-        str, typer.Option(help="Elements dropped from the compositions, comma-separated.")
-    ] = "",
-    log10: Annotated[
-        str, typer.Option(help="Columns learned as log10, by commas; `auto`: those suggested.")
-    ] = "",
-    formula_column: Annotated[str, typer.Option(help="The column of formulas.")] = "formula",
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Accept blank cells of properties.")
-    ] = False,
-    folds: Annotated[
-        int | None, typer.Option(min=2, help="Hold systems out in so many groups.")
-    ] = None,
-    elements_per_system: Annotated[int, typer.Option(min=1, help="Size of held-out systems.")] = 3,
-    min_samples: Annotated[
-        int, typer.Option(min=1, help="Fewest compositions of such a system.")
-    ] = 5,
-) -> None:
-    """Make a working directory for your own table, and say how to run it."""
-    from hclmp.new import new_directory
-
-    new_directory(
-        directory,
-        targets=targets,
-        dos=dos,
-        left_out=_listed(left_out),
-        log10=_listed(log10),
-        formula_column=formula_column,
-        allow_missing=allow_missing,
-        folds=folds,
-        elements_per_system=elements_per_system,
-        min_samples=min_samples,
-    )
-
-
-@app.command("systems")
-def systems(
-    table: Annotated[
-        Path,
-        typer.Argument(
-            help="CSV or Parquet with a column of formulas; the folder of the printed plates; or "
-            "the paper's data.zip or its folder, whose own held-out systems are written."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="The sheet to write.")] = Path("config/systems.tsv"),
-    left_out: Annotated[str, typer.Option(help="Elements dropped, comma-separated.")] = "",
-    formula_column: Annotated[str, typer.Option(help="The column of formulas.")] = "formula",
-    folds: Annotated[int | None, typer.Option(min=2, help="Group them in so many folds.")] = None,
-    elements_per_system: Annotated[int, typer.Option(min=1, help="Size of the systems.")] = 3,
-    min_samples: Annotated[int, typer.Option(min=1, help="Fewest compositions of a system.")] = 5,
-) -> None:
-    """Write the sheet of held-out systems of a table, of plates, or of the paper's archive.
-
-    It reads compositions alone: rows without any property count too (`hclmp new` leaves them out).
-    """
-    from hclmp.sheet import write_systems
-
-    write_systems(
-        table,
-        out,
-        left_out=_listed(left_out),
-        formula_column=formula_column,
-        folds=folds,
-        elements_per_system=elements_per_system,
-        min_samples=min_samples,
-    )
-
-
-@app.command("sources")
-def sources() -> None:
-    """List the sources of data: what they are, licence, citation, how to get them."""
-    from hclmp.sources.downloads import show_sources
-
-    show_sources()
-
-
-@app.command("fetch")
-def fetch(
-    name: Annotated[str, typer.Argument(help="A name that `hclmp sources` lists.")],
-    out: Annotated[Path, typer.Option(help="The folder it goes to.")] = Path("data/raw"),
-) -> None:
-    """Download a file and verify its hash, or say how to fetch it by hand."""
-    from hclmp.sources.downloads import fetch as download
-
-    download(name, out)
-
-
-@app.command("import-generator")
-def import_generator(
-    file: Annotated[Path, typer.Argument(help="The published state dict, such as FILE.pt.")],
-    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("generator.safetensors"),
-) -> None:
-    """Turn the published generator of DOS into one for `gan.source: pretrained`."""
-    from hclmp.models.published_generator import import_generator as read
-
-    generator = read(file, out)
-    grid = generator.grid
-    print(
-        f"{out}: generator of {grid.n} standardised DOS values from {grid.start:g} to "
-        f"{grid.stop:g} {grid.unit}, for compositions of {len(generator.vocabulary)} elements: "
-        f"{' '.join(generator.vocabulary)}"
-    )
-
-
-@app.command("config-docs")
-def config_docs(
-    root: Annotated[Path, typer.Option(help="The checkout of hclmp.")] = Path(),
-) -> None:
-    """Write what is generated from the configuration's types: JSON schema and config/README.md."""
-    from hclmp.config_docs import write_docs
-
-    write_docs(root)
-
-
-@app.command("version")
-def version() -> None:
-    """Print the version."""
-    print(__version__)
-
-
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _set_threads(threads: int) -> None:

@@ -25,7 +25,7 @@ from hclmp.models.final import distances
 from hclmp.models.gan import Generator
 from hclmp.models.interface import ElementTable, Floats, Inputs, Prediction
 from hclmp.paths import FINAL, Final
-from hclmp.provenance import written
+from hclmp.provenance import Provenance, written
 from hclmp.tables import Property
 
 SCHEMA_VERSION = 1  # of the folder; later versions of this file must read all earlier ones
@@ -33,19 +33,49 @@ ABOUT = {"left_out", "trained_on", "far", "transfer", "properties", "citation"} 
 ROWS_AT_ONCE = 10_000  # bounds the memory of a prediction
 Z90 = 1.6448536269514722  # half the width of the central 90 % of a Gaussian
 MAKER = "`snakemake --cores all` makes it, or `hclmp finalize`"
+AGAIN = "Copy the whole folder again, or make it anew (`snakemake --cores all`, `hclmp finalize`)."
 
 
-def write_elements(path: Path, elements: ElementTable) -> None:
+def write_elements(path: Path, elements: ElementTable, *, provenance: Provenance) -> None:
     """Write what is known of the elements, so that a prediction never depends on a library's."""
     tensors = {f"vectors.{name}": v for name, v in elements.vectors.items()}
+    tensors["properties"] = elements.properties
+    about = json.dumps({"provenance": provenance}, sort_keys=True)
     with written(path) as temporary:
-        save_file(tensors | {"properties": elements.properties}, temporary)
+        save_file(tensors, temporary, metadata={"hclmp": about})
 
 
 def _read_elements(path: Path) -> ElementTable:
     tensors = load_file(path)
     properties = tensors.pop("properties")
     return ElementTable({n.removeprefix("vectors."): t for n, t in tensors.items()}, properties)
+
+
+def _read_about(files: Final) -> dict[str, Any]:
+    """What ``model.json`` says, if it is of a version that can be read here."""
+    if not files.about.is_file():
+        raise UserError(f"{files.about}: no such file; {MAKER}")
+    try:
+        about: dict[str, Any] = json.loads(files.about.read_text())
+        version = about["schema_version"]
+        later = version > SCHEMA_VERSION
+        if not later and (missing := ABOUT - about.keys()):
+            raise ValueError(f"it does not say {listed(sorted(missing))}")
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{files.about}: not a model, or damaged ({error}). {AGAIN}") from error
+    if later:
+        raise UserError(
+            f"{files.about}: schema version {version}, and this hclmp reads up to "
+            f"{SCHEMA_VERSION}: update hclmp"
+        )
+    return about
+
+
+def _check_complete(files: Final, *, transfer: bool) -> None:
+    """Refuse a folder of which a file was left behind."""
+    needed = [files.weights, files.elements, *([files.generator] if transfer else [])]
+    if missing := [path.name for path in needed if not path.is_file()]:
+        raise UserError(f"{files.folder}: not a whole model: no {listed(missing)} in it. {AGAIN}")
 
 
 @dataclass(frozen=True)
@@ -75,22 +105,18 @@ class Model:
             UserError: the folder is none, is damaged, or is of a later version of hclmp.
         """
         files = Final(Path(folder))
-        if not files.about.is_file():
-            raise UserError(f"{files.about}: no such file; {MAKER}")
+        about = _read_about(files)
+        _check_complete(files, transfer=bool(about["transfer"]))
         try:
-            about = json.loads(files.about.read_text())
-            if (version := about["schema_version"]) > SCHEMA_VERSION:
-                raise ValueError(
-                    f"schema version {version}, and this hclmp reads up to {SCHEMA_VERSION}: update"
-                )
             properties = tuple(Property(**p) for p in about["properties"])
             elements = _read_elements(files.elements)
             generator = Generator.from_file(files.generator) if about["transfer"] else None
             ensemble = Ensemble.from_file(files.weights)
-            if len(ensemble.scalers.labels.mean) != len(properties) or not about.keys() >= ABOUT:
+            if len(ensemble.scalers.labels.mean) != len(properties):
                 raise ValueError("its files do not belong together")
         except (OSError, KeyError, TypeError, ValueError, SafetensorError, UserError) as error:
-            raise UserError(f"{folder}: not a model, or damaged ({error}); {MAKER}") from error
+            reason = str(error).split(";")[0]  # without a remedy that is for files of a run
+            raise UserError(f"{folder}: not a model, or damaged ({reason}). {AGAIN}") from error
         return cls(about, properties, ensemble, elements, generator)
 
     @property
@@ -131,7 +157,7 @@ class Model:
     def _predicted(self, parsed: Sequence[Fractions]) -> pd.DataFrame:
         """The columns of a prediction, but for the formulas."""
         compositions = pad(parsed, self.ensemble.vocabulary)
-        inputs = Inputs(compositions, self.elements, self._dos(compositions))
+        inputs = self._inputs(compositions)
         distance = distances(self.ensemble, inputs)
         values = _in_units(self.ensemble.predict(inputs), self.properties)
         frame = pd.DataFrame({"system": [system_of(f) for f in parsed], **values})
@@ -139,11 +165,24 @@ class Model:
         frame["warning"] = self._warnings(compositions, distance)
         return frame
 
-    def _check_elements(self, parsed: Sequence[Fractions], formulas: Sequence[object]) -> None:
-        """Refuse elements that model or generator has no vector for, by row."""
+    @property
+    def known_elements(self) -> tuple[str, ...]:
+        """The elements that model and generator have a vector for, alphabetical."""
         known = set(self.ensemble.vocabulary)
         if self.generator is not None:
             known &= set(self.generator.vocabulary)
+        return tuple(sorted(known))
+
+    def outputs(self, compositions: Compositions) -> Prediction:
+        """What ``predict`` makes its columns of: n compositions over the ensemble's vocabulary."""
+        return self.ensemble.predict(self._inputs(compositions))
+
+    def _inputs(self, compositions: Compositions) -> Inputs:
+        return Inputs(compositions, self.elements, self._dos(compositions))
+
+    def _check_elements(self, parsed: Sequence[Fractions], formulas: Sequence[object]) -> None:
+        """Refuse elements that model or generator has no vector for, by row."""
+        known = self.known_elements
         bad = [
             f"row {row} ({formula}: {listed(strangers)})"
             for row, (fractions, formula) in enumerate(zip(parsed, formulas, strict=True), start=1)
@@ -152,7 +191,7 @@ class Model:
         if bad:
             raise UserError(
                 f"the model knows nothing of some elements: {listed(bad)}. It knows "
-                f"{' '.join(sorted(known))}. Remove these compositions."
+                f"{' '.join(known)}. Remove these compositions."
             )
 
     def _dos(self, compositions: Compositions) -> NDArray[np.float32] | None:

@@ -205,7 +205,8 @@ def _finalize(config: Config) -> Expected:
     if encoder := final_encoder_of(config):
         inputs["encoder"] = encoder
     expected = provenance("finalize", config=final_slice(config), inputs=inputs)
-    for path in (paths.Final().about, paths.Final().weights):
+    out = paths.Final()
+    for path in (out.about, out.weights, out.elements):
         yield path, expected
 
 

@@ -117,5 +117,10 @@ class Final:
         return self.folder / "generator.safetensors"
 
     @property
+    def training(self) -> Path:
+        """The targets table that it was trained on, byte for byte."""
+        return self.folder / "training.parquet"
+
+    @property
     def history(self) -> Path:
         return self.folder / "history.csv"

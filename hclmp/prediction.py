@@ -1,7 +1,9 @@
 """``hclmp predict``: compositions of the command line or of a table to predictions."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -23,6 +25,7 @@ def predict(
     table: Path | None,
     out: Path | None,
     formula_column: str,
+    as_json: bool,
 ) -> None:
     """Predict formulas or the rows of a table; print them, or write them to a file.
 
@@ -32,23 +35,26 @@ def predict(
         table: CSV or Parquet with a column of formulas; its other columns are kept.
         out: CSV or Parquet; printed if None.
         formula_column: of the table.
+        as_json: print JSON instead of a table for people.
 
     Raises:
         UserError: neither or both of formulas and table, or one of them cannot be used.
     """
     if bool(formulas) == (table is not None):
         raise UserError("name compositions or give a --table of them: one of the two")
-    if out is not None and out.suffix not in (".csv", ".parquet"):
-        raise UserError(f"{out}: a prediction is written as .csv or .parquet")
+    if out is not None:
+        check_suffix(out)
     model = Model.load(folder)
     frame = None if table is None else read_frame(table)
     predicted = (
         model.predict(formulas) if frame is None else _of(model, frame, table, formula_column)
     )
-    if out is None:
-        _show(model, predicted)
-    else:
+    if out is not None:
         _write(model, predicted, frame, out)
+    elif as_json:
+        print_json(model, {"compositions": records(predicted)}, units=model.units)
+    else:
+        _show(model, predicted)
     if doubtful := int((predicted["warning"] != "").sum()):
         Console(stderr=True).print(
             f"{doubtful} of {len(predicted)} compositions are unlike those of the training: see "
@@ -93,17 +99,40 @@ def _beside(
 
 
 def _write(model: Model, predicted: pd.DataFrame, frame: pd.DataFrame | None, out: Path) -> None:
-    """Write the predictions; Parquet keeps the units."""
+    """Write the predictions."""
     names = [p.name for p in model.properties]
     if frame is not None:
         predicted, names = _beside(model, frame, predicted, out)
+    predicted.attrs["units"] = dict(zip(names, model.units.values(), strict=True))
+    write_frame(out, predicted)
+    Console().print(f"{out}: {len(predicted)} compositions, {len(model.properties)} properties")
+
+
+def check_suffix(out: Path) -> None:
+    """Refuse a file of another kind before anything is computed."""
+    if out.suffix not in (".csv", ".parquet"):
+        raise UserError(f"{out}: name a .csv or .parquet file")
+
+
+def write_frame(out: Path, frame: pd.DataFrame) -> None:
+    """Write CSV, or Parquet, which keeps the units (``attrs["units"]`` in pandas)."""
     with written(out) as temporary:
         if out.suffix == ".csv":
-            predicted.to_csv(temporary, index=False)
+            frame.to_csv(temporary, index=False)
         else:
-            predicted.attrs["units"] = dict(zip(names, model.units.values(), strict=True))
-            predicted.to_parquet(temporary)
-    Console().print(f"{out}: {len(predicted)} compositions, {len(model.properties)} properties")
+            frame.to_parquet(temporary, index=False)
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table for JSON; what is missing is null."""
+    rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
+    return rows
+
+
+def print_json(model: Model, value: dict[str, Any], *, units: dict[str, str]) -> None:
+    """Print JSON for scripts; it says what data the model comes from."""
+    about = {"units": units, "simulated": model.about["trained_on"]["simulated"]}
+    print(json.dumps(about | value, indent=2, allow_nan=False))
 
 
 def _show(model: Model, predicted: pd.DataFrame) -> None:

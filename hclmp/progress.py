@@ -18,10 +18,17 @@ class Advance(Protocol):
     def __call__(self, done: int, note: str = "") -> None: ...
 
 
+def silent(done: int, note: str = "") -> None:
+    """Progress that nobody is told of."""
+
+
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Advance]:
     """Show the progress of a loop of ``total`` turns on stderr."""
     console = Console(stderr=True)
+    if not log.isEnabledFor(logging.INFO):  # --quiet
+        yield silent
+        return
     if not console.is_terminal:
         yield _logged(what, total)
         return
@@ -39,9 +46,12 @@ def progress(what: str, total: int) -> Iterator[Advance]:
 
 def _logged(what: str, total: int) -> Advance:
     every = max(1, total // LINES_IN_A_LOG)
+    before = 0
 
     def advance(done: int, note: str = "") -> None:
-        if done % every == 0 or done == total:
+        nonlocal before
+        if done // every > before // every or done == total:
             log.info("%s %d/%d %s", what, done, total, note)
+        before = done
 
     return advance

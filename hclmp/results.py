@@ -10,20 +10,24 @@ from rich.table import Table
 from hclmp.errors import UserError
 
 
-def show(summary: Path, metrics: Path, targets_record: Path) -> None:
+def show(summary: Path, metrics: Path, targets_record: Path, *, as_json: bool) -> None:
     """Print the headline of a finished run: one line per variant, best first.
 
     Below it stands what became of the rows of the table (merged, not used), from the record that
-    ``prepare-targets`` wrote.
+    ``prepare-targets`` wrote. JSON has the same, and every metric.
 
     Raises:
         UserError: there are no results here.
     """
     if not (summary.is_file() and metrics.is_file()):
         raise UserError(f"{summary}: no results here yet; `snakemake --cores all` makes them")
+    about = json.loads(metrics.read_text())
+    notes = _notes(targets_record)
+    if as_json:
+        print(json.dumps({k: v for k, v in about.items() if k != "provenance"} | {"notes": notes}))
+        return
     overall = pd.read_csv(summary).query("property == 'all'")
     wide = overall.pivot(index="variant", columns="metric", values="value")
-    about = json.loads(metrics.read_text())
     data = "simulated" if about["simulated"] else "measured"
     table = Table(
         title=f"{about['n']} {data} held-out samples, {len(about['properties'])} properties",
@@ -44,9 +48,16 @@ def show(summary: Path, metrics: Path, targets_record: Path) -> None:
         table.add_row(str(variant), *cells)
     console = Console()
     console.print(table)
-    if targets_record.is_file():
-        for note in json.loads(targets_record.read_text())["facts"]["notes"]:
-            console.print(note, markup=False, highlight=False, soft_wrap=True)
+    for note in notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+def _notes(targets_record: Path) -> list[str]:
+    """What became of the rows of the table."""
+    if not targets_record.is_file():
+        return []
+    notes: list[str] = json.loads(targets_record.read_text())["facts"]["notes"]
+    return notes
 
 
 def _ratio(row: "pd.Series[float]", reference: float, baseline: str) -> str:

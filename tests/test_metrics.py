@@ -245,3 +245,6 @@ def test_results_are_shown_best_first(workdir: Path, command: Command) -> None:
     assert f"{good['mae_std'] / trees['mae_std']:.3f}" in answer.text
     first, second = (answer.text.index(f"{v['mae_std']:.3f}") for v in (good, trees))
     assert first < second
+    answer = command("--quiet", "results", "--json")
+    assert answer.code == 0
+    assert json.loads(answer.text) == about | {"notes": []}

@@ -45,6 +45,8 @@ def aggregate(config: Config, *, targets: Path, features: Mapping[str, Path], fo
     _check_samples(frames)
     frames = {v: frame[frame["y_true"].notna()] for v, frame in frames.items()}
     summary = summarise(frames)
+    # What alone says where they come from goes first and comes last, if this is killed between.
+    (folder / "metrics.json").unlink(missing_ok=True)
     write_csv(folder / "by_system.csv", by_system(frames))
     _plots(config, frames, tables, folds, folder / "plots")
     _plot_data(config, frames, folds, folder / "plots")
@@ -55,8 +57,8 @@ def aggregate(config: Config, *, targets: Path, features: Mapping[str, Path], fo
         for fold, path in zip(folds, paths, strict=True)
     }
     origin = provenance("aggregate", config=aggregate_slice(config), inputs=inputs)
-    write_json(folder / "metrics.json", _overall(config, summary, first) | {"provenance": origin})
     write_csv(folder / "summary.csv", summary)
+    write_json(folder / "metrics.json", _overall(config, summary, first) | {"provenance": origin})
 
 
 def _check_origin(

@@ -112,9 +112,16 @@ def finalize(
     )
     # An old `model.json` must not stand beside new weights, if this is killed now.
     out.about.unlink(missing_ok=True)
-    write_csv(out.history, pd.DataFrame(history))
     far = _far(fitted, data.inputs) if whole_systems else None
-    _write(config, out, fitted, data, table, generator, metrics, far, origin)
+    fitted.save(out.weights, provenance=origin)
+    write_elements(out.elements, data.inputs.elements, provenance=origin)
+    for source, copy in ((targets, out.training), (generator, out.generator)):
+        if source is not None:
+            with written(copy) as temporary:
+                shutil.copyfile(source, temporary)
+    write_csv(out.history, pd.DataFrame(history))
+    # What names the others comes last.
+    write_json(out.about, _about(config, data, table, metrics, far, origin))
     for checkpoint in checkpoints:
         checkpoint.remove()
     log.info("%s: %s on all %d samples, %d epochs", out.folder, variant, len(data), training.epochs)
@@ -189,34 +196,25 @@ def _inputs(
     return replace(inputs, dos=feature.numpy())
 
 
-def _write(
+def _about(
     config: Config,
-    out: Final,
-    fitted: Ensemble,
     data: Labelled,
     table: Targets,
-    generator: Path | None,
     metrics: Path,
     far: float | None,
     origin: Provenance,
-) -> None:
-    """Write the folder; what names the others comes last."""
-    elements = data.inputs.elements
-    fitted.save(out.weights, provenance=origin)
-    write_elements(out.elements, elements)
-    if generator is not None:
-        with written(out.generator) as temporary:
-            shutil.copyfile(generator, temporary)
+) -> dict[str, Any]:
+    """What ``model.json`` says of the model."""
     evaluated = json.loads(metrics.read_text())
     compositions = data.inputs.compositions
     seen = np.unique(compositions.elements[compositions.fractions > 0])
-    about: dict[str, Any] = {
+    return {
         "schema_version": SCHEMA_VERSION,
         "variant": config.final_variant,
         "properties": [asdict(p) for p in table.properties],
         "left_out": config.targets.left_out,
         "transfer": None
-        if generator is None
+        if data.inputs.dos is None
         else {
             "draws": config.gan.draws,
             "seed": config.gan.seed,
@@ -233,7 +231,6 @@ def _write(
         "provenance": origin,
         "citation": CITATION,
     }
-    write_json(out.about, about)
 
 
 def _far(fitted: Ensemble, inputs: Inputs) -> float | None:

@@ -117,9 +117,10 @@ def pretrain_gan(
         settings=config.gan,
         checkpoint=selection.of("refit"),
     )
+    # What carries no provenance stands between what does: no kill leaves it with another's.
+    write_json(metrics, report)
     write_csv(history, pd.DataFrame(staged(selection=epochs, refit=more)))
     write_csv(examples, _examples(model, scaler, test, [table.formula[i] for i in rows[TEST]]))
-    write_json(metrics, report)
     final.save(generator, provenance=origin)
     cache.keep(origin, files)
     selection.remove()

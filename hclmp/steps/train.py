@@ -252,10 +252,11 @@ def _write_network(
     out: Trained, fitted: "Ensemble", history: "History", origin: Provenance
 ) -> None:
     """Write the weights, settings and history of a trained H-CLMP."""
-    write_csv(out.history, pd.DataFrame(history))
     parameters = sum(p[0].numel() for p in fitted.network.parameters())
     write_json(out.settings, {"provenance": origin, "parameters": parameters})
     fitted.save(out.weights, provenance=origin)
+    # It carries no provenance, and stands between what does: no kill leaves it with another's.
+    write_csv(out.history, pd.DataFrame(history))
 
 
 def _fit_baseline(config: Config, variant: str, job: _Job, threads: int) -> Model:

@@ -14,6 +14,8 @@ from safetensors.numpy import load_file
 from hclmp.errors import UserError
 from hclmp.model import Model
 from hclmp.models.ensemble import Ensemble
+from hclmp.origins import read_provenance
+from hclmp.provenance import sha256
 from hclmp.tables import read_targets
 from tests.conftest import Command, write
 from tests.workflow.conftest import TINY
@@ -160,6 +162,9 @@ def test_the_folder_needs_no_library_tables(folder: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("hclmp.elements._load", gone)
     assert len(Model.load(folder).predict(FORMULAS)) == 3
+    own = read_provenance(folder / "model.json")
+    assert read_provenance(folder / "elements.safetensors") == own
+    assert sha256(folder / "training.parquet") == own["inputs"]["targets"]
     tensors = load_file(folder / "elements.safetensors")
     assert set(tensors) == {"vectors.matscholar", "properties"}
 
@@ -175,8 +180,18 @@ def test_a_later_or_damaged_folder_is_refused(folder: Path, tmp_path: Path) -> N
     for name in ("model.json", "elements.safetensors", "model.safetensors"):
         damaged = shutil.copytree(folder, tmp_path / name)
         (damaged / name).write_bytes((damaged / name).read_bytes()[:50])
-        with pytest.raises(UserError, match="not a model"):
+        with pytest.raises(UserError, match="not a model") as refused:
             Model.load(damaged)
+        assert name in str(refused.value)
+        assert "hclmp train" not in str(refused.value), "that makes another file"
+    for name in ("elements.safetensors", "model.safetensors", "generator.safetensors"):
+        partial = shutil.copytree(folder, tmp_path / f"no-{name}")
+        (partial / name).unlink()
+        with pytest.raises(UserError, match=f"no {name} in it. Copy the whole folder again"):
+            Model.load(partial)
+    (later / "model.json").write_text('{"schema_version": 1}')
+    with pytest.raises(UserError, match="it does not say citation, far"):
+        Model.load(later)
 
 
 def test_predict_on_the_command_line(folder: Path, command: Command) -> None:
@@ -213,7 +228,7 @@ def test_predict_a_table(folder: Path, command: Command, workdir: Path) -> None:
         ([], "one of the two"),
         (["Fe", "--table", "in.csv"], "one of the two"),
         (["--table", "in.csv"], "no column `formula` among material"),
-        (["Fe", "--out", "out.txt"], "out.txt: a prediction is written as .csv or .parquet"),
+        (["Fe", "--out", "out.txt"], "out.txt: name a .csv or .parquet file"),
         (["--table", "none.csv"], "none.csv"),
         (["--table", "bad.csv"], "bad.csv: "),
     ],

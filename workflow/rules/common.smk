@@ -116,7 +116,8 @@ def final_files():
     """The folder of the final model."""
     if FINAL is None:
         return []
-    names = ["model.json", "model.safetensors", "elements.safetensors", "history.csv"]
+    names = ["model.json", "model.safetensors", "elements.safetensors"]
+    names += ["training.parquet", "history.csv"]
     names += ["generator.safetensors"] if FINAL_TRANSFERS else []
     return [f"results/final/{name}" for name in names]
 
