@@ -227,6 +227,15 @@ def finalize(config: ConfigOption = paths.CONFIG, threads: Threads = 1) -> None:
     )
 
 
+@app.command("report")
+def report(config: ConfigOption = paths.CONFIG) -> None:
+    """Write the results as one page, which needs no network -> results/report.html."""
+    from hclmp.steps.report import report as step
+
+    settings = load_config(config)
+    _run("report", lambda: step(settings, page=paths.REPORT))
+
+
 @app.command("predict")
 def predict(
     model: Annotated[Path, typer.Argument(help="The folder of a final model.")],
