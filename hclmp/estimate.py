@@ -29,6 +29,7 @@ BYTES_PER_PREDICTION = 120
 BYTES_PER_PARAMETER = 4 * 300_000
 BYTES_PER_REMEMBERED_ROW = 4 * 256  # the key, of each member
 BYTES_OF_A_PLOT = 150_000
+BYTES_OF_THE_REPORT = 6_500_000
 
 
 def estimate(config: Config, *, folds: int) -> str:
@@ -47,7 +48,7 @@ def estimate(config: Config, *, folds: int) -> str:
     generators_in_all = generators + (
         config.generator_per_fold and final is not None and config.variants[final].transfer
     )
-    jobs = 2 + max(1, generators) + config.pretrains + generators_in_all
+    jobs = 3 + max(1, generators) + config.pretrains + generators_in_all
     jobs += folds * len(config.variants) + (final is not None)
     what = f"{jobs} jobs ({len(config.variants)} variants x {folds} folds"
     if rows is None:
@@ -95,6 +96,7 @@ def _bytes(config: Config, rows: int, folds: int) -> int:
         * config.training.members
         * (BYTES_PER_PARAMETER + min(rows, MOST_REMEMBERED) * BYTES_PER_REMEMBERED_ROW)
         + (len(config.variants) + 6) * BYTES_OF_A_PLOT
+        + BYTES_OF_THE_REPORT
     )
 
 

@@ -42,6 +42,7 @@ OUTS = [
         Path("results") / n
         for n in ("gan", "features", "models", "predictions", "metrics", "final")
     ),
+    paths.REPORT,
 ]
 NO_DOS = {"none": "`dos.source` is `none`: there is no density of states"}
 
@@ -137,6 +138,7 @@ def targets(config: Config, stage: str) -> list[str]:
         ],
         "aggregate": [paths.METRICS / "metrics.json"],
         "finalize": [paths.Final().about],
+        "report": [paths.REPORT],
     }
     return [str(file) for file in files[stage]]
 

@@ -148,7 +148,7 @@
         { x, y: at(detail.true), text: formulas, mode: "markers", name: data.label, hovertemplate, marker: { color: style("--text"), size: 7 } },
       ],
       layout: {
-        xaxis: axis(few ? "" : `compositions, by ${data.label} value`, few ? { tickvals: x, ticktext: formulas, range: [0.4, x.length + 0.6] } : {}),
+        xaxis: axis(few ? "" : `compositions, by ${data.label} value`, few ? { tickvals: x, ticktext: formulas, range: [0.4, x.length + 0.6], tickangle: x.length > 4 ? -40 : 0 } : {}),
         yaxis: axis(withUnit(name, unit), { type: log ? "log" : "linear" }),
       },
     };
@@ -237,7 +237,7 @@
     return {
       traces: [{
         type: "heatmap", z: data.correlation.maps[kind], zmin: -1, zmax: 1, colorscale: "RdBu",
-        colorbar: { thickness: 10, len: 0.8, outlinewidth: 0, nticks: 5 }, hoverongaps: false,
+        colorbar: { thickness: 10, len: 0.7, y: 1, yanchor: "top", outlinewidth: 0, nticks: 5 }, hoverongaps: false,
         text: data.correlation.maps[kind].map((row, i) => row.map((v, j) => `${names[i]}, ${names[j]}: ${v === null ? "not defined" : v.toFixed(2)}`)),
         hovertemplate: "%{text}<extra></extra>",
       }],

@@ -19,6 +19,7 @@ from hclmp.slices import (
     features_slice,
     final_slice,
     gan_slice,
+    report_slice,
     targets_slice,
     train_slice,
 )
@@ -36,6 +37,7 @@ RULES = {
     "train": "train",
     "aggregate": "aggregate",
     "finalize": "final",
+    "report": "report",
 }
 
 
@@ -167,6 +169,7 @@ def settings(config: Config) -> dict[str, Any]:
         "featurize": [features_slice(config), config.gan.path, needed],
         "train": [train_slice(config, v, _fold(config)) for v in config.variants],
         "finalize": [final_slice(config), config.gan.path, needed],
+        "report": [report_slice(config), needed],
     }
 
 
@@ -192,7 +195,7 @@ def test_every_key_that_determines_a_result_is_a_param_of_its_stage(
 
 
 def test_the_sheet_is_a_dependency_of_what_reads_it() -> None:
-    for stage in ("pretrain-gan", "featurize", "train", "aggregate", "finalize"):
+    for stage in ("pretrain-gan", "featurize", "train", "aggregate", "finalize", "report"):
         assert "${systems}" in STAGES[stage]["deps"]
     assert DVC["vars"] == [CONFIG]
 
