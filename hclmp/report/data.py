@@ -64,7 +64,14 @@ def numbers(values: Any, digits: int = DIGITS) -> list[Any]:
     # of two ways to round, the one that multiplies by a whole number: 0.1234, not 0.12340000000001
     up, down = 10.0 ** np.maximum(exponent, 0), 10.0 ** np.maximum(-exponent, 0)
     rounded = np.round(array * up / down) / up * down
-    return np.where(np.isfinite(rounded), rounded, None).tolist()  # type: ignore[call-overload, no-any-return]
+    return _with_gaps(rounded)
+
+
+def _with_gaps(array: Floats) -> list[Any]:
+    """Nested lists of an array; None where it is not finite."""
+    cells = array.astype(object)
+    cells[~np.isfinite(array)] = None
+    return list(cells.tolist())
 
 
 def evenly(n: int, most: int) -> NDArray[np.int64]:
@@ -128,11 +135,12 @@ def _detail(run: Run, frame: pd.DataFrame, most: int) -> Json:
     wide = frame.pivot(index=["fold", "sample_id", "formula"], columns="property")
     wide = wide.sort_index().iloc[evenly(len(wide), most)]
     true, t, width, predicted = (
-        wide[v].reindex(columns=names).to_numpy() for v in ("y_true", "t_pred", "std", "y_pred")
+        pd.DataFrame(wide[v]).reindex(columns=names).to_numpy()
+        for v in ("y_true", "t_pred", "std", "y_pred")
     )
     width = float(norm.ppf((1 + COVERAGE) / 2)) * width
     formulas = wide.index.get_level_values("formula").tolist()
-    errors = wide["error"].mean(axis=1)
+    errors = pd.DataFrame(wide["error"]).mean(axis=1)
     known = errors.dropna().sort_values(kind="stable")
     middle = wide.index.get_loc(known.index[len(known) // 2]) if len(known) else 0
     parsed = parse_formulas(formulas, left_out=run.config.targets.left_out, origin="predictions")
@@ -166,7 +174,7 @@ def _correlation(run: Run) -> Json | None:
     chosen = {kind: m[np.ix_(rows, rows)].round(2) for kind, m in maps.items()}
     return {
         "names": [run.properties[i].name for i in rows],
-        "maps": {kind: np.where(np.isfinite(m), m, None).tolist() for kind, m in chosen.items()},
+        "maps": {kind: _with_gaps(m) for kind, m in chosen.items()},
     }
 
 

@@ -107,7 +107,7 @@ class Run:
 
     def ratio(self, variant: str, other: str) -> tuple[float, float, float]:
         """Of the errors of two variants: the ratio, and its 95 % interval (NaN if it has none)."""
-        row = self.overall.loc[variant]
+        row = self.overall.loc[variant].to_dict()
         low, high = (float(row.get(f"mae_std_vs_{other}_{end}", np.nan)) for end in ("low", "high"))
         return float(row["mae_std"] / self.overall["mae_std"][other]), low, high
 

@@ -127,7 +127,7 @@ def _coverage(run: Run) -> Finding:
 
 
 def _certainty(run: Run) -> Finding:
-    row = run.overall.loc[run.shown]
+    row = run.overall.loc[run.shown].to_dict()
     share = float(row["mae_std_certain"] / row["mae_std"])
     set_aside = (
         f"without the least certain {100 / SET_ASIDE:.0f} % of the compositions the error is "
