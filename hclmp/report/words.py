@@ -59,19 +59,19 @@ def _against_baseline(run: Run) -> Finding:
         return Finding(f"There is no H-CLMP in this run; {baseline} is the best of its baselines.")
     ratio, low, high = run.ratio(shown, baseline)
     numbers = (
-        f"its error is {error[shown]:.3f} training standard deviations, that of the best baseline, "
-        f"{baseline}, {error[baseline]:.3f}: {ratio:.2f} times as large (95 % interval {low:.2f} "
+        f"its error is {error[shown]:.3f} training standard deviations against "
+        f"{error[baseline]:.3f}, {ratio:.2f} times as large (95 % interval {low:.2f} "
         f"to {high:.2f})."
     )
     if len(run.errors) < FEW_SYSTEMS:
         numbers += f" The interval rests on {len(run.errors)} systems alone: take it with care."
     if high < 1:
-        return Finding(f"{shown} is better than every baseline: {numbers}", "good")
+        return Finding(f"{shown} is better than the best baseline, {baseline}: {numbers}", "good")
     if low > 1:
         return Finding(
-            f"{shown} is worse than {baseline}: {numbers} Use the baseline instead.", "bad"
+            f"{shown} is worse than the best baseline, {baseline}: {numbers} Use that one.", "bad"
         )
-    return Finding(f"{shown} and {baseline} cannot be told apart: {numbers}")
+    return Finding(f"{shown} and the best baseline, {baseline}, cannot be told apart: {numbers}")
 
 
 def _by_property(run: Run) -> Finding | None:
@@ -82,7 +82,9 @@ def _by_property(run: Run) -> Finding | None:
         p.name for p in run.properties if table[(run.shown, p.name)] > table[(run.baseline, p.name)]
     ]
     if not worse:
-        return Finding(f"That holds for each of the {len(run.properties)} properties.", "good")
+        return Finding(
+            f"Its error is the smaller for each of the {len(run.properties)} properties.", "good"
+        )
     return Finding(
         f"{run.baseline} is better for {len(worse)} of {len(run.properties)} properties: "
         f"{listed(worse, most=8)}.",

@@ -70,10 +70,7 @@ def browser() -> Iterator[Browser]:
     if chromium is None:
         pytest.skip("no chromium here: apt-get install chromium")
     with api.sync_playwright() as playwright:
-        # as root, Chromium has no sandbox
-        opened = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox"], timeout=180_000
-        )
+        opened = playwright.chromium.launch(executable_path=chromium, timeout=180_000)
         yield opened
         opened.close()
 

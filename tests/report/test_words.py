@@ -44,12 +44,12 @@ def against_trees(run: Run, low: float, high: float) -> Finding:
 def test_better_worse_or_neither_as_the_interval_says(run: Run) -> None:
     better = against_trees(run, 0.6, 0.8)
     assert better.tone == "good"
-    assert better.text.startswith("hclmp_t is better than every baseline")
+    assert better.text.startswith("hclmp_t is better than the best baseline, extra_trees: its")
     assert "(95 % interval 0.60 to 0.80)" in better.text
     assert "rests on 4 systems alone" in better.text
     worse = against_trees(run, 1.1, 1.3)
     assert worse.tone == "bad"
-    assert worse.text.startswith("hclmp_t is worse than extra_trees")
+    assert worse.text.startswith("hclmp_t is worse than the best baseline, extra_trees: its")
     neither = against_trees(run, 0.9, 1.1)
     assert neither.tone == "plain"
     assert "cannot be told apart" in neither.text
