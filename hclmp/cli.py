@@ -280,6 +280,15 @@ def finalize(config: ConfigOption = paths.CONFIG, threads: Threads = 1) -> None:
     )
 
 
+@app.command("report")
+def report(config: ConfigOption = paths.CONFIG) -> None:
+    """Write the results as one page, which needs no network -> results/report.html."""
+    from hclmp.steps.report import report as step
+
+    settings = load_config(config)
+    _run("report", lambda: step(settings, page=paths.REPORT))
+
+
 def _set_threads(threads: int) -> None:
     """Before numpy and torch are imported: their pools of threads take their size from this."""
     os.environ["OMP_NUM_THREADS"] = str(threads)

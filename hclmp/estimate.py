@@ -29,6 +29,7 @@ BYTES_PER_PREDICTION = 120
 BYTES_PER_PARAMETER = 4 * 300_000
 BYTES_PER_REMEMBERED_ROW = 4 * 256  # the key, of each member
 BYTES_OF_A_PLOT = 150_000
+BYTES_OF_THE_REPORT = 6_500_000
 
 
 def estimate(config: Config, *, folds: int) -> str:
@@ -47,7 +48,7 @@ def estimate(config: Config, *, folds: int) -> str:
     generators_in_all = generators + (
         config.generator_per_fold and final is not None and config.variants[final].transfer
     )
-    jobs = 2 + max(1, generators) + config.pretrains
+    jobs = 3 + max(1, generators) + config.pretrains
     jobs += generators_in_all * (1 + config.pretrains_encoder)
     neural = sum(v.model == "hclmp" for v in config.variants.values())
     batches = -(-folds // config.training.folds_per_job)
@@ -106,6 +107,7 @@ def _bytes(config: Config, rows: int, folds: int) -> int:
         * config.training.members
         * (BYTES_PER_PARAMETER + min(rows, MOST_REMEMBERED) * BYTES_PER_REMEMBERED_ROW)
         + (len(config.variants) + 6) * BYTES_OF_A_PLOT
+        + BYTES_OF_THE_REPORT
     )
 
 

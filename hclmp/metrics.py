@@ -1,13 +1,13 @@
 """Metrics of predictions on held-out systems, and the bootstrap of their ratios."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from hclmp.tables import Floats
+from hclmp.tables import Floats, Property
 
 ALL = "all"  # the property that stands for the mean over properties
 COVERAGE = 0.90
@@ -95,6 +95,35 @@ def certain(frame: pd.DataFrame) -> "pd.Series[bool]":
     limit = samples[len(samples) - len(samples) // SET_ASIDE - 1] * (1 + 1e-9)
     kept: pd.Series[bool] = uncertainty <= limit
     return kept
+
+
+def correlations(
+    frame: pd.DataFrame, covariances: Sequence[Floats], properties: Sequence[Property]
+) -> dict[str, Floats]:
+    """Correlation between the properties: [L, L] each, NaN where not defined.
+
+    Args:
+        frame: predictions of one variant.
+        covariances: [L, L] per fold, in the transformed space.
+        properties: the L properties.
+
+    Returns:
+        ``learned``, the mean over the folds, if there are covariances; ``residuals`` and
+        ``labels`` of the held-out samples.
+    """
+    names = [p.name for p in properties]
+    true, predicted = (
+        frame.pivot(index=["fold", "sample_id"], columns="property", values=v)[names]
+        for v in ("t_true", "t_pred")
+    )
+    found = {
+        "residuals": (predicted - true).corr().to_numpy(),
+        "labels": true.corr().to_numpy(),
+    }
+    if covariances:
+        learned = [c / np.sqrt(np.outer(np.diag(c), np.diag(c))) for c in covariances]
+        found = {"learned": np.mean(learned, axis=0)} | found
+    return found
 
 
 def _metrics(frame: pd.DataFrame) -> dict[str, float]:

@@ -5,6 +5,7 @@ made now. Times of change play no role, so that copies from elsewhere are judged
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,14 @@ from hclmp.slices import (
     features_slice,
     final_slice,
     gan_slice,
+    report_slice,
     targets_slice,
     train_slice,
 )
 from hclmp.tables import METADATA_KEY
 
 Expected = Iterator[tuple[Path, Provenance]]
+EMBEDDED = r'<script type="application/json" id="hclmp">(.*?)</script>'  # in a page
 
 
 def scopes(config: Config) -> list[str | None]:
@@ -124,6 +127,9 @@ def _about(path: Path) -> Any:
     if path.suffix == ".safetensors":
         with safe_open(path, framework="numpy") as file:
             return json.loads(file.metadata()["hclmp"])
+    if path.suffix == ".html":
+        (text,) = re.findall(EMBEDDED, path.read_text(), flags=re.DOTALL)
+        return json.loads(text)
     return json.loads(path.read_text())
 
 
@@ -210,6 +216,31 @@ def _finalize(config: Config) -> Expected:
         yield path, expected
 
 
+def report_inputs(config: Config) -> dict[str, Path]:
+    """Name -> file that the report reads."""
+    inputs = {
+        "targets": paths.TARGETS_RECORD,
+        **{n: paths.METRICS / n for n in ("metrics.json", "summary.csv", "by_system.csv")},
+    }
+    for variant, settings in config.variants.items():
+        for fold in fold_names(config):
+            out = paths.Trained(variant, fold)
+            inputs[f"predictions/{variant}/{fold}"] = out.predictions
+            if settings.model == "hclmp":
+                inputs[f"history/{variant}/{fold}"] = out.history
+    if config.pretrains:
+        inputs["dos"] = paths.DOS_RECORD
+        for scope in scopes(config):
+            inputs[f"gan/{scope or 'all'}"] = paths.Gan(scope).metrics
+        inputs["gan examples"] = paths.Gan(scopes(config)[0]).examples
+    return inputs
+
+
+def _report(config: Config) -> Expected:
+    inputs = report_inputs(config)
+    yield paths.REPORT, provenance("report", config=report_slice(config), inputs=inputs)
+
+
 RESULTS: dict[str, Callable[[Config], Expected]] = {
     "pull-dos": _pull_dos,
     "prepare-targets": _prepare_targets,
@@ -219,4 +250,5 @@ RESULTS: dict[str, Callable[[Config], Expected]] = {
     "train": _train,
     "aggregate": _aggregate,
     "finalize": _finalize,
+    "report": _report,
 }

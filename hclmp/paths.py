@@ -13,8 +13,7 @@ TARGETS_RECORD = Path("data/processed/targets.json")
 DOS = Path("data/processed/dos.parquet")
 DOS_RECORD = Path("data/processed/dos.json")
 METRICS = Path("results/metrics")
-
-
+REPORT = Path("results/report.html")
 FINAL = Path("results/final")
 
 

@@ -8,8 +8,7 @@ baselines muted.
 import json
 import math
 import re
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,9 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from sklearn.metrics import r2_score
 
-from hclmp.metrics import ALL, by_system, standardised_error
+from hclmp.metrics import ALL, by_system, correlations, standardised_error
 from hclmp.provenance import written
+from hclmp.styles import STYLES, variant_styles
 from hclmp.tables import Floats, Property
 
 DPI = 120
@@ -35,22 +35,6 @@ MOST_CELL_VALUES = 10  # properties of a correlation whose numbers stand in the 
 STANDARDISED = "standardised MAE (training std)"
 DARK, PALE = "#333333", "#BBBBBB"
 Keywords = dict[str, Any]  # of matplotlib, whose stubs want no ``object``
-STYLES = {  # colour, marker
-    "hclmp_t": ("#D55E00", "o"),
-    "hclmp": ("#0072B2", "s"),
-    "extra_trees": ("#5F7384", "^"),
-    "random_forest": ("#A99F5B", "v"),
-    "ridge": ("#B78FB1", "D"),
-    "mean": ("#B3B3B3", "X"),
-}
-SPARE_STYLES = [
-    ("#009E73", "P"),
-    ("#E69F00", "<"),
-    ("#CC3377", ">"),
-    ("#56B4E9", "h"),
-    ("#332288", "p"),
-    ("#000000", "*"),
-]
 RC: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -121,7 +105,7 @@ def mae_by_property(
         ax = figure.subplots()
         if lines:
             errors = errors.set_axis(coordinates).sort_index()
-            for variant, (colour, marker) in _styles(frames).items():
+            for variant, (colour, marker) in variant_styles(frames).items():
                 ax.plot(errors[variant], marker=marker, color=colour, label=variant)
             ax.set_ylim(bottom=0)
             ax.set(xlabel="coordinate of the property", ylabel=STANDARDISED)
@@ -147,7 +131,7 @@ def mae_by_system(path: Path, frames: Mapping[str, pd.DataFrame], *, simulated: 
             _dots(ax, errors.sort_values(next(iter(frames)), kind="stable"))
         else:
             share = np.arange(1, len(errors) + 1) / len(errors)
-            for variant, (colour, marker) in _styles(frames).items():
+            for variant, (colour, marker) in variant_styles(frames).items():
                 style: Keywords = {
                     "color": colour,
                     "marker": marker,
@@ -175,7 +159,7 @@ def loss_curves(
     columns = min(len(histories), 4)
     blocks = math.ceil(len(histories) / columns)
     with _figure(path, max(3.1 * columns + 0.6, 4.2), 4.4 * blocks + 0.4) as figure:
-        for i, (variant, (colour, _)) in enumerate(_styles(histories).items()):
+        for i, (variant, (colour, _)) in enumerate(variant_styles(histories).items()):
             place = 2 * columns * (i // columns) + i % columns + 1
             top = figure.add_subplot(2 * blocks, columns, place)
             bottom = figure.add_subplot(2 * blocks, columns, place + columns, sharex=top)
@@ -214,18 +198,14 @@ def correlation(
         simulated: whether the labels come from a simulation.
     """
     names = [p.name for p in properties]
-    wide = [
-        frame.pivot(index=["fold", "sample_id"], columns="property", values=v)[names]
-        for v in ("t_true", "t_pred")
-    ]
-    maps = {
-        f"residuals of {variant},\nheld-out samples": (wide[1] - wide[0]).corr().to_numpy(),
-        "labels,\nheld-out samples": wide[0].corr().to_numpy(),
+    found = correlations(frame, covariances, properties)
+    origin = f"mean of {len(covariances)} folds" if len(covariances) > 1 else "one fold"
+    titles = {
+        "learned": f"learned by {variant},\n{origin}",
+        "residuals": f"residuals of {variant},\nheld-out samples",
+        "labels": "labels,\nheld-out samples",
     }
-    if covariances:
-        learned = [c / np.sqrt(np.outer(np.diag(c), np.diag(c))) for c in covariances]
-        origin = f"mean of {len(learned)} folds" if len(learned) > 1 else "one fold"
-        maps = {f"learned by {variant},\n{origin}": np.mean(learned, axis=0)} | maps
+    maps = {titles[kind]: values for kind, values in found.items()}
     side = min(max(0.36 * len(names), 2.2), 5.0)
     margin = 0.4 + 0.065 * max(map(len, names))  # for the names, in inches
     with _figure(path, side * len(maps) + margin + 1.0, side + margin + 0.4) as figure:
@@ -316,17 +296,6 @@ def _figure(path: Path, width: float, height: float) -> Iterator[Figure]:
             figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
 
 
-def _styles(variants: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each variant; unknown ones get a spare, the next if it is taken."""
-    chosen: dict[str, tuple[str, str]] = {}
-    for variant in variants:
-        first = zlib.crc32(variant.encode()) % len(SPARE_STYLES)
-        spare = SPARE_STYLES[first:] + SPARE_STYLES[:first]
-        free = [style for style in spare if style not in chosen.values()]
-        chosen[variant] = STYLES.get(variant) or (free or spare)[0]
-    return chosen
-
-
 def _marker(history: pd.DataFrame) -> str:
     """A line through one epoch alone would be invisible."""
     return "." if len(history) == 1 else ""
@@ -341,7 +310,7 @@ def _parity_panel(ax: Axes, frame: pd.DataFrame, prop: Property, variant: str) -
     if few:
         ax.vlines(true, prop.inverse(t - std), prop.inverse(t + std), color=PALE, lw=0.5)
     size, alpha = (12, 0.6) if few else (5, 0.35)
-    colour = _styles([variant])[variant][0]
+    colour = variant_styles([variant])[variant][0]
     ax.scatter(true, predicted, s=size, alpha=alpha, color=colour, linewidths=0, zorder=2)
     low, high = _limits(np.concatenate([true, predicted]), prop)
     ax.plot([low, high], [low, high], color=DARK, lw=0.8, zorder=3)
@@ -384,7 +353,7 @@ def _few_ticks(axis: Axis, decades: float) -> None:
 def _dots(ax: Axes, errors: pd.DataFrame) -> None:
     """A row of dots per row of ``errors``, from the bottom up; the first column lies on top."""
     rows = np.arange(len(errors))
-    for i, (variant, (colour, marker)) in enumerate(_styles(errors.columns).items()):
+    for i, (variant, (colour, marker)) in enumerate(variant_styles(errors.columns).items()):
         dot: Keywords = {"color": colour, "mec": "white", "mew": 0.4, "ms": 5.5, "label": variant}
         ax.plot(errors[variant], rows, marker, zorder=3 - 0.01 * i, **dot)
     ax.set_yticks(rows, [_plain(str(name)) for name in errors.index])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PACKAGE = Path(__file__).parent
+ASSETS = {".css", ".html", ".js"}  # what a page is made of, beside the modules that make it
 Provenance = dict[str, Any]
 
 
@@ -37,6 +38,8 @@ def hash_of(value: object) -> str:
 def source_files(step: str) -> list[Path]:
     """The modules of the package that a step imports, directly or not, found without running them.
 
+    With a package come the templates, styles and scripts that lie in its folder.
+
     Args:
         step: a module of ``hclmp.steps``, such as ``train``.
     """
@@ -47,7 +50,9 @@ def source_files(step: str) -> list[Path]:
         if module not in found:
             found.add(module)
             todo += _imported(module)
-    return sorted(found)
+    packages = [module.parent for module in found if module.name == "__init__.py"]
+    assets = {f for folder in packages for f in folder.iterdir() if f.suffix in ASSETS}
+    return sorted(found | assets)
 
 
 @functools.cache
@@ -72,7 +77,7 @@ def _imported(path: Path) -> tuple[Path, ...]:
 
 @functools.cache
 def source_hash(step: str) -> str:
-    """SHA-256 over the names and bytes of the modules that a step imports."""
+    """SHA-256 over the names and bytes of the files that `source_files` finds."""
     digest = hashlib.sha256()
     for path in source_files(step):
         digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0")

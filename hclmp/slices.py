@@ -126,6 +126,11 @@ def final_slice(config: Config) -> dict[str, Any]:
     }
 
 
+def report_slice(config: Config) -> dict[str, Any]:
+    """The part of the configuration that determines the report, which shows all of it."""
+    return config.model_dump(mode="json")
+
+
 def dos_of_held_out_systems(config: Config) -> str:
     """Whether the generator may have seen DOS of held-out systems, as every report says it."""
     if not config.transfers:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from hclmp import plots
 from hclmp.metrics import standardised_error
+from hclmp.styles import STYLES, variant_styles
 from hclmp.tables import PREDICTION_COLUMNS, Property
 
 ELEMENTS = ["Co", "Cr", "Cu", "Fe", "Mn", "Mo", "Nb", "Ni", "Ti"]
@@ -307,10 +308,10 @@ def test_gan_curves_mark_the_best_epoch(
 
 
 def test_a_variant_looks_the_same_whatever_stands_beside_it() -> None:
-    together = plots._styles(["new", "hclmp_t", "mean"])
-    assert together["new"] == plots._styles(["new"])["new"]
-    assert together["mean"] == plots._styles(["mean"])["mean"]
-    assert len(set(plots._styles([*plots.STYLES, *"abcdef"]).values())) == 12
+    together = variant_styles(["new", "hclmp_t", "mean"])
+    assert together["new"] == variant_styles(["new"])["new"]
+    assert together["mean"] == variant_styles(["mean"])["mean"]
+    assert len(set(variant_styles([*STYLES, *"abcdef"]).values())) == 12
 
 
 def _texts(figure: Figure) -> str:

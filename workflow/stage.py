@@ -44,6 +44,7 @@ OUTS = [
         Path("results") / n
         for n in ("gan", "encoder", "features", "models", "predictions", "metrics", "final")
     ),
+    paths.REPORT,
 ]
 FOLDERS = {
     "pretrain-gan": Path("results/gan"),
@@ -149,6 +150,7 @@ def targets(config: Config, stage: str) -> list[str]:
         ],
         "aggregate": [paths.METRICS / "metrics.json"],
         "finalize": [paths.Final().about],
+        "report": [paths.REPORT],
     }
     return [str(file) for file in files[stage]]
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hclmp import CITATION
 from hclmp.composition import pad, parse_formulas
 from hclmp.config import Config, variant_settings
 from hclmp.elements import TABULATED, describable, element_vectors
@@ -42,11 +43,6 @@ from hclmp.tables import Targets, read_targets
 
 log = logging.getLogger(__name__)
 FAR = 0.99  # of the training samples, with their own system unknown, are nearer than what is far
-CITATION = (
-    "S. Kong, D. Guevarra, C. P. Gomes, J. M. Gregoire, Materials representation and transfer "
-    "learning for multi-property prediction, Appl. Phys. Rev. 8, 021409 (2021), "
-    "doi:10.1063/5.0047066"
-)
 
 
 def finalize(

@@ -20,6 +20,7 @@ from hclmp.slices import (
     features_slice,
     final_slice,
     gan_slice,
+    report_slice,
     targets_slice,
     train_slice,
 )
@@ -38,6 +39,7 @@ RULES = {
     "train": "train",
     "aggregate": "aggregate",
     "finalize": "final",
+    "report": "report",
 }
 
 
@@ -170,6 +172,7 @@ def settings(config: Config) -> dict[str, Any]:
         "featurize": [features_slice(config), config.gan.path, needed],
         "train": [train_slice(config, v, _fold(config)) for v in config.variants],
         "finalize": [final_slice(config), config.gan.path, needed],
+        "report": [report_slice(config), needed],
     }
 
 
@@ -202,6 +205,7 @@ def test_the_sheet_is_a_dependency_of_what_reads_it() -> None:
         "train",
         "aggregate",
         "finalize",
+        "report",
     ):
         assert "${systems}" in STAGES[stage]["deps"]
     assert DVC["vars"] == [CONFIG]

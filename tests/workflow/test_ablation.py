@@ -26,6 +26,7 @@ def test_a_dry_run_plans_every_ablation(tmp_path: Path) -> None:
     assert planned(run, *ABLATION) == {
         "aggregate": 1,
         "finalize": 1,
+        "report": 1,
         "all": 1,
         "featurize": 1,
         "prepare_targets": 1,

@@ -27,12 +27,12 @@ from tests.workflow.conftest import (
 )
 
 FOLDS = ["first", "second"]
-ENDS = {"aggregate": 1, "finalize": 1, "all": 1}
+ENDS = {"aggregate": 1, "finalize": 1, "report": 1, "all": 1}
 
 
 def test_default_configuration_to_the_end(demo_run: tuple[Path, str]) -> None:
     run, text = demo_run
-    assert "A whole run: 19 jobs" in text
+    assert "A whole run: 20 jobs" in text
     assert "simulated held-out samples" in text, "the table of results ends the run"
     summary = pd.read_csv(run / "results/metrics/summary.csv")
     assert set(summary["variant"]) == set(VARIANTS)
@@ -98,6 +98,7 @@ def test_a_dry_run_shows_every_job_and_writes_nothing(tmp_path: Path) -> None:
         "pretrain_encoder": 1,
         "pretrain_gan": 1,
         "pull_dos": 1,
+        "report": 1,
         "train": 4,
         "train_baseline": 8,
     }

@@ -12,8 +12,9 @@ rule aggregate:
         ),
         gan=gan_results(),
     output:
-        METRICS,
-        "results/metrics/by_system.csv",
+        [in_report(file, "Tables", "tables") for file in METRICS[:1]],
+        METRICS[1:],
+        in_report("results/metrics/by_system.csv", "Tables", "tables"),
         plots(),
     log:
         "logs/aggregate.log",

@@ -14,6 +14,7 @@ from hclmp.config import as_json, resolve
 from hclmp.errors import UserError
 from hclmp.estimate import estimate
 from hclmp.folds import fold_batches, fold_names
+from hclmp.origins import report_inputs
 from hclmp.provenance import source_hash, write_text
 from hclmp.slices import (
     aggregate_slice,
@@ -22,6 +23,7 @@ from hclmp.slices import (
     features_slice,
     final_slice,
     gan_slice,
+    report_slice,
     targets_slice,
     train_slice,
 )
@@ -101,15 +103,39 @@ def encoders(variant, folds):
     return expand(ENCODER, fold=folds) if PER_FOLD else [ENCODER]
 
 
+def in_report(file, category, caption):
+    """An output that `snakemake --report` shows."""
+    return report(
+        file,
+        caption=f"../report/{caption}.rst",
+        category=category,
+        labels={"what": Path(file).stem.replace("_", " ")},
+    )
+
+
 def plots():
     """The pictures that aggregate draws, and the data for `dvc plots`."""
-    names = [f"parity_{variant}.png" for variant in SETTINGS.variants]
-    names += ["parity.csv", "mae_by_property.png", "mae_by_system.png"]
+    shown = {
+        ("Errors", "parity"): [
+            f"parity_{variant}.png" for variant in SETTINGS.variants
+        ],
+        ("Errors", "errors"): ["mae_by_property.png", "mae_by_system.png"],
+    }
+    data = ["parity.csv"]
     if NEURAL:
-        names += ["losses.csv", "loss_curves.png", "correlation.png"]
+        shown["Training", "losses"] = ["loss_curves.png"]
+        shown["Correlation", "correlation"] = ["correlation.png"]
+        data.append("losses.csv")
     if SETTINGS.pretrains:
-        names += ["gan.csv", "generated_dos.png", "gan_curves.png"]
-    return [f"results/metrics/plots/{name}" for name in names]
+        shown["Density of states", "dos"] = ["generated_dos.png", "gan_curves.png"]
+        data.append("gan.csv")
+    folder = "results/metrics/plots"
+    pictures = [
+        in_report(f"{folder}/{name}", *place)
+        for place, names in shown.items()
+        for name in names
+    ]
+    return pictures + [f"{folder}/{name}" for name in data]
 
 
 def final_files():

@@ -1,0 +1,241 @@
+"""What stands on the page: that of the results, all of it, and nothing of the network's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hclmp.errors import UserError
+from hclmp.origins import check_results, read_provenance
+from hclmp.provenance import PACKAGE, source_files
+from hclmp.steps.report import report
+from tests.report.conftest import NASTY, Made, Tables, embedded
+
+
+def copy_of(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy to spoil, entered."""
+    run = tmp_path / "run"
+    shutil.copytree(made.directory, run)
+    monkeypatch.chdir(run)
+    return run
+
+
+def test_the_headline_is_that_of_the_metrics_file(demo: Made) -> None:
+    rows = Tables(demo.page).rows["headline"]
+    found = {row[0].split("\n")[0]: row[1:] for row in rows[1:6]}
+    values = demo.metrics["variants"]
+    assert list(found) == sorted(values, key=lambda v: float(values[v]["mae_std"]))
+    best = next(v for v in found if v in ("extra_trees", "mean"))
+    for variant, (error, relative, r2, coverage, nll, certain) in found.items():
+        wanted = values[variant]
+        assert error == f"{wanted['mae_std']:.3f}"
+        assert certain == f"{wanted['mae_std_certain']:.3f}"
+        assert (r2, nll) == (f"{wanted['r2']:.2f}", f"{wanted['nll']:.2f}")
+        assert coverage == f"{100 * wanted['coverage90']:.0f} %"
+        if variant == best:
+            assert relative == "1"
+            continue
+        ratio = wanted["mae_std"] / values[best]["mae_std"]
+        ends = [wanted[f"mae_std_vs_{best}_{end}"] for end in ("low", "high")]
+        assert relative == f"{ratio:.2f}\n{ends[0]:.2f} to {ends[1]:.2f}"
+
+
+def test_the_table_of_systems_is_that_of_by_system(demo: Made) -> None:
+    table = pd.read_csv(demo.directory / "results/metrics/by_system.csv")
+    table = table.query("property == 'all' and metric == 'mae_std'")
+    wanted = table.pivot(index="system", columns="variant", values="value")
+    names = [v["name"] for v in demo.data["variants"]]
+    assert names == list(demo.config.variants)
+    rows = demo.data["systems"]
+    assert {row["system"] for row in rows} == set(wanted.index)
+    for row in rows:
+        assert row["errors"] == pytest.approx(wanted.loc[row["system"], names], rel=6e-3)
+
+
+def test_a_system_in_full_is_that_of_the_predictions(demo: Made) -> None:
+    frame = pd.concat(
+        pd.read_parquet(demo.directory / f"results/predictions/hclmp_t/{fold}.parquet")
+        for fold in ("a", "b")
+    )
+    assert set(demo.data["details"]) == set(frame["system"])
+    for system, detail in demo.data["details"].items():
+        assert np.sum(detail["fractions"], axis=0) == pytest.approx(1.0, abs=2e-3)
+        for i, prop in enumerate(demo.data["properties"]):
+            rows = frame[(frame["system"] == system) & (frame["property"] == prop["name"])]
+            rows = rows.set_index("formula").loc[detail["formulas"]]
+            assert detail["true"][i] == pytest.approx(rows["y_true"], rel=1e-3)
+            assert detail["predicted"][i] == pytest.approx(rows["y_pred"], rel=1e-3)
+            half = 1.6449 * np.hypot(rows["t_std_aleatoric"], rows["t_std_epistemic"])
+            assert detail["low"][i] == pytest.approx(rows["t_pred"] - half, rel=2e-3, abs=1e-3)
+            assert detail["high"][i] == pytest.approx(rows["t_pred"] + half, rel=2e-3, abs=1e-3)
+
+
+def test_parity_has_every_label_of_a_small_table(demo: Made) -> None:
+    frame = demo.run.frames["mean"]
+    for i, prop in enumerate(demo.data["properties"]):
+        rows = frame[frame["property"] == prop["name"]]
+        true, predicted = demo.data["parity"]["points"]["mean"][i]
+        assert true == pytest.approx(rows["y_true"], rel=1e-3)
+        assert predicted == pytest.approx(rows["y_pred"], rel=1e-3)
+    assert "are drawn, evenly spread over the table" not in demo.page
+
+
+def test_all_parts_are_there(demo: Made) -> None:
+    data = demo.data
+    assert data["spectrum"] is True
+    assert data["label"] == "simulated"
+    assert "The numbers are simulated, not measured" in demo.page
+    assert set(data["correlation"]["maps"]) == {"learned", "residuals", "labels"}
+    assert len(data["dos"]["materials"]) > 1
+    assert set(data["losses"]) == {"hclmp_t", "no_covariance", "hclmp"}
+    assert data["losses"]["hclmp"]["epoch"] == [1, 2, 3]
+    assert data["losses"]["hclmp"]["runs"] == 6, "two folds, three members"
+    rows = Tables(demo.page).rows
+    assert [row[:2] for row in rows["ablation"][1:]] == [
+        ["no_covariance", "covariance: false"],
+        ["hclmp", "without the density of states"],
+    ]
+    gan = json.loads((demo.directory / "results/gan/metrics.json").read_text())
+    assert rows["dos"][-1][1] == f"{gan['mae']['generator']:#.3g}"
+    assert "021409" in demo.page
+    assert "snakemake --cores all --directory again" in demo.page
+
+
+def test_the_configuration_on_the_page_makes_the_same_run(demo: Made) -> None:
+    import html
+
+    import yaml
+
+    from hclmp.config import resolve
+
+    (config,) = re.findall(r'<pre id="config">(.*?)</pre>', demo.page, flags=re.DOTALL)
+    assert resolve(yaml.safe_load(html.unescape(config))) == demo.config
+    (sheet,) = re.findall(r'<pre id="sheet">(.*?)</pre>', demo.page, flags=re.DOTALL)
+    assert sheet == (demo.directory / "config/systems.tsv").read_text()
+
+
+def test_it_is_small_and_names_no_address_to_load_from(demo: Made, least: Made) -> None:
+    for made in (demo, least):
+        assert 4e6 < len(made.page.encode()) < 15e6
+        without_scripts = re.sub(r"(?s)<script>.*?</script>", "", made.page)
+        assert "http" not in without_scripts.replace('http-equiv="Content', "")
+        assert not re.search(r"\bsrc=", without_scripts)
+        assert "@import" not in made.page.split("</style>")[0]
+        assert '<meta name="viewport" content="width=device-width' in made.page
+
+
+def test_equal_inputs_give_equal_bytes(
+    demo: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of(demo, tmp_path, monkeypatch)
+    subprocess.run(
+        [sys.executable, "-m", "hclmp.cli", "report"],
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        check=True,
+        cwd=run,
+    )
+    assert (run / "results/report.html").read_text() == demo.page
+
+
+def test_it_says_where_it_comes_from(
+    demo: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of(demo, tmp_path, monkeypatch)
+    page = run / "results/report.html"
+    origin = read_provenance(page)
+    assert origin == embedded(demo.page, "hclmp")["provenance"]
+    assert origin["step"] == "report"
+    assert origin["config"]["training"]["epochs"] == 3
+    check_results(demo.config, "report")
+    with open(run / "results/metrics/summary.csv", "a") as file:
+        file.write("\n")
+    with pytest.raises(UserError, match=r"report\.html: not what this run would make.*inputs"):
+        check_results(demo.config, "report")
+    page.write_text("<html></html>")
+    with pytest.raises(UserError, match="damaged"):
+        check_results(demo.config, "report")
+
+
+def test_its_templates_and_scripts_are_part_of_its_source() -> None:
+    names = {path.name for path in source_files("report")}
+    assert {"page.html", "page.css", "plots.js", "table.js", "page.py"} <= names
+    assert not {p for p in source_files("train") if p.parent == PACKAGE / "report"}
+
+
+def test_metrics_of_other_predictions_are_refused(
+    demo: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of(demo, tmp_path, monkeypatch)
+    (run / "results/report.html").unlink()
+    predictions = run / "results/predictions"
+    shutil.copy(predictions / "mean/a.parquet", predictions / "extra_trees/a.parquet")
+    with pytest.raises(UserError, match=r"metrics\.json: made with other inputs.*hclmp aggregate"):
+        report(demo.config, page=Path("results/report.html"))
+    changed = demo.config.model_copy(
+        update={"training": demo.config.training.model_copy(update={"epochs": 4})}
+    )
+    with pytest.raises(UserError, match="made with other config, inputs"):
+        report(changed, page=Path("results/report.html"))
+    (run / "results/models/hclmp/b/history.csv").unlink()
+    with pytest.raises(UserError, match=r"hclmp/b/history\.csv: no such file; `hclmp train`"):
+        report(demo.config, page=Path("results/report.html"))
+    assert not (run / "results/report.html").exists()
+
+
+def test_names_of_the_user_are_text(least: Made) -> None:
+    assert NASTY not in least.page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in least.page
+    assert "a &lt;b&gt;table&lt;script&gt;.csv" in least.page
+    assert least.data["properties"][0]["name"] == NASTY
+
+
+def test_the_least_of_a_run(least: Made) -> None:
+    data = least.data
+    assert data["shown"] == "ridge"
+    assert data["correlation"] is None
+    assert data["dos"] is None
+    assert data["losses"] == {}
+    assert data["spectrum"] is False
+    assert set(data["details"]) == {"Cu-Fe", "Ti-W"}
+    for absent in ("correlation", "dos", "training", "ablation"):
+        assert f'<section id="{absent}">' not in least.page
+    assert "no H-CLMP in this run; ridge is the best of its baselines" in least.page
+    assert "no variant uses densities of states" in least.page.lower()
+
+
+def test_missing_labels_are_missing_and_not_zero(gaps: Made) -> None:
+    data = gaps.data
+    assert [p["log"] for p in data["properties"]] == [False, True]
+    assert sum(len(detail["formulas"]) for detail in data["details"].values()) == 5
+    frame = gaps.run.frames["hclmp"]
+    for i, name in enumerate(("gap", "rate")):
+        rows = frame[frame["property"] == name]
+        cells = [v for detail in data["details"].values() for v in detail["true"][i]]
+        assert cells.count(None) == rows["y_true"].isna().sum() > 0
+        assert len(data["parity"]["points"]["hclmp"][i][0]) == rows["y_true"].notna().sum()
+        predictions = [v for detail in data["details"].values() for v in detail["predicted"][i]]
+        assert None not in predictions
+    assert "NaN" not in json.dumps(data)
+    assert "nothing of systems" in " ".join(gaps.page.split()), "the split is a random one"
+
+
+def test_the_command_writes_it_and_says_how_large_it_is(
+    demo: Made, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_of(demo, tmp_path, monkeypatch)
+    from tests.report.conftest import hclmp
+
+    hclmp("report")
+    assert re.search(r"results/report\.html: \d\.\d MB", capsys.readouterr().err)
+    with contextlib.chdir(tmp_path):
+        assert (tmp_path / "run/logs/runs/report.json").is_file()

@@ -1,0 +1,144 @@
+"""Sentences that follow the numbers, and numbers that are thinned out and rounded."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hclmp.report import data
+from hclmp.report.run import Run
+from hclmp.report.words import Finding, findings, what_is_held_out
+from hclmp.tables import Property
+from tests.report.conftest import Made
+from tests.test_plots import predictions
+
+ELEMENTS = ["Co", "Cr", "Cu", "Fe", "Mn", "Mo", "Nb", "Ni", "Ti"]
+
+
+@pytest.fixture
+def run(demo: Made) -> Run:
+    return demo.run
+
+
+def changed(run: Run, variant: str, **metrics: float) -> Run:
+    """The same run with other metrics over all properties."""
+    summary = run.summary.copy()
+    for metric, value in metrics.items():
+        rows = (summary["variant"] == variant) & (summary["property"] == "all")
+        assert (rows & (summary["metric"] == metric)).any()
+        summary.loc[rows & (summary["metric"] == metric), "value"] = value
+    return replace(run, summary=summary)
+
+
+def against_trees(run: Run, low: float, high: float) -> Finding:
+    """The first sentence where the trees are the best baseline and the interval is this one."""
+    run = changed(run, "mean", mae_std=9.0)
+    ends = {"mae_std_vs_extra_trees_low": low, "mae_std_vs_extra_trees_high": high}
+    return findings(changed(run, "hclmp_t", **ends))[0]
+
+
+def test_better_worse_or_neither_as_the_interval_says(run: Run) -> None:
+    better = against_trees(run, 0.6, 0.8)
+    assert better.tone == "good"
+    assert better.text.startswith("hclmp_t is better than the best baseline, extra_trees: its")
+    assert "(95 % interval 0.60 to 0.80)" in better.text
+    assert "rests on 4 systems alone" in better.text
+    worse = against_trees(run, 1.1, 1.3)
+    assert worse.tone == "bad"
+    assert worse.text.startswith("hclmp_t is worse than the best baseline, extra_trees: its")
+    neither = against_trees(run, 0.9, 1.1)
+    assert neither.tone == "plain"
+    assert "cannot be told apart" in neither.text
+
+
+def test_intervals_too_narrow_right_or_wide(run: Run) -> None:
+    texts = {}
+    for coverage in (0.7, 0.91, 0.99):
+        found = findings(changed(run, "hclmp_t", coverage90=coverage))
+        (texts[coverage],) = [f.text for f in found if "90 % intervals" in f.text]
+    assert "hold 70 % of the values: they are too narrow" in texts[0.7]
+    assert "hold 91 % of the values: about right" in texts[0.91]
+    assert "wider than need be" in texts[0.99]
+
+
+def test_uncertainty_that_tells_and_one_that_does_not(run: Run) -> None:
+    for certain, words in ((0.5, "worth heeding"), (0.98, "hardly tell")):
+        found = findings(changed(run, "hclmp_t", mae_std=1.0, mae_std_certain=certain))
+        assert any(words in f.text for f in found), certain
+
+
+def test_elements_of_large_errors_are_named(run: Run) -> None:
+    """Nb is in four systems of ten times the error of the others."""
+    systems = [f"Co-{a}-{b}" for a, b in itertools.combinations(["Cr", "Fe", "Mn", "Nb"], 2)]
+    systems += ["Cu-Nb-Ti"]
+    rows = [
+        (variant, system, "all", "mae_std", 1.0 if "Nb" in system else 0.1, 1)
+        for variant in run.frames
+        for system in systems
+    ]
+    run = replace(run, by_system=pd.DataFrame(rows, columns=run.by_system.columns))
+    (warning,) = [f for f in findings(run) if f.text.startswith("Take care")]
+    assert "that hold Nb (1.00): mean" in warning.text
+
+
+def test_what_is_held_out_follows_the_split(run: Run) -> None:
+    assert "of 4 chemical systems, each predicted by a model that was trained" in (
+        what_is_held_out(run)
+    )
+    random = replace(run, config=run.config.model_copy(update={"split": "random"}))
+    assert "nothing of systems that nobody has made yet" in what_is_held_out(random)
+
+
+def large(run: Run, *, systems: int, each: int, properties: int) -> Run:
+    """The run with made-up predictions of one variant."""
+    found = tuple(Property(f"p{i}", "GPa") for i in range(properties))
+    frame = predictions(found, systems=systems, each=each)
+    variants = {"hclmp_t": run.config.variants["hclmp_t"]}
+    config = run.config.model_copy(update={"variants": variants})
+    return replace(run, config=config, properties=found, frames={"hclmp_t": frame}, covariances={})
+
+
+def test_of_many_systems_the_sixty_largest(run: Run) -> None:
+    many = large(run, systems=84, each=2, properties=1)
+    frame = many.frames["hclmp_t"]
+    system = frame["system"].mask(frame["system"] == "Cu-Mn-Ti", "Nb-Ni-Ti")  # twice as large
+    frame = pd.concat([frame.assign(system=system), frame.iloc[:90].assign(system="Fe-Ti")])
+    frame["sample_id"] = [f"s{i}" for i in range(len(frame))]
+    chosen = data.systems_in_full(replace(many, frames={"hclmp_t": frame}))
+    assert len(chosen) == data.MOST_SYSTEMS
+    assert chosen == sorted(chosen)
+    assert "Nb-Ni-Ti" in chosen, "the largest"
+    assert "Fe-Ti" not in chosen, "those with a map come first"
+
+
+def test_many_points_are_thinned_out_and_always_alike(run: Run) -> None:
+    many = large(run, systems=60, each=60, properties=50)
+    parity, details = data._parity(many), data._details(many)
+    assert parity["of"] == 3600
+    assert parity["most"] == 1500
+    assert all(len(x) == 1500 for x, _ in parity["points"]["hclmp_t"])
+    cells = sum(len(d["formulas"]) * 50 for d in details.values())
+    assert 0.9 * data.MOST_VALUES < cells <= data.MOST_VALUES
+    assert all(d["of"] == 60 for d in details.values())
+    assert data._parity(many) == parity
+    more = large(run, systems=60, each=60, properties=150)
+    assert data._parity(more)["most"] == 1000
+
+
+def test_rounding_keeps_four_digits_and_what_is_not_known() -> None:
+    values = np.array([0.0, 123456.0, 0.000123456, -3.14159, np.nan, np.inf, 1e-300])
+    assert data.numbers(values) == [0.0, 123500.0, 0.0001235, -3.142, None, None, 1e-300]
+    drawn = np.random.default_rng(0).lognormal(0, 3, 4000)
+    assert data.numbers(drawn) == pytest.approx(drawn, rel=5.1e-4)
+    assert max(len(repr(v)) for v in data.numbers(drawn)) < 10
+    assert data.numbers(np.array([[1.0, 2.0]])) == [[1.0, 2.0]]
+
+
+def test_evenly_takes_all_or_the_first_the_last_and_between() -> None:
+    assert data.evenly(3, 5).tolist() == [0, 1, 2]
+    assert data.evenly(101, 3).tolist() == [0, 50, 100]
+    assert data.evenly(0, 3).tolist() == []
