@@ -38,6 +38,7 @@ DEMO: dict[str, Any] = {
     "variants": ["hclmp_t", "extra_trees"],
     **SIZES,
 }
+USE_THE_DEMO = ("README.md", "docs/tutorial.md", "docs/dvc.md", "docs/api.md")
 LONGEST = 3600  # seconds for a block; a busy machine is slow
 MADE_BY_NEW = "# Made by `hclmp new`"
 
@@ -149,11 +150,12 @@ def copied(checkout: Checkout, folder: Path) -> Path:
 
 
 @pytest.fixture
-def on_page(finished: Checkout, tmp_path: Path) -> Any:
-    """A page -> a checkout of its own, with the run of the demo and the reader's own files."""
+def on_page(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """A page -> a checkout of its own, with the reader's own files, and the demo's run if used."""
 
     def prepare(page: str) -> Checkout:
-        checkout = Checkout(copied(finished, tmp_path / "hclmp"))
+        start = request.getfixturevalue("finished" if page in USE_THE_DEMO else "fresh")
+        checkout = Checkout(copied(start, tmp_path / "hclmp"))
         for give in GIVEN.get(page, []):
             give(checkout.folder)
         return checkout
