@@ -19,7 +19,7 @@ INCLUDED = {  # file of the repository -> page
     "config/README.md": "configuration.md",
     "benchmarks/README.md": "benchmarks.md",
 }
-COMMANDS = "commands.md"
+COMMANDS = "<!-- hclmp's commands: docs/hooks.py puts them here -->"
 LINK = re.compile(r"\[([^\]]+)\]\(([^)\s#]*)(#[^)\s]*)?\)")
 FENCE = re.compile(r"^( *```.*?^ *```[^\n]*$)", re.DOTALL | re.MULTILINE)
 
@@ -30,12 +30,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that do not lie in docs/."""
     for source, page in INCLUDED.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text()))
-    files.append(File.generated(config, COMMANDS, content=commands_text()))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Turn the links of the repository to those of the site, outside code."""
+    if COMMANDS in markdown:
+        markdown = markdown.replace(COMMANDS, commands_text())
     page_uri = page.file.src_uri
     source = next((s for s, p in INCLUDED.items() if p == page_uri), f"docs/{page_uri}")
     parts = FENCE.split(markdown)
@@ -46,7 +47,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def commands_text() -> str:
-    """All commands with their arguments and options, as Typer writes them for its own app."""
+    """Every command with its arguments and options, as Typer documents an app."""
     import typer.main
     from typer.cli import get_docs_for_click
 
@@ -54,7 +55,9 @@ def commands_text() -> str:
 
     command = typer.main.get_command(app)
     context = typer.Context(command, info_name="hclmp")
-    return get_docs_for_click(obj=command, ctx=context, name="hclmp", title="Commands")
+    text = get_docs_for_click(obj=command, ctx=context, name="hclmp")
+    # each of them by itself: Typer's list of all cuts the sentences off
+    return text[text.index("\n## ") :]
 
 
 def _turned(link: re.Match[str], source: str, page: str) -> str:
@@ -65,6 +68,8 @@ def _turned(link: re.Match[str], source: str, page: str) -> str:
     path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
     if path in INCLUDED or path.startswith("docs/"):
         uri = INCLUDED.get(path, path.removeprefix("docs/"))
+        if text.endswith(".md") and (ROOT / path).is_file():  # named by its file: here by its title
+            text = (ROOT / path).read_text().split("\n", 1)[0].removeprefix("# ")
         return f"[{text}]({posixpath.relpath(uri, posixpath.dirname(page) or '.')}{anchor})"
     if not (ROOT / path).exists():
         log.warning("%s links to %s, which does not exist", source, path)
