@@ -91,7 +91,7 @@ class Reference:
 
 def known_numbers(grid: Grid, measured: Measured, question: Question) -> Numbers:
     """The numbers of the grid's compositions of which every goal has been measured, ascending."""
-    missing = np.isnan(question.directed(measured.values)).any(axis=1).tolist()
+    missing = [bool(row.any()) for row in np.isnan(question.directed(measured.values))]
     numbers = (
         grid.number(fractions)
         for fractions, blank in zip(measured.fractions, missing, strict=True)
