@@ -20,6 +20,7 @@ from hclmp.models.interface import Inputs
 from hclmp.models.pretrained_encoder import BY_ELEMENT, Pretrained
 from hclmp.origins import read_provenance
 from hclmp.steps import pretrain_encoder as step
+from hclmp.steps.train import train
 from hclmp.tables import DosTable, read_dos, write_dos
 from tests.synthetic import VOCABULARY, fit_one, inputs, labelled
 from tests.test_gan import GRID, synthetic_dos
@@ -249,4 +250,16 @@ def test_too_few_dos_are_refused() -> None:
             encoder=Path("e.safetensors"),
             history=Path("h.csv"),
             fold="fold-1",
+        )
+
+
+def test_training_without_it_says_what_makes_it() -> None:
+    write_table()
+    with pytest.raises(UserError, match=r"e\.safetensors: no such file; `hclmp pretrain-encoder`"):
+        train(
+            config("keep"),
+            variant="hclmp_t",
+            targets=Path("targets.parquet"),
+            features={"fold-1": Path("features.safetensors")},
+            encoders={"fold-1": Path("e.safetensors")},
         )

@@ -76,6 +76,9 @@ def train(
     Raises:
         UserError: no such variant or fold, features of other samples, or a training that diverged.
     """
+    for encoder in encoders.values():
+        if encoder is not None and not encoder.is_file():
+            raise UserError(f"{encoder}: no such file; `hclmp pretrain-encoder` makes it")
     table = read_targets(targets)
     read = {file: _read(file, table, targets) for file in dict.fromkeys(features.values())}
     variant_settings(config, variant)  # refuses a variant that is none

@@ -93,6 +93,8 @@ def make(directory: Path, config: dict[str, Any], sheet: str) -> Made:
         if settings.pretrains:
             hclmp("pull-dos")
             hclmp("pretrain-gan")
+        if settings.pretrains_encoder:
+            hclmp("pretrain-encoder")
         hclmp("prepare-targets")
         hclmp("featurize")
         for variant in settings.variants:
