@@ -189,7 +189,7 @@ def test_it_switches_system_property_and_composition(open_: Open, demo: Made) ->
             assert points["marker"]["color"] == pytest.approx(
                 [(high - low) / 2 for high, low in widths]
             )
-        corners = page.text_content("#map-true .ternarylayer") or ""
+        corners = page.text_content("#map-true") or ""
         assert all(element in corners for element in system.split("-"))
     page.click("#next")
     after = (data["details"]["Co-Ti-Zr"]["middle"] + 1) % len(detail["formulas"])
