@@ -21,6 +21,13 @@ UNARIES = ("Cu", "Fe", "Mn", "Ti", "W")
 PER_SYSTEM = 5
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a folder, which share what takes long to make, go to one worker of xdist."""
+    here = Path(__file__).parent
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(here).parts[0]))
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a command did: its exit code and all that it printed, on one line."""
