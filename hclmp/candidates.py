@@ -13,7 +13,7 @@ from hclmp.errors import UserError, listed
 
 Numbers = NDArray[np.int64]
 MOST = 2**62  # numbers are 64-bit integers
-ROWS_AT_ONCE = 10_000  # of a part: bounds the memory of a screen
+ROWS_AT_ONCE = 2_000  # of a part: bounds the memory of a screen
 
 
 @dataclass(frozen=True)

@@ -91,12 +91,8 @@ class Reference:
 
 def known_numbers(grid: Grid, measured: Measured, question: Question) -> Numbers:
     """The numbers of the grid's compositions of which every goal has been measured, ascending."""
-    missing = [bool(row.any()) for row in np.isnan(question.directed(measured.values))]
-    numbers = (
-        grid.number(fractions)
-        for fractions, blank in zip(measured.fractions, missing, strict=True)
-        if not blank
-    )
+    there = np.flatnonzero(~np.isnan(question.directed(measured.values)).any(axis=1))
+    numbers = (grid.number(measured.fractions[row]) for row in there)
     return np.array(sorted({n for n in numbers if n is not None}), dtype=np.int64)
 
 
