@@ -1,7 +1,6 @@
 """Folds that train as one model, in the real DAG: the same files, and what a job asks for."""
 
 import json
-import re
 import subprocess
 import sys
 import time
@@ -93,21 +92,6 @@ def test_dvc_lets_the_rules_of_the_batches_run(
     write_config(run, batched(2))
     rules = rules_of(load_config("config/config.yaml"), "train")
     assert rules == ["train", "train_baseline", "train_batch_1"]
-
-
-@pytest.mark.parametrize("folds_per_job", [1, 2])
-@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1"])
-def test_training_asks_for_a_gpu_when_the_configuration_does(
-    tmp_path: Path, device: str, folds_per_job: int
-) -> None:
-    config = batched(folds_per_job)
-    config["training"]["device"] = device
-    text = succeeded(snakemake(write_config(tmp_path, config), "--dry-run"))
-    jobs = re.findall(r"(?ms)^(?:local)?rule (\w+):\n(.*?)\n\n", text)
-    asking = {rule for rule, body in jobs if re.search(r"\bgpu=1\b", body)}
-    training = "train" if folds_per_job == 1 else "train_batch_1"
-    assert training in {rule for rule, _ in jobs}
-    assert asking == (set() if device == "cpu" else {training, "finalize"})
 
 
 @pytest.mark.slow
