@@ -23,6 +23,10 @@ DRAWN = (
     "[...document.querySelectorAll('.plot')].every(e => !e.offsetParent || e.querySelector('svg'))"
 )
 
+CORNERS = """names => names.every(
+    name => [...document.querySelectorAll('#map-true text')].some(t => t.textContent === name)
+)"""
+
 
 @dataclass
 class Opened:
@@ -189,8 +193,7 @@ def test_it_switches_system_property_and_composition(open_: Open, demo: Made) ->
             assert points["marker"]["color"] == pytest.approx(
                 [(high - low) / 2 for high, low in widths]
             )
-        corners = page.text_content("#map-true") or ""
-        assert all(element in corners for element in system.split("-"))
+        page.wait_for_function(CORNERS, arg=system.split("-"))
     page.click("#next")
     after = (data["details"]["Co-Ti-Zr"]["middle"] + 1) % len(detail["formulas"])
     assert page.input_value("#composition") == str(after)
