@@ -42,7 +42,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_page_of_the_navigation_is_built(site: Path) -> None:
     text = (ROOT / "mkdocs.yml").read_text()
-    pages = re.findall(r"([\w-]+)\.md$", text.split("nav:")[1].split("theme:")[0], re.MULTILINE)
+    nav = text.split("\nnav:")[1].split("\ntheme:")[0]
+    pages = re.findall(r"^ *- .*?([\w-]+)\.md$", nav, re.MULTILINE)
     assert len(pages) > 15
     for page in pages:
         assert (site / f"{page}.html").is_file()
