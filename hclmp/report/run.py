@@ -115,7 +115,7 @@ class Run:
         """What a variant is."""
         settings = self.config.variants[variant]
         if settings.model != "hclmp":
-            return NAMES[settings.model]
+            return NAMES.get(settings.model, settings.model)
         text = "H-CLMP(T): with the density of states" if settings.transfer else "H-CLMP"
         return f"{text}; {changes}" if (changes := self.changes(variant)) else text
 
@@ -123,6 +123,7 @@ class Run:
         """What an H-CLMP variant does differently from the configuration's model."""
         settings = self.config.variants[variant]
         parts = ["published sizes and losses"] if settings.preset == "paper" else []
+        parts += ["pretrained: false"] if settings.transfer and not settings.pretrained else []
         for section in settings.overrides.values():
             parts += [f"{key}: {str(value).lower()}" for key, value in section.items()]
         return ", ".join(parts)

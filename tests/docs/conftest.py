@@ -26,6 +26,7 @@ SHEET = "system\tfold\nCo-Ti-Zr\tfirst\nCr-Fe-Mn\tfirst\nCo-Cu-Nb\tsecond\nCo-Fe
 # the demo, small: every key that dvc.yaml names must be there
 SIZES: dict[str, Any] = {
     "model": {"embedding": "matscholar", "message_hidden": 8, "latent": 8},
+    "encoder": {"epochs": 1},
     "training": {"epochs": 3, "members": 1, "seed": 0},
     "baselines": {"trees": 5},
 }
