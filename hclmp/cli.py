@@ -61,7 +61,7 @@ def _log_to_stderr() -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("hclmp")
-    logger.addHandler(handler)
+    logger.handlers = [handler]  # one, however often this is called
     logger.setLevel(logging.INFO)
 
 

@@ -224,10 +224,12 @@ def test_parity_of_every_model_and_property(open_: Open, demo: Made) -> None:
 
 def test_plots_follow_the_colour_scheme(open_: Open, demo: Made) -> None:
     opened = open_(demo)
+    opened.draw_all()
     before = opened.traces("parity-plot")[0]["marker"]["color"]
+    opened.page.bring_to_front()  # what is not shown may be told of the change much later
     opened.page.emulate_media(color_scheme="dark")
     opened.page.wait_for_function(
-        f"document.getElementById('parity-plot').data[0].marker.color !== '{before}'"
+        f"document.getElementById('parity-plot').data[0].marker.color !== '{before}'", polling=100
     )
 
 
