@@ -21,6 +21,7 @@ UNARIES = ("Cu", "Fe", "Mn", "Ti", "W")
 PER_SYSTEM = 5
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of a folder, which share what takes long to make, go to one worker of xdist."""
     here = Path(__file__).parent
