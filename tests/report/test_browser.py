@@ -106,7 +106,11 @@ def open_(browser: Browser) -> Iterator[Open]:
 @pytest.mark.parametrize(
     ("which", "width", "scheme"),
     [
-        *itertools.product(["demo"], [PHONE, DESK], ["light", "dark"]),
+        *[("demo", PHONE, "light"), ("demo", DESK, "dark")],
+        *(
+            pytest.param("demo", width, scheme, marks=pytest.mark.slow)
+            for width, scheme in ((PHONE, "dark"), (DESK, "light"))
+        ),
         *itertools.product(["least", "gaps"], [PHONE], ["dark"]),
     ],
 )

@@ -37,6 +37,7 @@ def batched(folds_per_job: int, **changes: Any) -> dict[str, Any]:
     return {**TINY, "training": training, **changes}
 
 
+@pytest.mark.slow
 def test_a_batch_makes_the_files_of_its_folds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
