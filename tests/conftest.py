@@ -23,10 +23,11 @@ PER_SYSTEM = 5
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a folder, which share what takes long to make, go to one worker of xdist."""
-    here = Path(__file__).parent
+    """There can be one Slurm at a time: its tests go to one worker of xdist."""
+    slurm = Path(__file__).parent / "slurm"
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(here).parts[0]))
+        if slurm in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("slurm"))
 
 
 @dataclass(frozen=True)
