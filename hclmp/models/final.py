@@ -120,8 +120,16 @@ def distances(model: Ensemble, inputs: Inputs, *, like_new: bool = False) -> Flo
 def _nearest(network: HCLMP, batch: Batch, others: torch.Tensor | None) -> torch.Tensor:
     """Distance of b compositions to the nearest key, the mean over the members: [b]."""
     sharpness = network.log_sharpness.exp()[:, None, None]
-    queries = network.key(network.material(batch, None))
-    apart = torch.cdist(queries * sharpness, network.memory_keys * sharpness)
+    queries = network.key(network.material(batch, None)) * sharpness
+    keys = network.memory_keys * sharpness
+    apart = torch.cdist(queries, keys)
+    hidden = torch.zeros_like(apart)
     if others is not None:
-        apart = apart + HIDDEN * holding(batch.present, others)
-    return apart.amin(dim=-1).mean(dim=0)
+        hidden = HIDDEN * holding(batch.present, others).expand_as(apart)
+    nearest = (apart + hidden).argmin(dim=-1, keepdim=True)
+    # cdist finds the nearest, but is wrong by 0.01 where the distance is 0: it takes the difference
+    # of squares.
+    exact = (queries - torch.take_along_dim(keys, nearest, dim=-2)).norm(dim=-1)
+    hiding = torch.take_along_dim(hidden, nearest, dim=-1)[..., 0]
+    out: torch.Tensor = (exact + hiding).mean(dim=0)
+    return out

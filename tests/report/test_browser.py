@@ -233,7 +233,9 @@ def test_plots_follow_the_colour_scheme(open_: Open, demo: Made) -> None:
     opened.page.bring_to_front()  # what is not shown may be told of the change much later
     opened.page.emulate_media(color_scheme="dark")
     opened.page.wait_for_function(
-        f"document.getElementById('parity-plot').data[0].marker.color !== '{before}'", polling=100
+        "before => document.getElementById('parity-plot').data[0].marker.color !== before",
+        arg=before,
+        polling=100,
     )
 
 
