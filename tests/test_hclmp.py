@@ -354,9 +354,18 @@ def test_a_composition_never_recalls_itself(whole_systems: bool) -> None:
     """Not even where all is of its system and hidden."""
     keys = torch.zeros(1, 3, 4)
     present = torch.ones(1, 3, 2)
-    hidden = hidden_in_training(holding(present[:, :2], present) & whole_systems)
+    hidden = hidden_in_training(present[:, :2], present, whole_systems=whole_systems)
     weights = attention(keys[:, :2], keys, torch.ones(()), hidden)
     assert weights[0].tolist() == [[0, 0.5, 0.5], [0.5, 0, 0.5]]
+
+
+def test_what_is_hidden_in_training() -> None:
+    present = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 1, 1], [1, 0, 1]])
+    hidden = hidden_in_training(present[:2], present)
+    assert hidden.tolist() == [[2, 0, 1, 1], [0, 2, 1, 0]]
+    assert (hidden - torch.eye(2, 4)).bool().equal(holding(present[:2], present))
+    alone = hidden_in_training(present[:2], present, whole_systems=False)
+    assert alone.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0]]
 
 
 @torch.no_grad()

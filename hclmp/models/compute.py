@@ -18,6 +18,8 @@ def prepare(threads: int, *, deterministic: bool) -> None:
     """Set up torch for a training on so many threads; ``deterministic``: the same at every run."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
+    # It would also fill all memory before it is written to; nothing here reads it before.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     _keep_freed_memory()
 
 

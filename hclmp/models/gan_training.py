@@ -12,7 +12,7 @@ from hclmp.errors import UserError
 from hclmp.models.checkpoint import DIVERGED, Checkpoint, State
 from hclmp.models.gan import Generator
 from hclmp.models.layers import mlp
-from hclmp.models.recall import hidden_in_training, holding
+from hclmp.models.recall import hidden_in_training
 from hclmp.progress import progress
 
 DRAWS = 4  # of a composition in a generator step, compared with its true DOS
@@ -181,7 +181,7 @@ def _recalled(generator: Generator, data: _Materials, rows: Tensor, queries: int
     if not generator.recalls:
         return None
     keys = generator.key(data.conditions[rows])
-    hidden = hidden_in_training(holding(data.fractions[rows[:queries]], data.fractions[rows]))
+    hidden = hidden_in_training(data.fractions[rows[:queries]], data.fractions[rows])
     return generator.attend(keys[:queries], keys, data.dos[rows], hidden)
 
 

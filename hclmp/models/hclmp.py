@@ -30,7 +30,7 @@ from hclmp.models.members import (
     along,
     member_mlp,
 )
-from hclmp.models.recall import attention, hidden_in_training, holding, remembered
+from hclmp.models.recall import attention, hidden_in_training, remembered
 
 JITTER = 1e-2  # added to the diagonal of the covariance, whose residuals have unit variance
 # Adam moves every number by about the learning rate per step, which is too little to turn a random
@@ -38,12 +38,14 @@ JITTER = 1e-2  # added to the diagonal of the covariance, whose residuals have u
 FACTOR_SPEED = 10.0
 LOG_VARIANCE_BOUND = 8.0
 LEAST_SHARE = 1e-9  # of the attention on labels that are there
-ROWS_AT_ONCE, FEWEST_AT_ONCE = 512, 64  # in prediction, of a fold
+# Of all folds; predicting, which compares each row with all that is remembered, takes more memory.
+ROWS_AT_ONCE, KEYS_AT_ONCE = 512, 2048
+FEWEST_AT_ONCE = 64  # of a fold
 
 
-def rows_at_once(folds: int) -> int:
-    """How many rows of each fold are predicted at once: bounds the memory."""
-    return max(ROWS_AT_ONCE // folds, FEWEST_AT_ONCE)
+def rows_at_once(folds: int, most: int = ROWS_AT_ONCE) -> int:
+    """How many rows of each fold are computed at once: bounds the memory."""
+    return max(most // folds, FEWEST_AT_ONCE)
 
 
 class GaussianEncoder(nn.Module):
@@ -242,7 +244,7 @@ class HCLMP(nn.Module):
         fold = table.fold(len(self.properties))
         if fold is not None:  # of each member
             kept, there = kept[fold[:, 0]], there[fold[:, 0]]
-        parts = torch.split(kept, rows_at_once(len(table.counts)), dim=1)
+        parts = torch.split(kept, rows_at_once(len(table.counts), KEYS_AT_ONCE), dim=1)
         keys = [self.key(self.material(table.inputs.rows(rows, fold), None)) for rows in parts]
         self.memory_keys = torch.cat(keys, dim=1)
         self.memory_labels, self.memory_weights = table.labels.rows(kept, fold)
@@ -350,8 +352,9 @@ class HCLMP(nn.Module):
         recalled = None
         if config.memory:
             keys = self.key(material)
-            hidden = holding(batch.present[:, :queries], batch.present) & whole_systems
-            hidden = hidden_in_training(hidden)
+            hidden = hidden_in_training(
+                batch.present[:, :queries], batch.present, whole_systems=whole_systems
+            )
             recalled = self._recall(keys[:, :queries], keys, labels, hidden)
         material = material[:, :queries]
         values, weights = (part[:, :queries] for part in labels)

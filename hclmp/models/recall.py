@@ -35,9 +35,22 @@ def holding(queries: Tensor, others: Tensor) -> Tensor:
     return out
 
 
-def hidden_in_training(hidden: Tensor) -> Tensor:
-    """What is hidden, [..., b, n], where the first keys are the queries: most of all themselves."""
-    return hidden + torch.eye(*hidden.shape[-2:], device=hidden.device)
+def hidden_in_training(queries: Tensor, others: Tensor, *, whole_systems: bool = True) -> Tensor:
+    """What is hidden of others of which the first are the queries: most of all themselves.
+
+    Args:
+        queries, others: as ``holding``.
+        whole_systems: whether those ``holding`` all elements of a query are hidden from it too.
+
+    Returns:
+        [..., b, n]: 0, 1, or 2 for itself, as ``attention`` takes it.
+    """
+    first, second = (queries > 0).float(), (others > 0).float()
+    hidden = first @ second.mT
+    # In place, as this is the size of the largest tensors of a step: 1 where none is missing.
+    hidden.sub_(first.sum(dim=-1, keepdim=True) - 1).clamp_min_(0).mul_(whole_systems)
+    hidden.diagonal(dim1=-2, dim2=-1).add_(1)
+    return hidden
 
 
 def attention(queries: Tensor, keys: Tensor, sharpness: Tensor, hidden: Tensor | None) -> Tensor:
