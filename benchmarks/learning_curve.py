@@ -25,10 +25,11 @@ from hclmp.features import read_features
 from hclmp.folds import Fold, Rows, fold_names, split_rows
 from hclmp.models.baselines import fit_baseline
 from hclmp.models.interface import Floats, Labelled, Model
+from hclmp.models.pretrained_encoder import Pretrained
 from hclmp.origins import encoder_of
 from hclmp.provenance import Provenance, provenance
 from hclmp.slices import train_slice
-from hclmp.steps.train import fit_network, labelled, without_dos
+from hclmp.steps.train import fit_network, labelled, start_of, without_dos
 from hclmp.tables import read_targets
 
 VARIANTS = ("hclmp_t", "hclmp", "extra_trees")
@@ -54,14 +55,14 @@ def fitted(
     train: Labelled,
     validation: Labelled,
     key: Provenance,
-    encoder: Path | None,
+    start: Pretrained | None,
 ) -> Model:
     """A variant fitted as the step `train` does."""
     chosen = config.variants[variant].model
     if chosen != "hclmp":
         settings, seed = config.baselines, config.training.seed
         return fit_baseline(chosen, train, validation, settings=settings, seed=seed, threads=1)
-    fits, checkpoints = fit_network(config, variant, [(train, validation, key, encoder)], threads=1)
+    fits, checkpoints = fit_network(config, variant, [(train, validation, key, start)], threads=1)
     for checkpoint in checkpoints:
         checkpoint.remove()
     model = fits[0][0]
@@ -81,12 +82,13 @@ def fold_errors(config: Config, fold: str, variants: list[str]) -> Found:
     for variant in variants:
         keep = config.variants[variant].transfer
         seen = without_dos(inputs, keep=keep, features=files["features"])
+        start = start_of(config, fold, encoder_of(config, variant, fold))
         validation, test = (labelled(table, seen, r) for r in (rows.validation, rows.test))
         origin = provenance("train", config=train_slice(config, variant, fold), inputs=files)
         for fraction in FRACTIONS:
             train = labelled(table, seen, subset(rows, table.system, fraction))
-            key, encoder = origin | {"fraction": fraction}, encoder_of(config, variant, fold)
-            model = fitted(config, variant, train, validation, key, encoder)
+            key = origin | {"fraction": fraction}
+            model = fitted(config, variant, train, validation, key, start)
             errors = np.abs(model.predict(test.inputs).mean - test.t) / train_std
             found[variant, fraction] = (errors, len(train))
             print(f"{variant}, {fold}, {fraction:.0%}: {np.nanmean(errors):.4f}", file=sys.stderr)

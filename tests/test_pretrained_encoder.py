@@ -1,12 +1,14 @@
 """The encoder pretrained on densities of states: what it sees, hands on and refuses."""
 
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hclmp.composition import formula_text
 from hclmp.config import Config, ModelConfig, TrainingConfig, resolve
@@ -97,19 +99,44 @@ def test_members_start_from_the_pretrained_weights_and_only_those() -> None:
 
 def test_saved_and_read_again(tmp_path: Path) -> None:
     start = pretrained()
-    start.save("encoder.safetensors", provenance={"step": "pretrain_encoder"})
-    read = Pretrained.from_file("encoder.safetensors")
+    settings = {"members": 2, "systems": ["Fe-Ti"]}
+    start.save("encoder.safetensors", provenance={"config": settings})
+    read = Pretrained.from_file("encoder.safetensors", made_with=settings)
     assert read.vocabulary == start.vocabulary
     np.testing.assert_array_equal(read.statistics.std, start.statistics.std)
     assert read.tensors.keys() == start.tensors.keys()
     assert all(torch.equal(read.tensors[name], t) for name, t in start.tensors.items())
     with pytest.raises(UserError, match=r"has no input for Og"):
         read.over(("Fe", "Og"))
+    with pytest.raises(UserError, match=r"made with another systems than this.*pretrain-encoder"):
+        Pretrained.from_file("encoder.safetensors", made_with=settings | {"systems": ["Fe"]})
     Path("encoder.safetensors").write_bytes(b"x")
     with pytest.raises(UserError, match=r"encoder\.safetensors: not a pretrained encoder"):
-        Pretrained.from_file("encoder.safetensors")
+        Pretrained.from_file("encoder.safetensors", made_with=settings)
     with pytest.raises(UserError, match="no such file; `hclmp pretrain-encoder`"):
-        Pretrained.from_file("other.safetensors")
+        Pretrained.from_file("other.safetensors", made_with=settings)
+
+
+@pytest.mark.parametrize(
+    ("base", "overrides"),
+    [({}, {"memory": 0}), ({"trunk": 0}, {}), ({"memory": 0}, {"memory": 99})],
+)
+def test_keys_that_do_not_fit_start_anew(base: dict[str, int], overrides: dict[str, int]) -> None:
+    """A variant without recall; without a trunk, where the keys see the DOS feature too."""
+    settings = SMALL.model_copy(update=base)
+    dos = np.random.default_rng(0).normal(size=(80, 20))
+    start, _, used = pretrain(inputs(80), dos, model=settings, training=TRAINING, key={})
+    remove(used)
+    model, _, used = fit_one(
+        labelled(60, dos=7),
+        labelled(20, dos=7, seed=1),
+        model=settings.model_copy(update=overrides),
+        training=TRAINING,
+        key={},
+        start=start,
+    )
+    remove(used)
+    assert np.isfinite(model.predict(inputs(10, dos=7, seed=9)).mean).all()
 
 
 def test_what_starts_pretrained_is_another_model_and_the_same_each_time() -> None:
@@ -212,11 +239,28 @@ def test_the_step_averages_a_composition_and_leaves_out_held_out_systems(
     assert 0 < sum(supersets) == len(everything) - len(kept)
     assert not any(held_out <= set(system.split("-")) for system in kept.systems())
     assert f"{len(table)} DOS of {len(everything)} compositions" in caplog.text
+    of_held_out = len(table) - int(re.findall(r"(\d+) DOS of", caplog.text)[-1])
+    assert f"{of_held_out} DOS of held-out systems and their supersets are left out" in caplog.text
     first = [i for i, formula in enumerate(table.formula) if formula == table.formula[0]]
     mean = DosScaler.fit(table.dos).scale(table.dos[first]).double().mean(dim=0)
     np.testing.assert_allclose(given[0][1][0], mean, rtol=1e-6)
     found = read_provenance(files["encoder"])["config"]
     assert (found["held_out"], found["fold"], found["systems"]) == ("drop", "fold-1", [HELD_OUT])
+
+
+def test_held_out_dos_have_no_influence_at_all() -> None:
+    files = {"encoder": Path("e.safetensors"), "history": Path("h.csv")}
+    found = []
+    for factor in (1, 50):
+        table = read_dos(write_table())
+        held_out = set(HELD_OUT.split("-"))
+        hidden = [held_out <= set(re.findall("[A-Z][a-z]?", f)) for f in table.formula]
+        assert 0 < sum(hidden) < len(hidden)
+        dos = np.where(np.array(hidden)[:, None], factor * table.dos, table.dos)
+        write_dos("dos.parquet", replace(table, dos=dos))
+        step.pretrain_encoder(config("drop"), dos=Path("dos.parquet"), fold="fold-1", **files)
+        found.append(load_file("e.safetensors"))
+    assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
 
 
 def test_one_encoder_must_fit_all_variants() -> None:
@@ -243,14 +287,18 @@ def test_too_few_dos_are_refused() -> None:
     Path("systems.tsv").write_text(
         "system\tfold\n" + "".join(f"{element}\tfold-1\n" for element in VOCABULARY)
     )
-    with pytest.raises(UserError, match=r"dos\.parquet: 0 of 121 DOS are left"):
-        step.pretrain_encoder(
-            config("drop"),
-            dos=dos,
-            encoder=Path("e.safetensors"),
-            history=Path("h.csv"),
-            fold="fold-1",
-        )
+    files = {"encoder": Path("e.safetensors"), "history": Path("h.csv")}
+    with pytest.raises(UserError, match=r"dos\.parquet: none of 121 DOS is left"):
+        step.pretrain_encoder(config("drop"), dos=dos, fold="fold-1", **files)
+    table = read_dos(dos)
+    few = slice(0, 5)
+    ids, formulas = table.material_id[few], table.formula[few]
+    write_dos(dos, replace(table, material_id=ids, formula=formulas, dos=table.dos[few]))
+    with pytest.raises(UserError, match=r"5 of 5 DOS, of \d compositions, are left.*takes 10"):
+        step.pretrain_encoder(config("keep"), dos=dos, **files)
+    dos.unlink()
+    with pytest.raises(UserError, match=r"dos\.parquet: no such file"):
+        step.pretrain_encoder(config("keep"), dos=dos, **files)
 
 
 def test_training_without_it_says_what_makes_it() -> None:

@@ -9,9 +9,10 @@ from hclmp.config.base import Positive, Section, Seed, Sizes
 # The forest that only measures the error on the validation systems: its error and the spread of
 # its trees are those of a larger one to about a percent, and it saves its share of the time.
 CALIBRATION_TREES = 100
-# Of `training`: how it is computed and not what, so that no result depends on it (but for the last
-# digits).
 DEVICES = r"^(auto|cpu|cuda(:[0-9]+)?|mps)$"
+# Of `training`: how it is computed and not what. No result depends on it but for the last digits,
+# and that a kind of device (`cpu`, `cuda`, `mps`) draws numbers of its own from the same seed: a
+# result of another kind is as good as another seed's, and is not made anew.
 HOW_COMPUTED = ("folds_per_job", "device", "deterministic")
 # Rows that a network remembers of its training rows: bounds time and memory of a prediction.
 MOST_REMEMBERED = 16_384

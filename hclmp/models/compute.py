@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 # glibc's <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-MOST = 2**30  # bytes
+MOST, MOST_OF_OLD = 2**30, 2**25  # bytes; what older releases take at most
 
 
 def prepare(threads: int, *, deterministic: bool) -> None:
@@ -56,5 +56,6 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return
-    mallopt(M_MMAP_THRESHOLD, MOST)
-    mallopt(M_TRIM_THRESHOLD, MOST)
+    # The second without the first would freeze that at its small default.
+    if mallopt(M_MMAP_THRESHOLD, MOST) or mallopt(M_MMAP_THRESHOLD, MOST_OF_OLD):
+        mallopt(M_TRIM_THRESHOLD, MOST)

@@ -9,6 +9,7 @@ to predict DOS before they learn the properties. Not in the paper; see ``docs/me
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hclmp.errors import UserError
+from hclmp.errors import UserError, listed
 from hclmp.models.hclmp import HCLMP
 from hclmp.models.scaling import FARTHEST, Scaler
-from hclmp.provenance import Provenance, written
+from hclmp.provenance import Provenance, hash_of, written
 
-CARRIED = ("material.", "key.")  # the parts of a network that the pretrained one hands on
+KEY = "key."
+CARRIED = ("material.", KEY)  # the parts of a network that the pretrained one hands on
 BY_ELEMENT = "material.statistics_map.weight"  # [m, S, trunk], the first V of S are fractions
 BIAS = "material.statistics_map.bias"
 
@@ -72,10 +74,17 @@ class Pretrained:
         return Pretrained(vocabulary, scaler, tensors)
 
     def put_into(self, network: HCLMP) -> None:
-        """Let the members of a fresh network start from here, each from another one's weights."""
+        """Let the members of a fresh network start from here, each from another one's weights.
+
+        Keys start anew where they have another input (without a trunk they see the DOS feature
+        too), and are left where nothing is recalled.
+        """
         state = network.state_dict()
         for name, tensor in self.tensors.items():
-            state[name] = tensor[: len(state[name])]
+            there = state.get(name)
+            fits = there is not None and there.shape[1:] == tensor.shape[1:]
+            if fits or not name.startswith(KEY):
+                state[name] = tensor[: len(state[name])]
         network.load_state_dict(state)
 
     def save(self, path: str | Path, *, provenance: Provenance) -> None:
@@ -89,11 +98,16 @@ class Pretrained:
             save_file(tensors, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
 
     @classmethod
-    def from_file(cls, path: str | Path) -> "Pretrained":
+    def from_file(cls, path: str | Path, *, made_with: dict[str, Any]) -> "Pretrained":
         """Read what ``save`` wrote.
 
+        Args:
+            path: of the file.
+            made_with: the settings that it must have been made with (``slices.encoder_slice``).
+
         Raises:
-            UserError: the file is missing or is no encoder.
+            UserError: the file is missing, is no encoder, or one of other settings: of another
+                size, or one that has seen the DOS of systems that are held out now.
         """
         remedy = "`hclmp pretrain-encoder` makes it"
         if not Path(path).is_file():
@@ -102,7 +116,13 @@ class Pretrained:
             with safe_open(path, framework="pt") as file:
                 about = json.loads(file.metadata()["hclmp"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            found = about["provenance"]["config"]
             mean, std = (tensors.pop(f"statistics.{name}").numpy() for name in ("mean", "std"))
-            return cls(tuple(about["vocabulary"]), Scaler(mean, std), tensors)
+            read = cls(tuple(about["vocabulary"]), Scaler(mean, std), tensors)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: not a pretrained encoder; {remedy} ({error})") from error
+        if other := [
+            key for key in made_with if hash_of(found.get(key)) != hash_of(made_with[key])
+        ]:
+            raise UserError(f"{path}: made with another {listed(other)} than this run's; {remedy}")
+        return read

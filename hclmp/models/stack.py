@@ -64,8 +64,8 @@ class Stage:
         """Train folds, those whose steps agree as one model.
 
         Returns:
-            Of each fold its trained network, which remembers nothing yet, and its history: a row
-            per member and epoch.
+            Of each fold its trained network, which has yet to remember its rows, and its history:
+            a row per member and epoch.
 
         Raises:
             UserError: the training diverged, or a single fold is too much for the device's memory.
@@ -112,7 +112,9 @@ class Stage:
         """Train folds whose steps agree as one model."""
         copies = [part_of(fold.network, slice(None)) for fold in folds]
         network = stacked(copies).to(self.device)
-        checkpoint = Checkpoint(hash_of([fold.key for fold in folds]), self.name)
+        # Kinds of device draw other numbers from a seed: none goes on from another's checkpoint.
+        key = hash_of([self.device.type, *(fold.key for fold in folds)])
+        checkpoint = Checkpoint(key, self.name)
         self.used.append(checkpoint)
         tables = [fold.validation for fold in folds if fold.validation is not None]
         history = train_model(

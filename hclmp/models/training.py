@@ -120,7 +120,11 @@ def train_model(
                 rows = [row | {"validation_mae": e} for row, e in zip(rows, errors, strict=True)]
             state.finish_epoch(rows, scores=errors, network=average)
             checkpoint.save(state, networks, optimizers)
-            advance(state.epoch, f"validation {sum(errors) / len(errors):.4f}")
+            shown = errors if validation is not None else [parts["loss"] for parts in losses]
+            advance(
+                state.epoch,
+                f"{'validation' if validation else 'loss'} {sum(shown) / len(shown):.4f}",
+            )
     if validation is not None:
         state.restore_best(model)
     else:

@@ -37,7 +37,7 @@ from hclmp.provenance import (
     write_json,
     written,
 )
-from hclmp.slices import final_slice, train_slice
+from hclmp.slices import encoder_slice, final_slice, train_slice
 from hclmp.steps.train import labelled, without_dos
 from hclmp.tables import Targets, read_targets
 
@@ -85,6 +85,8 @@ def finalize(
             raise UserError(f"{file}: no such file; `hclmp {command}` makes it")
     prepare(threads, deterministic=config.training.deterministic)
     table = read_targets(targets)
+    made_with = encoder_slice(config)
+    start = None if encoder is None else Pretrained.from_file(encoder, made_with=made_with)
     origin = provenance(
         "finalize",
         config=final_slice(config),
@@ -102,7 +104,7 @@ def finalize(
         held_out,
         model=model,
         training=training,
-        start=None if encoder is None else Pretrained.from_file(encoder),
+        start=start,
         whole_systems=whole_systems,
         key=origin,
     )
@@ -138,6 +140,12 @@ def _held_out(
         found, read = read_provenance(weights), {"targets": targets, "features": file}
         if encoder := encoder_of(config, variant, fold):
             read["encoder"] = encoder
+        for path in read.values():
+            if not path.is_file():
+                raise UserError(
+                    f"{path}: no such file, which a model of fold {fold} is made with: run "
+                    "`snakemake --cores all` or `dvc repro`"
+                )
         wanted = {
             "config": train_slice(config, variant, fold),
             "inputs": {name: sha256(path) for name, path in read.items()},

@@ -23,6 +23,8 @@ from hclmp.tables import read_dos
 
 log = logging.getLogger(__name__)
 
+FEWEST = 10  # compositions: of fewer neither a scale nor a correlation can be learned
+
 
 def pretrain_encoder(
     config: Config,
@@ -45,17 +47,29 @@ def pretrain_encoder(
     Raises:
         UserError: no DOS is left to learn from, or the training diverged.
     """
+    table = read_dos(dos)
     origin = provenance("pretrain_encoder", config=encoder_slice(config, fold), inputs={"dos": dos})
     files = [encoder, history]
     if cache.restore(origin, files):
         return
     prepare(threads, deterministic=config.training.deterministic)
-    table = read_dos(dos)
     parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(dos))
     vocabulary = describable(config.model.embedding, left_out=config.targets.left_out)
-    rows = _rows(config, parsed, vocabulary, fold=fold, origin=str(dos))
-    scaled = DosScaler.fit(table.dos).scale(table.dos).double().numpy()
-    compositions, values = _by_composition([parsed[r] for r in rows], scaled[rows])
+    rows = _rows(config, parsed, vocabulary, fold=fold)
+    if not rows:
+        raise UserError(
+            f"{dos}: none of {len(parsed)} DOS is left for the encoder to learn from: bring more, "
+            "or set `encoder.epochs: 0`"
+        )
+    kept = table.dos[rows]  # alone also for the scale: nothing of the others is to be seen
+    scaled = DosScaler.fit(kept).scale(kept).double().numpy()
+    compositions, values = _by_composition([parsed[r] for r in rows], scaled)
+    if len(compositions) < FEWEST:
+        raise UserError(
+            f"{dos}: {len(rows)} of {len(parsed)} DOS, of {len(compositions)} compositions, are "
+            f"left for the encoder to learn from; it takes {FEWEST} compositions. Bring more, or "
+            "set `encoder.epochs: 0`."
+        )
     embedding = config.model.embedding
     elements = ElementTable(
         {embedding: element_vectors(vocabulary, embedding)}, element_vectors(vocabulary, TABULATED)
@@ -81,7 +95,6 @@ def _rows(
     vocabulary: Sequence[str],
     *,
     fold: str | None,
-    origin: str,
 ) -> list[int]:
     """The rows of the DOS table that may be learned from; what is left out is counted."""
     held_out = [] if fold is None else read_systems(config.systems)[fold]
@@ -95,11 +108,8 @@ def _rows(
             sum(not known.issuperset(f) for f in parsed),
             listed(sorted(set(strange))),
         )
-    if len(rows) < 2:
-        raise UserError(
-            f"{origin}: {len(rows)} of {len(parsed)} DOS are left for the encoder to learn from: "
-            "bring more, or set `encoder.epochs: 0`"
-        )
+    if dropped := seen.count(False):
+        log.info("%d DOS of held-out systems and their supersets are left out", dropped)
     return rows
 
 

@@ -17,12 +17,13 @@ from hclmp.folds import Rows, split_rows
 from hclmp.models.interface import Inputs, Labelled, Model, Prediction
 from hclmp.paths import Trained
 from hclmp.provenance import Provenance, provenance, write_csv, write_json
-from hclmp.slices import train_slice
+from hclmp.slices import encoder_slice, train_slice
 from hclmp.tables import Floats, Predictions, Targets, read_targets, write_predictions
 
 if TYPE_CHECKING:
     from hclmp.models.checkpoint import Checkpoint
     from hclmp.models.ensemble import Ensemble
+    from hclmp.models.pretrained_encoder import Pretrained
     from hclmp.models.stack import History
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class _Job:
         rows: the rows of the test samples in the table.
         origin: provenance of its results.
         files: what is written.
-        encoder: the pretrained encoder to start from, if any.
+        start: the pretrained encoder to start from, if any.
     """
 
     fold: str
@@ -48,7 +49,7 @@ class _Job:
     rows: Rows
     origin: Provenance
     files: list[Path]
-    encoder: Path | None
+    start: "Pretrained | None"
 
 
 def train(
@@ -76,12 +77,10 @@ def train(
     Raises:
         UserError: no such variant or fold, features of other samples, or a training that diverged.
     """
-    for encoder in encoders.values():
-        if encoder is not None and not encoder.is_file():
-            raise UserError(f"{encoder}: no such file; `hclmp pretrain-encoder` makes it")
+    variant_settings(config, variant)  # refuses a variant that is none
+    starts = {fold: start_of(config, fold, file) for fold, file in encoders.items()}
     table = read_targets(targets)
     read = {file: _read(file, table, targets) for file in dict.fromkeys(features.values())}
-    variant_settings(config, variant)  # refuses a variant that is none
     neural, jobs = config.variants[variant].model == "hclmp", []
     for fold, file in features.items():
         encoder = encoders[fold]
@@ -96,14 +95,14 @@ def train(
         if not cache.restore(origin, files):
             keep = config.variants[variant].transfer
             inputs = without_dos(read[file], keep=keep, features=file)
-            jobs.append(_job(config, variant, fold, table, inputs, origin, files, encoder))
+            jobs.append(_job(config, variant, fold, table, inputs, origin, files, starts[fold]))
     checkpoints: list[Checkpoint] = []
     models: list[Model] = []
     if neural and jobs:
         fits, checkpoints = fit_network(
             config,
             variant,
-            [(job.train, job.validation, job.origin, job.encoder) for job in jobs],
+            [(job.train, job.validation, job.origin, job.start) for job in jobs],
             threads=threads,
         )
         for job, (network, history) in zip(jobs, fits, strict=True):
@@ -117,6 +116,20 @@ def train(
         cache.keep(job.origin, job.files)
     for checkpoint in checkpoints:  # not before the last file is written: a kill repeats nothing
         checkpoint.remove()
+
+
+def start_of(config: Config, fold: str, encoder: Path | None) -> "Pretrained | None":
+    """Read the pretrained encoder that a variant starts from on a fold, if any.
+
+    Raises:
+        UserError: it is missing, or was made with other settings.
+    """
+    if encoder is None:
+        return None
+    from hclmp.models.pretrained_encoder import Pretrained  # torch, which baselines do without
+
+    made_with = encoder_slice(config, fold if config.generator_per_fold else None)
+    return Pretrained.from_file(encoder, made_with=made_with)
 
 
 def _read(features: Path, table: Targets, targets: Path) -> Inputs:
@@ -135,7 +148,7 @@ def _job(
     inputs: Inputs,
     origin: Provenance,
     files: list[Path],
-    encoder: Path | None,
+    start: "Pretrained | None",
 ) -> _Job:
     """The samples of a fold."""
     rows = split_rows(config, fold, systems=table.system, given=table.split)
@@ -147,7 +160,7 @@ def _job(
     train, validation, test = (
         labelled(table, inputs, r) for r in (rows.train, rows.validation, rows.test)
     )
-    return _Job(fold, train, validation, test, rows.test, origin, files, encoder)
+    return _Job(fold, train, validation, test, rows.test, origin, files, start)
 
 
 def _write_predictions(variant: str, job: _Job, table: Targets, model: Model) -> None:
@@ -220,7 +233,7 @@ def without_dos(inputs: Inputs, *, keep: bool, features: Path) -> Inputs:
 def fit_network(
     config: Config,
     variant: str,
-    folds: Sequence[tuple[Labelled, Labelled, Provenance, Path | None]],
+    folds: "Sequence[tuple[Labelled, Labelled, Provenance, Pretrained | None]]",
     *,
     threads: int,
 ) -> "tuple[list[tuple[Ensemble, History]], list[Checkpoint]]":
@@ -238,17 +251,10 @@ def fit_network(
     """
     from hclmp.models.compute import prepare  # torch takes seconds, and the baselines do without
     from hclmp.models.ensemble import Part, fit_hclmp
-    from hclmp.models.pretrained_encoder import Pretrained
 
     prepare(threads, deterministic=config.training.deterministic)
     model, training = variant_settings(config, variant)
-    files = {file for *_, file in folds if file is not None}
-    starts = {file: Pretrained.from_file(file) for file in files}
-    parts = [
-        Part(train, validation, key, None if file is None else starts[file])
-        for train, validation, key, file in folds
-    ]
-    return fit_hclmp(parts, model=model, training=training)
+    return fit_hclmp([Part(*fold) for fold in folds], model=model, training=training)
 
 
 def _write_network(

@@ -43,6 +43,7 @@ rule finalize:
         features=expand(FEATURES, fold=FOLDS) if PER_FOLD else FEATURES,
         generator=[FINAL_GENERATOR] if FINAL_TRANSFERS else [],
         encoder="results/encoder/encoder.safetensors" if FINAL_ENCODER else [],
+        encoders=encoders(FINAL, FOLDS) if FINAL else [],
         models=expand(
             "results/models/{variant}/{fold}/{name}",
             variant=FINAL,
