@@ -98,6 +98,21 @@ def test_the_front_over_a_stream_is_that_of_all(
     assert len(found) > 3, "some are kept for the front alone"
 
 
+@pytest.mark.parametrize("rank_by", ["improvement", "probability"])
+def test_equal_scores_are_ranked_by_feasibility_and_then_by_the_goal(
+    model: Model, rank_by: RankBy
+) -> None:
+    question = asked(model, maximize=("alpha_5",), where=("alpha_5>0.9",))
+    found = screened(model, question, top=10_000, rank_by=rank_by).frame
+    assert (found[rank_by] == 0).all(), "the record, of other elements, is out of reach"
+    assert (np.diff(found["feasible"]) <= 0).all()
+    assert found["feasible"].iloc[0] > 0.5
+    question = asked(model, minimize=("alpha_5",), where=("alpha_1>1000",))
+    found = screened(model, question, top=10_000, rank_by=rank_by).frame
+    assert (found["feasible"] == 0).all()
+    assert (np.diff(found["alpha_5"]) >= -1e-6).all(), "the lowest first"
+
+
 def test_what_has_been_measured_is_passed_over(model: Model) -> None:
     measured = read_measured(FOLDER, model)
     there = {composition_key(f) for f in measured.fractions if len(f) == 3}
