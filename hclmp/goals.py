@@ -48,7 +48,10 @@ class Goal:
 
 @dataclass(frozen=True)
 class Condition:
-    """A property to be within bounds, in its unit; what is not bounded is infinite."""
+    """A property to be between two bounds, in its unit; what is not bounded is infinite.
+
+    The bounds themselves do not meet it: ``<= 2`` has the next number above 2 for its bound.
+    """
 
     column: int
     low: float
@@ -158,8 +161,10 @@ def _condition(text: str, properties: Sequence[Property]) -> tuple[int, float, f
             f"--where {text!r}: `{found['name']}` is learned as log10 and so always positive; "
             "choose a positive bound"
         )
-    below = found["operator"].startswith("<")
-    return column, -math.inf if below else value, value if below else math.inf
+    operator = found["operator"]
+    beyond = math.inf if operator.startswith("<") else -math.inf
+    bound = math.nextafter(value, beyond) if operator.endswith("=") else value
+    return (column, -math.inf, bound) if beyond > 0 else (column, bound, math.inf)
 
 
 class Record(NamedTuple):
