@@ -14,6 +14,7 @@ from hclmp.errors import UserError, listed
 from hclmp.model import Model
 from hclmp.provenance import written
 from hclmp.sources.table import read_frame
+from hclmp.terminal import say, show_table
 
 MOST_SHOWN = 20  # rows on the terminal
 
@@ -105,7 +106,7 @@ def _write(model: Model, predicted: pd.DataFrame, frame: pd.DataFrame | None, ou
         predicted, names = _beside(model, frame, predicted, out)
     predicted.attrs["units"] = dict(zip(names, model.units.values(), strict=True))
     write_frame(out, predicted)
-    Console().print(f"{out}: {len(predicted)} compositions, {len(model.properties)} properties")
+    say(f"{out}: {len(predicted)} compositions, {len(model.properties)} properties")
 
 
 def check_suffix(out: Path) -> None:
@@ -154,10 +155,9 @@ def _show(model: Model, predicted: pd.DataFrame) -> None:
             # Text: a unit such as [eV] is no markup
             cells = (Text(word) for word in (*words, *numbers, prop.unit))
             table.add_row(*cells, end_section=last)
-    console = Console()
-    console.print(table)
+    show_table(table)
     for formula, warning in zip(shown["formula"], shown["warning"], strict=True):
         if warning:
-            console.print(f"{formula}: {warning}", markup=False, highlight=False, soft_wrap=True)
+            say(f"{formula}: {warning}")
     if len(predicted) > MOST_SHOWN:
-        console.print(f"{len(predicted) - MOST_SHOWN} more: write all with --out FILE")
+        say(f"{len(predicted) - MOST_SHOWN} more: write all with --out FILE")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +17,7 @@ from hclmp.progress import progress
 from hclmp.screening import RankBy, Reference, Screened, read_measured
 from hclmp.screening import screen as run
 from hclmp.tables import Property
+from hclmp.terminal import say, show_table
 
 WORDS = {
     "improvement": "expected improvement on what has been measured",
@@ -88,15 +88,12 @@ def screen(
     there = len(found.reference.record.front)
     by: str = ranked if there or ranked == "predicted" else "feasible"
     _show(model, question, grid, found, by, top)
-    console = Console()
     if (more := len(found.frame) - top - MOST_OF_FRONT) > 0:
         notes.append(f"{more} more on the front: write all with --out FILE")
     for note in notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        say(note)
     if out is not None:
-        console.print(
-            f"{out}: {len(found.frame)} compositions, all {len(model.properties)} properties"
-        )
+        say(f"{out}: {len(found.frame)} compositions, all {len(model.properties)} properties")
 
 
 def _rank_by(asked: str | None, question: Question) -> RankBy:
@@ -195,7 +192,7 @@ def _show(model: Model, question: Question, grid: Grid, found: Screened, by: str
     table.add_column("")
     for _, row in found.frame.head(top + MOST_OF_FRONT).iterrows():
         table.add_row(*_cells(row, goals, [p for p in others if p not in goals], shown))
-    Console().print(table)
+    show_table(table)
 
 
 def _cells(

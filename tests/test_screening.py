@@ -152,6 +152,25 @@ def test_the_command_line(command: Command) -> None:
     assert "to surpass: the front," in answer.text
 
 
+def test_at_80_columns_and_in_a_folder_with_brackets_nothing_is_cut_off(
+    command: Command, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    ask = ("--elements", "La,Y", "--cations", 2, "--maximize", "alpha_5", "--minimize", "alpha_1")
+    where = ("--where", "alpha_9>0", "--where", "alpha_10>0", "--where", "alpha_8>0")
+    out = "a_folder_with_quite_a_long_name/[bold]and_another_one_of_that_kind/best.csv"
+    answer = command("screen", FOLDER, *ask, *where, "--out", out)
+    assert answer.code == 0, answer.text
+    assert "…" not in answer.text
+    found = pd.read_csv(out)
+    assert len(found) > 1
+    for formula in found["formula"]:
+        assert f"│ {formula} │" in answer.text
+    assert "front" in answer.text
+    assert answer.text.count("│ ! │") == len(found)
+    assert f"{out}: {len(found)} compositions" in answer.text
+
+
 def test_the_record_is_of_the_elements_that_are_screened(model: Model) -> None:
     measured = read_measured(FOLDER, model)
     question = asked(model, maximize=("alpha_5",))
