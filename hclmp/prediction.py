@@ -1,6 +1,7 @@
 """``hclmp predict``: compositions of the command line or of a table to predictions."""
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from hclmp.errors import UserError, listed
 from hclmp.model import Model
+from hclmp.paths import Final
 from hclmp.provenance import written
 from hclmp.sources.table import read_frame
 from hclmp.terminal import say, show_table
@@ -25,7 +27,7 @@ def predict(
     *,
     table: Path | None,
     out: Path | None,
-    formula_column: str,
+    formula_column: str | None,
     as_json: bool,
 ) -> None:
     """Predict formulas or the rows of a table; print them, or write them to a file.
@@ -34,26 +36,33 @@ def predict(
         folder: of the final model.
         formulas: compositions; none where there is a table.
         table: CSV or Parquet with a column of formulas; its other columns are kept.
-        out: CSV or Parquet; printed if None.
-        formula_column: of the table.
-        as_json: print JSON instead of a table for people.
+        out: CSV or Parquet, which is replaced; printed if None.
+        formula_column: of the table; ``formula`` if None.
+        as_json: print JSON instead of what is for people.
 
     Raises:
-        UserError: neither or both of formulas and table, or one of them cannot be used.
+        UserError: neither or both of formulas and table, or one of them or ``out`` cannot be used.
     """
     if bool(formulas) == (table is not None):
         raise UserError("name compositions or give a --table of them: one of the two")
-    if out is not None:
-        check_suffix(out)
+    if formula_column is not None and table is None:
+        raise UserError(
+            "--formula-column is that of a --table, and none is given: leave one out or give both"
+        )
     model = Model.load(folder)
     frame = None if table is None else read_frame(table)
-    predicted = (
-        model.predict(formulas) if frame is None else _of(model, frame, table, formula_column)
-    )
+    if out is not None:
+        check_out(out, folder, table)
+    if frame is None:
+        predicted = model.predict(formulas)
+    else:
+        predicted = _of(model, frame, table, formula_column or "formula")
     if out is not None:
         _write(model, predicted, frame, out)
-    elif as_json:
+    if as_json:
         print_json(model, {"compositions": records(predicted)}, units=model.units)
+    elif out is not None:
+        say(f"{out}: {len(predicted)} compositions, {len(model.properties)} properties")
     else:
         _show(model, predicted)
     if doubtful := int((predicted["warning"] != "").sum()):
@@ -106,19 +115,39 @@ def _write(model: Model, predicted: pd.DataFrame, frame: pd.DataFrame | None, ou
         predicted, names = _beside(model, frame, predicted, out)
     predicted.attrs["units"] = dict(zip(names, model.units.values(), strict=True))
     write_frame(out, predicted)
-    say(f"{out}: {len(predicted)} compositions, {len(model.properties)} properties")
 
 
-def check_suffix(out: Path) -> None:
-    """Refuse a file of another kind before anything is computed."""
-    if out.suffix not in (".csv", ".parquet"):
+def check_out(out: Path, folder: Path, table: Path | None = None) -> None:
+    """Refuse a file that is not to be written, or cannot be, before anything is computed.
+
+    Args:
+        out: the file; its folder is made.
+        folder: of the model, whose own files stay.
+        table: what is predicted, which stays too.
+    """
+    if out.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"{out}: name a .csv or .parquet file")
+    if table is not None and out.resolve() == table.resolve():
+        raise UserError(f"{out}: the --table itself, which would be replaced; name another file")
+    files = Final(folder)
+    if out.resolve() in (files.training.resolve(), files.history.resolve()):
+        raise UserError(f"{out}: a file of the model, which would be replaced; name another file")
+    try:
+        if out.is_dir():
+            raise UserError(f"{out}: a folder, not a file; name another file")
+        if not out.parent.exists():  # if it is a file, the next line says so in better words
+            out.parent.mkdir(parents=True)
+        with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", suffix=".part"):
+            pass
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror})"
+        raise UserError(f"{out}: {reason}; name another file") from error
 
 
 def write_frame(out: Path, frame: pd.DataFrame) -> None:
     """Write CSV, or Parquet, which keeps the units (``attrs["units"]`` in pandas)."""
     with written(out) as temporary:
-        if out.suffix == ".csv":
+        if out.suffix.lower() == ".csv":
             frame.to_csv(temporary, index=False)
         else:
             frame.to_parquet(temporary, index=False)

@@ -12,7 +12,7 @@ from hclmp.candidates import Grid
 from hclmp.errors import UserError, listed
 from hclmp.goals import Question
 from hclmp.model import Model
-from hclmp.prediction import check_suffix, print_json, records, write_frame
+from hclmp.prediction import check_out, print_json, records, write_frame
 from hclmp.progress import progress
 from hclmp.screening import RankBy, Reference, Screened, read_measured
 from hclmp.screening import screen as run
@@ -37,7 +37,7 @@ def screen(
     cations: int,
     step: float,
     samples: int | None,
-    seed: int,
+    seed: int | None,
     maximize: Sequence[str],
     minimize: Sequence[str],
     where: Sequence[str],
@@ -52,21 +52,25 @@ def screen(
         UserError: something asked for does not exist or makes no sense, by name and value; or no
             candidate is left.
     """
-    if out is not None:
-        check_suffix(out)
+    if seed is not None and samples is None:
+        raise UserError(
+            f"--seed {seed} is that of --samples, which is not given: leave it out or give both"
+        )
     model = Model.load(folder)
     question = Question.of(model.properties, maximize=maximize, minimize=minimize, where=where)
     ranked = _rank_by(rank_by, question)
     used = _elements(elements, model)
     grid = Grid.of(used, cations=cations, step=step)
     measured = read_measured(folder, model)
+    if out is not None:
+        check_out(out, folder)
     with progress("screening", samples or grid.size) as advance:
         found = run(
             model,
             question,
             grid,
             measured=measured,
-            parts=grid.parts(samples=samples, seed=seed),
+            parts=grid.parts(samples=samples, seed=seed or 0),
             top=top,
             rank_by=ranked,
             advance=advance,
