@@ -16,6 +16,7 @@ from hclmp.model import Model
 from hclmp.paths import Final
 from hclmp.provenance import written
 from hclmp.sources.table import read_frame
+from hclmp.tables import PREDICTED
 from hclmp.terminal import say, show_table
 
 MOST_SHOWN = 20  # rows on the terminal
@@ -98,7 +99,7 @@ def _beside(
     if set(new.columns) & set(frame.columns):
         ends = ("", "_std", "_low", "_high")
         renamed = {f"{name}{end}": f"{name}_predicted{end}" for name in names for end in ends}
-        renamed |= {name: f"{name}_predicted" for name in ("system", "distance", "warning")}
+        renamed |= {name: f"{name}_predicted" for name in PREDICTED}
         new, names = new.rename(columns=renamed), [f"{name}_predicted" for name in names]
     if taken := sorted(set(new.columns) & set(frame.columns)):
         raise UserError(

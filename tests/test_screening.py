@@ -18,6 +18,7 @@ from hclmp.errors import UserError
 from hclmp.goals import Question
 from hclmp.model import Model
 from hclmp.screening import RankBy, Reference, Screened, read_measured, screen
+from hclmp.tables import PREDICTED, RANKED
 from tests.conftest import Command
 
 FOLDER = Path(__file__).parent / "fixtures/model_v1"
@@ -111,6 +112,15 @@ def test_equal_scores_are_ranked_by_feasibility_and_then_by_the_goal(
     found = screened(model, question, top=10_000, rank_by=rank_by).frame
     assert (found["feasible"] == 0).all()
     assert (np.diff(found["alpha_5"]) >= -1e-6).all(), "the lowest first"
+
+
+def test_no_property_can_be_called_as_what_stands_beside_them(model: Model) -> None:
+    one = asked(model, maximize=("alpha_5",), where=("alpha_1<1",))
+    two = asked(model, maximize=("alpha_5",), minimize=("alpha_1",))
+    columns = {c for question in (one, two) for c in screened(model, question).frame.columns}
+    ends = ("", "_std", "_low", "_high")
+    own = {f"{p.name}{end}" for p in model.properties for end in ends}
+    assert columns - own == {*PREDICTED, *RANKED}
 
 
 def test_what_has_been_measured_is_passed_over(model: Model) -> None:
