@@ -17,7 +17,7 @@ from hclmp.paths import Final
 from hclmp.provenance import written
 from hclmp.sources.table import read_frame
 from hclmp.tables import PREDICTED
-from hclmp.terminal import say, show_table
+from hclmp.terminal import note, say, show_table
 
 MOST_SHOWN = 20  # rows on the terminal
 
@@ -63,7 +63,7 @@ def predict(
     if as_json:
         print_json(model, {"compositions": records(predicted)}, units=model.units)
     elif out is not None:
-        say(f"{out}: {len(predicted)} compositions, {len(model.properties)} properties")
+        note(f"{out}: {len(predicted)} compositions, {len(model.properties)} properties")
     else:
         _show(model, predicted)
     if doubtful := int((predicted["warning"] != "").sum()):
@@ -168,8 +168,8 @@ def print_json(model: Model, value: dict[str, Any], *, units: dict[str, str]) ->
 
 def _show(model: Model, predicted: pd.DataFrame) -> None:
     """A line per composition and property, and below them what is doubtful."""
-    note = "simulated" if model.about["trained_on"]["simulated"] else "measured"
-    table = Table(title=f"predicted (trained on {note} values)")
+    data = "simulated" if model.about["trained_on"]["simulated"] else "measured"
+    table = Table(title=f"predicted (trained on {data} values)")
     for heading in ("composition", "property"):
         table.add_column(heading)
     for heading in ("predicted", "90 % interval"):
@@ -190,4 +190,4 @@ def _show(model: Model, predicted: pd.DataFrame) -> None:
         if warning:
             say(f"{formula}: {warning}")
     if len(predicted) > MOST_SHOWN:
-        say(f"{len(predicted) - MOST_SHOWN} more: write all with --out FILE")
+        note(f"{len(predicted) - MOST_SHOWN} more: write all with --out FILE")

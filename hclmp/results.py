@@ -7,7 +7,7 @@ import pandas as pd
 from rich.table import Table
 
 from hclmp.errors import UserError
-from hclmp.terminal import say, show_table
+from hclmp.terminal import note, show_table
 
 
 def show(summary: Path, metrics: Path, targets_record: Path, *, as_json: bool) -> None:
@@ -47,8 +47,8 @@ def show(summary: Path, metrics: Path, targets_record: Path, *, as_json: bool) -
             cells.append(_ratio(row, float(wide["mae_std"][baseline]), baseline))
         table.add_row(str(variant), *cells)
     show_table(table)
-    for note in notes:
-        say(note)
+    for line in notes:
+        note(line)
 
 
 def _notes(targets_record: Path) -> list[str]:

@@ -255,7 +255,20 @@ def test_oxygen_is_left_out_and_said(command: Command) -> None:
     ("arguments", "words"),
     [
         (["--elements", "Fe,Xx,Ti", "--maximize", "alpha_5"], "knows nothing of Xx"),
-        (["--elements", "O", "--maximize", "alpha_5"], "--elements names none"),
+        (["--elements", ",", "--maximize", "alpha_5"], "--elements names none"),
+        (
+            ["--elements", "Fe,Co,O", "--maximize", "alpha_5"],
+            "--elements: O is left out of compositions, as in training; too few remain for "
+            "--cations 3 (Fe, Co)",
+        ),
+        (
+            ["--elements", "O", "--cations", "1", "--maximize", "alpha_5"],
+            "O is left out of compositions, as in training; too few remain for --cations 1 (none)",
+        ),
+        (
+            ["--elements", "Fe,Ti,W", "--maximize", "alpha_5", "--seed", "1"],
+            "--seed 1 is that of --samples, which is not given",
+        ),
         (["--elements", "Fe,Ti", "--maximize", "alpha_5"], "--cations 3: only 2 elements"),
         (["--elements", "Fe,Ti,W"], "0 goals"),
         (["--elements", "Fe,Ti,W", "--maximize", "gap"], "no property `gap`"),
@@ -277,7 +290,16 @@ def test_oxygen_is_left_out_and_said(command: Command) -> None:
                 *("--elements", "Fe,Ti,W", "--maximize", "alpha_5", "--rank-by", "predicted"),
                 *("--where", "alpha_1<-99"),
             ],
-            "no candidate is left",
+            "no candidate is left: no candidate is likelier than not to meet alpha_1<-99: relax "
+            "--where, or another --rank-by",
+        ),
+        (
+            [
+                *("--elements", "Fe,Co,Ti,W", "--cations", "1", "--step", "1"),
+                "--maximize",
+                "alpha_5",
+            ],
+            "no candidate is left: all 4 have been measured: finer --step or other --elements",
         ),
     ],
 )
@@ -295,6 +317,52 @@ def test_nothing_measured_meets_the_conditions(command: Command) -> None:
     assert answer.code == 0, answer.text
     assert "by probability of meeting the conditions" in answer.text
     assert "nothing measured that meets the conditions" in answer.text
+    assert "no candidate is likelier than not to meet alpha_1<-99: relax --where" in answer.text
+    assert "`probability` is 0 for all: ranked by predicted alpha_5" in answer.text
+    for word in ("surpass", "--rank-by", "see the front"):
+        assert word not in answer.text
+    two = ("--maximize", "alpha_5", "--minimize", "alpha_3", "--where", "alpha_1<-99")
+    answer = command("screen", FOLDER, *ASK, *two)
+    assert answer.code == 0, answer.text
+    assert "surpass it" not in answer.text
+    assert "see the front" not in answer.text
+
+
+def test_a_record_out_of_reach_is_said(command: Command) -> None:
+    answer = command("screen", FOLDER, *ASK, "--maximize", "alpha_5", "--where", "alpha_5>0.9")
+    assert answer.code == 0, answer.text
+    assert "none of these is likely to surpass it (at most 0.000): see --rank-by" in answer.text
+    words = "`improvement` is 0 for all: ranked by `feasible`, then by predicted alpha_5"
+    assert words in answer.text
+
+
+def test_quiet_is_without_notes_but_not_without_warnings(
+    command: Command, monkeypatch: pytest.MonkeyPatch, workdir: Path
+) -> None:
+    ask = ("--elements", "La,Y", "--cations", 2, "--maximize", "alpha_5", "--out", "best.csv")
+    answer = command("-q", "screen", FOLDER, *ask)
+    assert answer.code == 0, answer.text
+    assert "! unlike the training compositions, so doubtful: 19 of 19" in answer.text
+    for word in ("best measured", "likely", "19 compositions", "screening"):
+        assert word not in answer.text
+    assert Path("best.csv").is_file()
+
+
+def test_the_uncertainty_of_a_log10_property_is_an_interval(
+    command: Command, workdir: Path
+) -> None:
+    folder = Path(shutil.copytree(FOLDER, "model"))
+    about = json.loads((folder / "model.json").read_text())
+    about["properties"][4]["transform"] = "log10"  # a positive one, whose errors are of its decades
+    (folder / "model.json").write_text(json.dumps(about))
+    goals = ("--maximize", "alpha_5", "--minimize", "alpha_1", "--top", 1)
+    answer = command("screen", "model", *ASK, *goals, "--out", "best.csv")
+    assert answer.code == 0, answer.text
+    best = pd.read_csv("best.csv").iloc[0]
+    value, low, high = (best[f"alpha_5{end}"] for end in ("", "_low", "_high"))
+    assert 0 < low < value < high
+    assert f"{value:.3g} ({low:.2g} to {high:.2g}) │ {best['alpha_1']:.3g} ± " in answer.text
+    assert "± one standard deviation (low to high): 90 % interval" in answer.text
 
 
 def test_the_table_must_be_the_models(model: Model, tmp_path: Path) -> None:
