@@ -30,7 +30,7 @@ POINTS = 256  # of an integral; a power of 2, as Sobol' points want it
 RIDGE = 1e-6  # of the correlation: properties that always go together leave no Cholesky factor
 TINY = 1e-300
 CONDITION = re.compile(r"\s*(?P<name>.*\S)\s*(?P<operator><=|>=|<|>)\s*(?P<value>[^<>=\s]+)\s*")
-NO_NAME = re.compile(r"[<>=]|^[-+.\d]")  # in what stands for a property, as in 0.1<gap<0.2
+NO_NAME = re.compile(r"[<>=]|^[-+]?[\d.]+(e[-+]?\d+)?$")  # before the operator: 0.1<gap<0.2, 1<gap
 LN10 = math.log(10.0)
 
 
