@@ -38,10 +38,25 @@ Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of the c
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one message and exit code 2."""
+    """Run the command line; a user's mistake is one message and exit code 2.
+
+    Who reads the output through a pipe may stop when they have enough, as `head` does: that ends
+    the command, and is no fault.
+    """
     _log_to_stderr()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # a closed pipe is to be noticed here, not when Python ends
+    except (BrokenPipeError, SystemExit) as end:
+        # Typer and Rich turn a closed pipe into exit code 1
+        if not isinstance(end, BrokenPipeError) and not isinstance(
+            end.__context__, BrokenPipeError
+        ):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to write
+        sys.exit(0)
     except UserError as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(
             "error:", str(error), markup=False

@@ -152,7 +152,7 @@ def _rows(section: TargetsConfig | DosConfig, demo: int, *, part: int) -> int | 
 
 
 def _rows_of_file(path: str) -> int:
-    if path.endswith(".parquet"):
+    if path.lower().endswith(".parquet"):
         try:
             return int(pq.read_metadata(path).num_rows)
         except pa.ArrowException:

@@ -30,6 +30,7 @@ POINTS = 256  # of an integral; a power of 2, as Sobol' points want it
 RIDGE = 1e-6  # of the correlation: properties that always go together leave no Cholesky factor
 TINY = 1e-300
 CONDITION = re.compile(r"\s*(?P<name>.*\S)\s*(?P<operator><=|>=|<|>)\s*(?P<value>[^<>=\s]+)\s*")
+NO_NAME = re.compile(r"[<>=]|^[-+]?[\d.]+(e[-+]?\d+)?$")  # before the operator: 0.1<gap<0.2, 1<gap
 LN10 = math.log(10.0)
 
 
@@ -48,7 +49,10 @@ class Goal:
 
 @dataclass(frozen=True)
 class Condition:
-    """A property to be within bounds, in its unit; what is not bounded is infinite."""
+    """A property to be between two bounds, in its unit; what is not bounded is infinite.
+
+    The bounds themselves do not meet it: ``<= 2`` has the next number above 2 for its bound.
+    """
 
     column: int
     low: float
@@ -141,10 +145,12 @@ def _conditions(where: Sequence[str], properties: Sequence[Property]) -> tuple[C
 def _condition(text: str, properties: Sequence[Property]) -> tuple[int, float, float]:
     """Column, lower and upper bound of a condition."""
     found = CONDITION.fullmatch(text)
-    if found is None:
+    known = {p.name for p in properties}
+    if found is None or (found["name"] not in known and NO_NAME.search(found["name"])):
         raise UserError(
             f"--where {text!r}: write PROPERTY<VALUE or PROPERTY>VALUE, quoted, such as "
-            f'--where "{properties[0].name}<0.2"; other operators there are none'
+            f'--where "{properties[0].name}<0.2": property first; two conditions for a range; '
+            "other operators there are none"
         )
     column = _column(found["name"], properties)
     try:
@@ -158,8 +164,10 @@ def _condition(text: str, properties: Sequence[Property]) -> tuple[int, float, f
             f"--where {text!r}: `{found['name']}` is learned as log10 and so always positive; "
             "choose a positive bound"
         )
-    below = found["operator"].startswith("<")
-    return column, -math.inf if below else value, value if below else math.inf
+    operator = found["operator"]
+    beyond = math.inf if operator.startswith("<") else -math.inf
+    bound = math.nextafter(value, beyond) if operator.endswith("=") else value
+    return (column, -math.inf, bound) if beyond > 0 else (column, bound, math.inf)
 
 
 class Record(NamedTuple):

@@ -24,7 +24,9 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="CSV or Parquet to write; printed without it.")
     ] = None,
-    formula_column: Annotated[str, typer.Option(help="The column of formulas.")] = "formula",
+    formula_column: Annotated[
+        str | None, typer.Option(help="The table's column of formulas; `formula` without it.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict compositions that nobody has made yet, with 90 % intervals and warnings."""
@@ -54,7 +56,9 @@ def screen(
     samples: Annotated[
         int | None, typer.Option(min=1, help="Screen so many of that grid, drawn at random.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of --samples.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of --samples; 0 without it.")
+    ] = None,
     maximize: Annotated[
         list[str] | None, typer.Option(help="A property to be high; one or two goals in all.")
     ] = None,

@@ -1,6 +1,7 @@
 """``hclmp predict``: compositions of the command line or of a table to predictions."""
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from rich.text import Text
 
 from hclmp.errors import UserError, listed
 from hclmp.model import Model
+from hclmp.paths import Final
 from hclmp.provenance import written
 from hclmp.sources.table import read_frame
+from hclmp.tables import PREDICTED
+from hclmp.terminal import note, say, show_table
 
 MOST_SHOWN = 20  # rows on the terminal
 
@@ -24,7 +28,7 @@ def predict(
     *,
     table: Path | None,
     out: Path | None,
-    formula_column: str,
+    formula_column: str | None,
     as_json: bool,
 ) -> None:
     """Predict formulas or the rows of a table; print them, or write them to a file.
@@ -33,26 +37,33 @@ def predict(
         folder: of the final model.
         formulas: compositions; none where there is a table.
         table: CSV or Parquet with a column of formulas; its other columns are kept.
-        out: CSV or Parquet; printed if None.
-        formula_column: of the table.
-        as_json: print JSON instead of a table for people.
+        out: CSV or Parquet, which is replaced; printed if None.
+        formula_column: of the table; ``formula`` if None.
+        as_json: print JSON instead of what is for people.
 
     Raises:
-        UserError: neither or both of formulas and table, or one of them cannot be used.
+        UserError: neither or both of formulas and table, or one of them or ``out`` cannot be used.
     """
     if bool(formulas) == (table is not None):
         raise UserError("name compositions or give a --table of them: one of the two")
-    if out is not None:
-        check_suffix(out)
+    if formula_column is not None and table is None:
+        raise UserError(
+            "--formula-column is that of a --table, and none is given: leave one out or give both"
+        )
     model = Model.load(folder)
     frame = None if table is None else read_frame(table)
-    predicted = (
-        model.predict(formulas) if frame is None else _of(model, frame, table, formula_column)
-    )
+    if out is not None:
+        check_out(out, folder, table)
+    if frame is None:
+        predicted = model.predict(formulas)
+    else:
+        predicted = _of(model, frame, table, formula_column or "formula")
     if out is not None:
         _write(model, predicted, frame, out)
-    elif as_json:
+    if as_json:
         print_json(model, {"compositions": records(predicted)}, units=model.units)
+    elif out is not None:
+        note(f"{out}: {len(predicted)} compositions, {len(model.properties)} properties")
     else:
         _show(model, predicted)
     if doubtful := int((predicted["warning"] != "").sum()):
@@ -88,7 +99,7 @@ def _beside(
     if set(new.columns) & set(frame.columns):
         ends = ("", "_std", "_low", "_high")
         renamed = {f"{name}{end}": f"{name}_predicted{end}" for name in names for end in ends}
-        renamed |= {name: f"{name}_predicted" for name in ("system", "distance", "warning")}
+        renamed |= {name: f"{name}_predicted" for name in PREDICTED}
         new, names = new.rename(columns=renamed), [f"{name}_predicted" for name in names]
     if taken := sorted(set(new.columns) & set(frame.columns)):
         raise UserError(
@@ -105,19 +116,39 @@ def _write(model: Model, predicted: pd.DataFrame, frame: pd.DataFrame | None, ou
         predicted, names = _beside(model, frame, predicted, out)
     predicted.attrs["units"] = dict(zip(names, model.units.values(), strict=True))
     write_frame(out, predicted)
-    Console().print(f"{out}: {len(predicted)} compositions, {len(model.properties)} properties")
 
 
-def check_suffix(out: Path) -> None:
-    """Refuse a file of another kind before anything is computed."""
-    if out.suffix not in (".csv", ".parquet"):
+def check_out(out: Path, folder: Path, table: Path | None = None) -> None:
+    """Refuse a file that is not to be written, or cannot be, before anything is computed.
+
+    Args:
+        out: the file; its folder is made.
+        folder: of the model, whose own files stay.
+        table: what is predicted, which stays too.
+    """
+    if out.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"{out}: name a .csv or .parquet file")
+    if table is not None and out.resolve() == table.resolve():
+        raise UserError(f"{out}: the --table itself, which would be replaced; name another file")
+    files = Final(folder)
+    if out.resolve() in (files.training.resolve(), files.history.resolve()):
+        raise UserError(f"{out}: a file of the model, which would be replaced; name another file")
+    try:
+        if out.is_dir():
+            raise UserError(f"{out}: a folder, not a file; name another file")
+        if not out.parent.exists():  # if it is a file, the next line says so in better words
+            out.parent.mkdir(parents=True)
+        with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", suffix=".part"):
+            pass
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror})"
+        raise UserError(f"{out}: {reason}; name another file") from error
 
 
 def write_frame(out: Path, frame: pd.DataFrame) -> None:
     """Write CSV, or Parquet, which keeps the units (``attrs["units"]`` in pandas)."""
     with written(out) as temporary:
-        if out.suffix == ".csv":
+        if out.suffix.lower() == ".csv":
             frame.to_csv(temporary, index=False)
         else:
             frame.to_parquet(temporary, index=False)
@@ -137,8 +168,8 @@ def print_json(model: Model, value: dict[str, Any], *, units: dict[str, str]) ->
 
 def _show(model: Model, predicted: pd.DataFrame) -> None:
     """A line per composition and property, and below them what is doubtful."""
-    note = "simulated" if model.about["trained_on"]["simulated"] else "measured"
-    table = Table(title=f"predicted (trained on {note} values)")
+    data = "simulated" if model.about["trained_on"]["simulated"] else "measured"
+    table = Table(title=f"predicted (trained on {data} values)")
     for heading in ("composition", "property"):
         table.add_column(heading)
     for heading in ("predicted", "90 % interval"):
@@ -154,10 +185,9 @@ def _show(model: Model, predicted: pd.DataFrame) -> None:
             # Text: a unit such as [eV] is no markup
             cells = (Text(word) for word in (*words, *numbers, prop.unit))
             table.add_row(*cells, end_section=last)
-    console = Console()
-    console.print(table)
+    show_table(table)
     for formula, warning in zip(shown["formula"], shown["warning"], strict=True):
         if warning:
-            console.print(f"{formula}: {warning}", markup=False, highlight=False, soft_wrap=True)
+            say(f"{formula}: {warning}")
     if len(predicted) > MOST_SHOWN:
-        console.print(f"{len(predicted) - MOST_SHOWN} more: write all with --out FILE")
+        note(f"{len(predicted) - MOST_SHOWN} more: write all with --out FILE")

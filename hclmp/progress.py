@@ -22,11 +22,16 @@ def silent(done: int, note: str = "") -> None:
     """Progress that nobody is told of."""
 
 
+def quiet() -> bool:
+    """Whether nothing but results, warnings and errors is asked for: ``--quiet``."""
+    return not log.isEnabledFor(logging.INFO)
+
+
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Advance]:
     """Show the progress of a loop of ``total`` turns on stderr."""
     console = Console(stderr=True)
-    if not log.isEnabledFor(logging.INFO):  # --quiet
+    if quiet():
         yield silent
         return
     if not console.is_terminal:

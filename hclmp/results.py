@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from hclmp.errors import UserError
+from hclmp.terminal import note, show_table
 
 
 def show(summary: Path, metrics: Path, targets_record: Path, *, as_json: bool) -> None:
@@ -46,10 +46,9 @@ def show(summary: Path, metrics: Path, targets_record: Path, *, as_json: bool) -
         if baseline:
             cells.append(_ratio(row, float(wide["mae_std"][baseline]), baseline))
         table.add_row(str(variant), *cells)
-    console = Console()
-    console.print(table)
-    for note in notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    show_table(table)
+    for line in notes:
+        note(line)
 
 
 def _notes(targets_record: Path) -> list[str]:

@@ -128,9 +128,13 @@ class _Kept:
         self.best, self.front = pd.DataFrame(), pd.DataFrame()
 
     def add(self, part: pd.DataFrame) -> None:
-        """Take in some more candidates; ``score`` ranks, of equal ones the first number."""
+        """Take in some more candidates; of equal ``score`` the likelier and then the better ones.
+
+        All scores are 0 where the record is far away.
+        """
         together = pd.concat([self.best, part[part["score"] > -np.inf]])
-        together = together.sort_values(["score", "number"], ascending=[False, True])
+        order = ["score", "feasible", "goal_0", "number"]
+        together = together.sort_values(order, ascending=[False, False, False, True])
         self.best = together.head(self.top)
         if self.two:
             together = pd.concat([self.front, part[part["feasible"] > LIKELY]])

@@ -22,6 +22,12 @@ Floats = NDArray[np.float64]
 METADATA_KEY = b"hclmp"
 
 
+# What stands beside the properties in a prediction, and in what a screen ranks: no property is
+# called so.
+PREDICTED = ("formula", "system", "distance", "warning")
+RANKED = ("rank", "on_front", "feasible", "probability", "improvement")
+
+
 @dataclass(frozen=True)
 class Property:
     """A property of the targets: its column, unit, transform and place on a common axis."""

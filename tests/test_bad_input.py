@@ -360,7 +360,7 @@ def test_the_real_program_prints_one_message(workdir: Path) -> None:
     assert not Path("data").exists()
 
 
-@pytest.mark.parametrize("name", ["distance", "warning", "gap_low"])
+@pytest.mark.parametrize("name", ["distance", "warning", "gap_low", "rank", "probability"])
 def test_a_property_named_as_a_column_of_predictions(
     workdir: Path, command: Command, name: str
 ) -> None:

@@ -190,7 +190,12 @@ def test_the_front_is_that_of_brute_force(points: list[tuple[int, int]]) -> None
         ({"maximize": ("gap",), "where": ("alpha!=2",)}, "--where 'alpha!=2'"),
         ({"maximize": ("gap",), "where": ("alpha",)}, "--where 'alpha'"),
         ({"maximize": ("gap",), "where": ("<2",)}, "--where '<2'"),
+        ({"maximize": ("gap",), "where": ("0.1<gap<0.2",)}, "property first; two conditions for"),
+        ({"maximize": ("gap",), "where": ("0.1<gap",)}, "property first; two conditions for"),
+        ({"maximize": ("gap",), "where": ("gap>0.1<0.2",)}, "property first; two conditions for"),
+        ({"maximize": ("gap",), "where": ("-1e-3<gap",)}, "property first; two conditions for"),
         ({"maximize": ("gap",), "where": ("beta<2",)}, "no property `beta`"),
+        ({"maximize": ("gap",), "where": ("2theta<2",)}, "no property `2theta`"),
         ({"maximize": ("gap",), "where": ("alpha<two",)}, "'two' is not a finite number"),
         ({"maximize": ("gap",), "where": ("alpha<nan",)}, "'nan' is not a finite number"),
         ({"maximize": ("gap",), "where": ("rate<0",)}, "always positive"),
@@ -205,4 +210,25 @@ def test_what_makes_no_question_is_named(asked: dict[str, tuple[str, ...]], word
 def test_conditions_may_be_written_with_blanks_and_equal_signs() -> None:
     asked = question(maximize=("gap",), where=(" alpha <= 2.5 ", "rate >=1e-3", "alpha>-1"))
     bounds = {PROPERTIES[c.column].name: (c.low, c.high) for c in asked.conditions}
-    assert bounds == {"alpha": (-1.0, 2.5), "rate": (1e-3, np.inf)}
+    assert bounds["alpha"] == pytest.approx((-1.0, 2.5))
+    assert bounds["rate"] == pytest.approx((1e-3, np.inf))
+
+
+@pytest.mark.parametrize(
+    ("where", "met"),
+    [
+        (("gap<1.029",), [True, False, False]),
+        (("gap<=1.029",), [True, True, False]),
+        (("gap>1.029",), [False, False, True]),
+        (("gap>=1.029",), [False, True, True]),
+        (("gap<=1.029", "gap<1.029"), [True, False, False]),
+        (("gap>=1.029", "gap<=1.029"), [False, True, False]),
+    ],
+)
+def test_a_measured_value_at_the_bound_meets_what_has_an_equal_sign(
+    where: tuple[str, ...], met: list[bool]
+) -> None:
+    values = np.array([[gap, 1.0, 1.0, 1.0] for gap in (1.0, 1.029, 1.03)])
+    asked = question(maximize=("alpha",), where=where)
+    assert asked.fulfilled(values).tolist() == met
+    assert np.isfinite(chances(asked, Record.of(asked, values), predicted()).probability).all()

@@ -18,6 +18,7 @@ from hclmp.errors import UserError
 from hclmp.goals import Question
 from hclmp.model import Model
 from hclmp.screening import RankBy, Reference, Screened, read_measured, screen
+from hclmp.tables import PREDICTED, RANKED
 from tests.conftest import Command
 
 FOLDER = Path(__file__).parent / "fixtures/model_v1"
@@ -98,6 +99,30 @@ def test_the_front_over_a_stream_is_that_of_all(
     assert len(found) > 3, "some are kept for the front alone"
 
 
+@pytest.mark.parametrize("rank_by", ["improvement", "probability"])
+def test_equal_scores_are_ranked_by_feasibility_and_then_by_the_goal(
+    model: Model, rank_by: RankBy
+) -> None:
+    question = asked(model, maximize=("alpha_5",), where=("alpha_5>0.9",))
+    found = screened(model, question, top=10_000, rank_by=rank_by).frame
+    assert (found[rank_by] == 0).all(), "the record, of other elements, is out of reach"
+    assert (np.diff(found["feasible"]) <= 0).all()
+    assert found["feasible"].iloc[0] > 0.5
+    question = asked(model, minimize=("alpha_5",), where=("alpha_1>1000",))
+    found = screened(model, question, top=10_000, rank_by=rank_by).frame
+    assert (found["feasible"] == 0).all()
+    assert (np.diff(found["alpha_5"]) >= -1e-6).all(), "the lowest first"
+
+
+def test_no_property_can_be_called_as_what_stands_beside_them(model: Model) -> None:
+    one = asked(model, maximize=("alpha_5",), where=("alpha_1<1",))
+    two = asked(model, maximize=("alpha_5",), minimize=("alpha_1",))
+    columns = {c for question in (one, two) for c in screened(model, question).frame.columns}
+    ends = ("", "_std", "_low", "_high")
+    own = {f"{p.name}{end}" for p in model.properties for end in ends}
+    assert columns - own == {*PREDICTED, *RANKED}
+
+
 def test_what_has_been_measured_is_passed_over(model: Model) -> None:
     measured = read_measured(FOLDER, model)
     there = {composition_key(f) for f in measured.fractions if len(f) == 3}
@@ -135,6 +160,25 @@ def test_the_command_line(command: Command) -> None:
     assert answer.code == 0, answer.text
     assert "by probability of surpassing what has been measured" in answer.text
     assert "to surpass: the front," in answer.text
+
+
+def test_at_80_columns_and_in_a_folder_with_brackets_nothing_is_cut_off(
+    command: Command, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    ask = ("--elements", "La,Y", "--cations", 2, "--maximize", "alpha_5", "--minimize", "alpha_1")
+    where = ("--where", "alpha_9>0", "--where", "alpha_10>0", "--where", "alpha_8>0")
+    out = "a_folder_with_quite_a_long_name/[bold]and_another_one_of_that_kind/best.csv"
+    answer = command("screen", FOLDER, *ask, *where, "--out", out)
+    assert answer.code == 0, answer.text
+    assert "…" not in answer.text
+    found = pd.read_csv(out)
+    assert len(found) > 1
+    for formula in found["formula"]:
+        assert f"│ {formula} │" in answer.text
+    assert "front" in answer.text
+    assert answer.text.count("│ ! │") == len(found)
+    assert f"{out}: {len(found)} compositions" in answer.text
 
 
 def test_the_record_is_of_the_elements_that_are_screened(model: Model) -> None:
@@ -211,7 +255,20 @@ def test_oxygen_is_left_out_and_said(command: Command) -> None:
     ("arguments", "words"),
     [
         (["--elements", "Fe,Xx,Ti", "--maximize", "alpha_5"], "knows nothing of Xx"),
-        (["--elements", "O", "--maximize", "alpha_5"], "--elements names none"),
+        (["--elements", ",", "--maximize", "alpha_5"], "--elements names none"),
+        (
+            ["--elements", "Fe,Co,O", "--maximize", "alpha_5"],
+            "--elements: O is left out of compositions, as in training; too few remain for "
+            "--cations 3 (Fe, Co)",
+        ),
+        (
+            ["--elements", "O", "--cations", "1", "--maximize", "alpha_5"],
+            "O is left out of compositions, as in training; too few remain for --cations 1 (none)",
+        ),
+        (
+            ["--elements", "Fe,Ti,W", "--maximize", "alpha_5", "--seed", "1"],
+            "--seed 1 is that of --samples, which is not given",
+        ),
         (["--elements", "Fe,Ti", "--maximize", "alpha_5"], "--cations 3: only 2 elements"),
         (["--elements", "Fe,Ti,W"], "0 goals"),
         (["--elements", "Fe,Ti,W", "--maximize", "gap"], "no property `gap`"),
@@ -233,7 +290,16 @@ def test_oxygen_is_left_out_and_said(command: Command) -> None:
                 *("--elements", "Fe,Ti,W", "--maximize", "alpha_5", "--rank-by", "predicted"),
                 *("--where", "alpha_1<-99"),
             ],
-            "no candidate is left",
+            "no candidate is left: no candidate is likelier than not to meet alpha_1<-99: relax "
+            "--where, or another --rank-by",
+        ),
+        (
+            [
+                *("--elements", "Fe,Co,Ti,W", "--cations", "1", "--step", "1"),
+                "--maximize",
+                "alpha_5",
+            ],
+            "no candidate is left: all 4 have been measured: finer --step or other --elements",
         ),
     ],
 )
@@ -251,6 +317,52 @@ def test_nothing_measured_meets_the_conditions(command: Command) -> None:
     assert answer.code == 0, answer.text
     assert "by probability of meeting the conditions" in answer.text
     assert "nothing measured that meets the conditions" in answer.text
+    assert "no candidate is likelier than not to meet alpha_1<-99: relax --where" in answer.text
+    assert "`probability` is 0 for all: ranked by predicted alpha_5" in answer.text
+    for word in ("surpass", "--rank-by", "see the front"):
+        assert word not in answer.text
+    two = ("--maximize", "alpha_5", "--minimize", "alpha_3", "--where", "alpha_1<-99")
+    answer = command("screen", FOLDER, *ASK, *two)
+    assert answer.code == 0, answer.text
+    assert "surpass it" not in answer.text
+    assert "see the front" not in answer.text
+
+
+def test_a_record_out_of_reach_is_said(command: Command) -> None:
+    answer = command("screen", FOLDER, *ASK, "--maximize", "alpha_5", "--where", "alpha_5>0.9")
+    assert answer.code == 0, answer.text
+    assert "none of these is likely to surpass it (at most 0.000): see --rank-by" in answer.text
+    words = "`improvement` is 0 for all: ranked by `feasible`, then by predicted alpha_5"
+    assert words in answer.text
+
+
+def test_quiet_is_without_notes_but_not_without_warnings(
+    command: Command, monkeypatch: pytest.MonkeyPatch, workdir: Path
+) -> None:
+    ask = ("--elements", "La,Y", "--cations", 2, "--maximize", "alpha_5", "--out", "best.csv")
+    answer = command("-q", "screen", FOLDER, *ask)
+    assert answer.code == 0, answer.text
+    assert "! unlike the training compositions, so doubtful: 19 of 19" in answer.text
+    for word in ("best measured", "likely", "19 compositions", "screening"):
+        assert word not in answer.text
+    assert Path("best.csv").is_file()
+
+
+def test_the_uncertainty_of_a_log10_property_is_an_interval(
+    command: Command, workdir: Path
+) -> None:
+    folder = Path(shutil.copytree(FOLDER, "model"))
+    about = json.loads((folder / "model.json").read_text())
+    about["properties"][4]["transform"] = "log10"  # a positive one, whose errors are of its decades
+    (folder / "model.json").write_text(json.dumps(about))
+    goals = ("--maximize", "alpha_5", "--minimize", "alpha_1", "--top", 1)
+    answer = command("screen", "model", *ASK, *goals, "--out", "best.csv")
+    assert answer.code == 0, answer.text
+    best = pd.read_csv("best.csv").iloc[0]
+    value, low, high = (best[f"alpha_5{end}"] for end in ("", "_low", "_high"))
+    assert 0 < low < value < high
+    assert f"{value:.3g} ({low:.2g} to {high:.2g}) │ {best['alpha_1']:.3g} ± " in answer.text
+    assert "± one standard deviation (low to high): 90 % interval" in answer.text
 
 
 def test_the_table_must_be_the_models(model: Model, tmp_path: Path) -> None:

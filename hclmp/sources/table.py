@@ -44,9 +44,9 @@ def read_frame(path: str | Path, *, limit: int | None = None) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path}: no such file (paths are relative to the working directory)")
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             frame = pd.read_parquet(path)
-        elif path.suffix == ".csv":
+        elif path.suffix.lower() == ".csv":
             frame = read_csv(path)
         else:
             raise UserError(f"{path}: not a .csv or .parquet file")
@@ -210,7 +210,7 @@ def _properties(
 
 def _units_in_file(path: str) -> dict[str, str]:
     """Column -> unit, as the fields of a Parquet file may say."""
-    if not path.endswith(".parquet"):
+    if not path.lower().endswith(".parquet"):
         return {}
     stored = {field.name: (field.metadata or {}).get(b"unit") for field in pq.read_schema(path)}
     return {name: unit.decode() for name, unit in stored.items() if unit}
@@ -253,7 +253,7 @@ def read_dos(config: DosConfig) -> RawDos:
     column = config.id_column or ("material_id" if "material_id" in frame.columns else None)
     if column:
         _require(path, frame, [column], "dos.id_column")
-    if path.endswith(".csv"):
+    if path.lower().endswith(".csv"):
         bins = energy_columns(frame, config.formula_column, column)
         columns = [numbers(path, frame, c, DOS_REMEDY) for c in bins]
         dos = np.stack(columns, axis=1) if columns else None

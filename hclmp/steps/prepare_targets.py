@@ -23,7 +23,7 @@ from hclmp.provenance import Provenance, provenance, write_json
 from hclmp.slices import embeddings, targets_slice
 from hclmp.sources.raw import RawTargets, row_names
 from hclmp.sources.registry import TARGETS
-from hclmp.tables import Targets, varied, write_targets
+from hclmp.tables import PREDICTED, RANKED, Targets, varied, write_targets
 from hclmp.units import check_unit
 
 log = logging.getLogger(__name__)
@@ -66,9 +66,9 @@ def prepare_targets(config: Config, *, table: Path, record: Path) -> None:
 
 
 def _check_names(raw: RawTargets) -> None:
-    """A prediction has a column per property, and others beside it: none may have two meanings."""
+    """Predictions and screens have other columns beside the properties: none has two meanings."""
     names = [p.name for p in raw.properties]
-    taken = {"formula", "system", "distance", "warning"}
+    taken = {*PREDICTED, *RANKED}
     taken |= {f"{name}{end}" for name in names for end in ("_std", "_low", "_high")}
     if bad := [name for name in names if name in taken]:
         raise UserError(
