@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -44,7 +45,11 @@ def show(summary: Path, metrics: Path, targets_record: Path, *, as_json: bool) -
     for variant, row in wide.sort_values("mae_std").iterrows():
         cells = [f"{row[name]:.3f}" for name in ("mae_std", "r2", "coverage90", "nll")]
         if baseline:
-            cells.append(_ratio(row, float(wide["mae_std"][baseline]), baseline))
+            cells.append(
+                "1"
+                if variant == baseline
+                else _ratio(row, float(wide["mae_std"][baseline]), baseline)
+            )
         table.add_row(str(variant), *cells)
     console = Console()
     console.print(table)
@@ -61,7 +66,6 @@ def _notes(targets_record: Path) -> list[str]:
 
 
 def _ratio(row: "pd.Series[float]", reference: float, baseline: str) -> str:
-    low, high = (row.get(f"mae_std_vs_{baseline}_{end}") for end in ("low", "high"))
-    if low is None or pd.isna(low):
-        return "1"
-    return f"{row['mae_std'] / reference:.3f} ({low:.3f} to {high:.3f})"
+    low, high = (row.get(f"mae_std_vs_{baseline}_{end}", np.nan) for end in ("low", "high"))
+    interval = "–" if pd.isna(low) else f"{low:.3f} to {high:.3f}"
+    return f"{row['mae_std'] / reference:.3f} ({interval})"
