@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -66,6 +65,6 @@ def _notes(targets_record: Path) -> list[str]:
 
 
 def _ratio(row: "pd.Series[float]", reference: float, baseline: str) -> str:
-    low, high = (row.get(f"mae_std_vs_{baseline}_{end}", np.nan) for end in ("low", "high"))
+    low, high = (row.get(f"mae_std_vs_{baseline}_{end}") for end in ("low", "high"))
     interval = "–" if pd.isna(low) else f"{low:.3f} to {high:.3f}"
     return f"{row['mae_std'] / reference:.3f} ({interval})"
