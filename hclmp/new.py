@@ -219,7 +219,7 @@ def _dos_columns(dos: Path) -> dict[str, Any]:
     frame = read_frame(dos)
     if "formula" not in frame.columns:
         raise UserError(f"{dos}: no column `formula`; it has {listed(frame.columns, most=20)}")
-    if dos.suffix == ".csv":
+    if dos.suffix.lower() == ".csv":
         bins = energy_columns(frame, "formula", "material_id")
         energies = pd.to_numeric(pd.Series(bins, dtype=str), errors="coerce").to_numpy(np.float64)
         n = len(bins)
