@@ -202,6 +202,7 @@ def uneven() -> pd.DataFrame:
         (good_dos().assign(dos=[*good_dos()["dos"][1:], [1.0]]), "lists of one length"),
         (good_dos().assign(dos=[-x for x in good_dos()["dos"]]), "density of states is negative"),
         (good_dos().assign(formula="Xx"), "row 1: 'Xx' names no real element"),
+        (good_dos().assign(formula="Og2O3"), "row 1 (Og2O3: Og)"),
         (wide_dos()[["formula"]], "0 DOS values per row"),
         (uneven(), "are not ascending in equal steps"),
         (wide_dos().iloc[:, [0, *range(8, 0, -1)]], "are not ascending in equal steps"),
