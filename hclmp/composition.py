@@ -1,5 +1,6 @@
 """Formulas to cation fractions: the only thing a model here ever sees of a material."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,16 @@ from hclmp.errors import UserError, listed
 
 # Fractions that agree to so many decimals are one composition: FeTi2 and Fe2Ti4, but not 0.3333 Fe.
 DECIMALS = 6
+
+# Not the compatibility form of Unicode: that would take the charge of Fe³ for an amount.
+SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+
+# Na2SO4.10H2O, which pymatgen reads as O4.10 and H2O. Not Fe0.5H2O, whose dot follows an amount of
+# 0, nor O3.05H2O.
+HYDRATE = re.compile(
+    r"(?P<salt>.+?)\s*(?P<dot>[.·•⋅∙*])\s*(?P<n>[1-9]\d*|\d+\.\d+)\s*(H2O|\(H2O\))"
+)
+NO_AMOUNT = re.compile(r"[^\d.]0+$")
 
 Fractions = dict[str, float]
 """Element symbol -> fraction; the fractions are positive and sum to 1."""
@@ -67,18 +78,22 @@ class Compositions:
 def parse_formula(formula: object, *, left_out: Sequence[str] = ()) -> Fractions:
     """Fractions of a formula's elements, less those left out, normalised to sum 1.
 
-    Any formula that pymatgen reads: ``Fe2O3``, ``(Fe0.5Ti0.5)2O3``, ``Fe0.25Ti0.5W0.25``.
+    Any formula that pymatgen reads: ``Fe2O3``, ``(Fe0.5Ti0.5)2O3``, ``Fe0.25Ti0.5W0.25``. Digits
+    may be subscripts.
 
     Raises:
-        ValueError: the text is no formula, names no real element, or nothing is left of it.
+        ValueError: the text is no formula, may be a hydrate with a dot, names no real element, or
+            nothing is left of it.
     """
     from pymatgen.core.composition import Composition  # a second to import
     from pymatgen.core.periodic_table import Element
 
     if not isinstance(formula, str) or not formula.strip():
         raise ValueError(f"{formula!r} is not a formula")
+    text = formula.strip().translate(SUBSCRIPTS)
+    _refuse_hydrate(text)
     try:
-        amounts = Composition(formula.strip()).get_el_amt_dict()
+        amounts = Composition(text).get_el_amt_dict()
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{formula!r} does not parse as a formula ({error})") from error
     unknown = [symbol for symbol in amounts if not Element.is_valid_symbol(symbol)]
@@ -92,6 +107,18 @@ def parse_formula(formula: object, *, left_out: Sequence[str] = ()) -> Fractions
         without = f" once {listed(left_out)} is left out" if left_out else ""
         raise ValueError(f"{formula!r} has no element left{without}")
     return {element: kept[element] / total for element in sorted(kept)}
+
+
+def _refuse_hydrate(text: str) -> None:
+    """Refuse a dot before the water of a hydrate, which reads as a decimal point."""
+    found = HYDRATE.fullmatch(text)
+    if not found or (found["dot"] == "." and NO_AMOUNT.search(found["salt"])):
+        return
+    other = ""
+    if found["dot"] == "." and "." not in found["n"]:
+        water_first = f"H2O{found['salt']}.{found['n']}"
+        other = f", or, if the dot is a decimal point, the water first: `{water_first}`"
+    raise ValueError(f"{text!r}: write the hydrate as `(H2O){found['n']}`, without dot{other}")
 
 
 def formula_text(elements: Sequence[str], amounts: Iterable[float]) -> str:

@@ -67,7 +67,7 @@ def _findings(config: Path | None) -> Iterator[Finding]:
     yield _python()
     yield _packages()
     yield _versions()
-    yield _torch()
+    yield _torch(settings)
     yield finding
     yield _key(settings)
     for check in (_snakemake, _dvc, _git, _slurm, _directory, _disk):
@@ -128,14 +128,24 @@ def _versions() -> Finding:
     return Finding("versions", "ok", f"as in {file}")
 
 
-def _torch() -> Finding:
+def _torch(config: Config | None) -> Finding:
+    """Whether torch is here, and the device that the configuration asks for."""
     try:
         import torch
     except (ImportError, OSError) as error:
         return Finding("torch", "problem", f"cannot be imported ({error})", INSTALL)
-    device = f"{torch.get_num_threads()} threads of {os.cpu_count()} CPU cores"
-    gpu = "; the GPU here is not used" if torch.cuda.is_available() else ""
-    return Finding("torch", "ok", f"{torch.__version__}, {device}{gpu}")
+    found = f"{torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} CPU cores"
+    if config is None or config.training.device == "cpu":
+        gpu = "; `training.device: auto` would use the GPU" if torch.cuda.is_available() else ""
+        return Finding("torch", "ok", f"{found}{gpu}")
+    from hclmp.models.compute import device_of
+
+    try:
+        device = device_of(config.training.device)
+    except UserError as error:
+        remedy = "correct it, or run where the device is (on a cluster: in a job)"
+        return Finding("torch", "problem", f"{found}; {error}", remedy)
+    return Finding("torch", "ok", f"{found}; training on {device}")
 
 
 def _config(path: Path | None) -> tuple[Config | None, Finding]:
@@ -153,10 +163,33 @@ def _config(path: Path | None) -> tuple[Config | None, Finding]:
     try:
         config = load_config(file)
         folds = fold_names(config)
+        _check_inputs(config)
     except UserError as error:
         return None, Finding("configuration", "problem", str(error), "correct it as it says")
     found = f"{file}: {len(config.variants)} variants, {len(folds)} folds"
     return config, Finding("configuration", "ok", found)
+
+
+def _check_inputs(config: Config) -> None:
+    """The files that the configuration names must be there; those it does not use need not.
+
+    Raises:
+        UserError: names the key and the file.
+    """
+    from hclmp.origins import generator_of
+    from hclmp.sources.inputs import input_files
+
+    sections = {"targets": config.targets} | ({"dos": config.dos} if config.pretrains else {})
+    for key, section in sections.items():
+        try:
+            input_files(section)
+        except UserError as error:
+            raise UserError(f"`{key}.path`: {error}") from error
+    generator = generator_of(config, None) if not config.pretrains else None
+    if generator is not None and not generator.is_file():
+        raise UserError(
+            f"`gan.path`: {generator}: no such file (relative to the working directory)"
+        )
 
 
 def _key(config: Config | None) -> Finding:
@@ -196,26 +229,33 @@ def _git() -> Finding:
     if shutil.which("git") is None:
         found = "not installed: results cannot note the commit they were made at"
         return Finding("Git", "warning", found, "install Git")
-    return Finding("Git", "ok", _told("git", "--version"))
+    works, told = _told("git", "--version")
+    if not works:
+        found = f"`git --version` fails ({told}): results cannot note the commit they were made at"
+        return Finding("Git", "warning", found, "mend or reinstall Git")
+    return Finding("Git", "ok", told)
 
 
 def _slurm() -> Finding:
     if shutil.which("sbatch") is None:
         return Finding("Slurm", "ok", "none here (optional, docs/cluster.md)")
-    found = _told("sbatch", "--version")
+    works, found = _told("sbatch", "--version")
+    if not works:
+        remedy = "Slurm is installed but not configured here; only the profile needs it"
+        return Finding("Slurm", "warning", f"`sbatch --version` fails ({found})", remedy)
     if _version("snakemake-executor-plugin-slurm") is None:
         remedy = 'pip install -c constraints.txt -e ".[slurm]"'
         return Finding("Slurm", "warning", f"{found}, but Snakemake lacks its plugin", remedy)
     return Finding("Slurm", "ok", found)
 
 
-def _told(*command: str) -> str:
-    """What a program says of itself, in one line."""
+def _told(*command: str) -> tuple[bool, str]:
+    """Whether a program works, and what it says, in one line."""
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"does not answer ({error})"
-    return (answer.stdout + answer.stderr).strip().partition("\n")[0]
+        return False, f"no answer: {error}"
+    return answer.returncode == 0, (answer.stdout + answer.stderr).strip().partition("\n")[0]
 
 
 def _directory() -> Finding:

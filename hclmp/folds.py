@@ -231,16 +231,12 @@ def group_systems(
     Raises:
         UserError: no system qualifies, or fewer than there are folds.
     """
-    counts = pd.Series(list(systems)).value_counts()
-    sized = {
-        str(s): int(n) for s, n in counts.items() if len(str(s).split("-")) == elements_per_system
-    }
-    chosen = {s: n for s, n in sized.items() if n >= min_samples}
-    if not chosen or (folds is not None and len(chosen) < folds):
+    chosen = _large_systems(systems, elements_per_system, min_samples)
+    if folds is not None and len(chosen) < folds:
         raise UserError(
-            f"{len(chosen)} of {len(sized)} systems of {elements_per_system} elements have at "
-            f"least {min_samples} samples; that is too few for {folds or 1} folds. Lower "
-            "--min-samples or --folds, or choose another --elements-per-system."
+            f"only {len(chosen)} systems of {elements_per_system} elements have at least "
+            f"{min_samples} samples, too few for {folds} folds. Lower --folds or --min-samples, or "
+            "choose another --elements-per-system."
         )
     if folds is None:
         return {system: system for system in sorted(chosen)}
@@ -255,6 +251,28 @@ def group_systems(
         sizes[smallest] += chosen[names[i]]
         assigned[names[i]] = f"fold-{smallest + 1}"
     return {s: assigned[s] for s in sorted(assigned, key=lambda s: (_number(assigned[s]), s))}
+
+
+def _large_systems(
+    systems: Sequence[str], elements_per_system: int, min_samples: int
+) -> dict[str, int]:
+    """The systems of so many elements that have so many samples, and how many they have."""
+    counts = {str(s): int(n) for s, n in pd.Series(list(systems)).value_counts().items()}
+    elements = {s: len(s.split("-")) for s in counts}
+    sized = {s: n for s, n in counts.items() if elements[s] == elements_per_system}
+    if not sized:
+        raise UserError(
+            f"no sample is of {elements_per_system} elements, but of "
+            f"{listed(sorted(set(elements.values())))}: choose another --elements-per-system"
+        )
+    chosen = {s: n for s, n in sized.items() if n >= min_samples}
+    if not chosen:
+        raise UserError(
+            f"none of the {len(sized)} systems of {elements_per_system} elements has "
+            f"{min_samples} samples; the largest has {max(sized.values())}. Lower --min-samples, "
+            "or choose another --elements-per-system."
+        )
+    return chosen
 
 
 def _number(fold: str) -> int:

@@ -27,7 +27,7 @@ def summarise(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     interval; ``mae_std_certain`` the ``mae_std`` of the samples left when the variant's least
     certain quarter is set aside (`certain`); ``nll`` the negative log-likelihood of the
     standardised label under a Gaussian; ``mae_std_vs_{other}_low`` and ``_high`` a 95 % bootstrap
-    interval over systems of the ratio of two variants' ``mae_std``.
+    interval over systems of the ratio of two variants' ``mae_std`` (NaN of one system alone).
 
     Args:
         frames: variant -> predictions of all folds, columns as in ``PREDICTION_COLUMNS``; rows
@@ -145,12 +145,17 @@ def _metrics(frame: pd.DataFrame) -> dict[str, float]:
 
 
 def _intervals(variant: str, frames: Mapping[str, pd.DataFrame]) -> dict[str, float]:
-    """Bootstrap intervals of the ratio of a variant's ``mae_std`` to each other's."""
+    """Bootstrap intervals of the ratio of a variant's ``mae_std`` to each other's.
+
+    NaN of a single system: it is drawn every time, and an interval without width would look sure.
+    """
+    one = frames[variant]["system"].nunique() < 2
     own = _resampled(frames[variant])
     intervals: dict[str, float] = {}
     for other, frame in frames.items():
         if other != variant:
-            low, high = np.quantile(own / _resampled(frame), INTERVAL)
+            ratios = own / _resampled(frame)
+            low, high = (np.nan, np.nan) if one else np.quantile(ratios, INTERVAL)
             intervals[f"mae_std_vs_{other}_low"] = float(low)
             intervals[f"mae_std_vs_{other}_high"] = float(high)
     return intervals

@@ -1,7 +1,9 @@
 """``hclmp new``: a working directory for someone's own table."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from hclmp.composition import parse_formulas, vocabulary_of
-from hclmp.config import DEFAULT_VARIANTS, PropertyConfig, TargetsConfig, resolve
+from hclmp.config import DEFAULT_VARIANTS, Config, PropertyConfig, TargetsConfig, resolve
+from hclmp.elements import TABULATED, check_elements
 from hclmp.errors import UserError, listed
 from hclmp.folds import group_systems
 from hclmp.provenance import write_text
 from hclmp.sheet import check_folds, composition_columns, labelled_compositions, sheet_text
+from hclmp.slices import embeddings
 from hclmp.sources.raw import check_dos
 from hclmp.sources.table import (
     energy_columns,
@@ -25,8 +29,11 @@ from hclmp.sources.table import (
     read_frame,
     read_targets,
 )
+from hclmp.steps.prepare_targets import check_names, check_spread, check_values
 
 ENERGY_TOLERANCE = 0.02  # of a step: energies that name columns are rounded
+TEXTS, CONSTANT = "columns without numbers", "columns with one value in every row"
+LONGEST_CELL = 30  # characters of a cell that are shown
 DECADES_FOR_LOG10 = 2.0  # a positive property that spans so many decades is better learned as log10
 
 
@@ -50,21 +57,14 @@ def new_directory(
             is written then.
     """
     config_file, sheet_file = (directory / "config" / n for n in ("config.yaml", "systems.tsv"))
-    for file in (config_file, sheet_file):
-        if file.exists():
-            raise UserError(f"{file}: there already; choose another directory or remove it")
-    for folder in (directory, directory / "config"):
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder}: a file, not a directory; choose another name")
+    _check_place(directory, config_file, sheet_file)
     frame = read_frame(targets)
     composition = composition_columns(str(targets), frame, formula_column)
-    columns, texts = _numeric_columns(
+    columns, unused = _usable_columns(
         frame, property_columns(frame, composition or [formula_column])
     )
-    if strangers := [c for c in log10 if c not in columns and c != "auto"]:
-        raise UserError(
-            f"{targets}: --log10 names {listed(strangers)}; the properties are {listed(columns)}"
-        )
+    if not columns and (constant := unused[CONSTANT]):
+        raise UserError(f"{targets}: {CONSTANT}: {listed(constant)}. There is nothing to learn.")
     raw = read_targets(
         TargetsConfig(
             source="table",
@@ -75,14 +75,14 @@ def new_directory(
             allow_missing=allow_missing,
         )
     )
+    check_names(raw)
+    check_values(raw)
     suggested = [c for c, v in zip(columns, raw.values.T, strict=True) if _spans_decades(v)]
     chosen = set(log10) - {"auto"} | (set(suggested) if "auto" in log10 else set())
-    for i, column in enumerate(columns):
-        if column in chosen and (bad := np.flatnonzero(raw.values[:, i] <= 0)).size:
-            named = listed(f"row {j + 1} ({raw.values[j, i]:g})" for j in bad)
-            raise UserError(f"{targets}: --log10 {column}: not positive in {named}")
+    _check_log10(targets, chosen, columns, raw.values)
     fractions = parse_formulas(raw.formula, left_out=left_out, origin=str(targets))
     systems, values = labelled_compositions(raw.values, fractions)
+    check_spread(str(targets), columns, values)
     sheet = group_systems(
         systems, elements_per_system=elements_per_system, min_samples=min_samples, folds=folds
     )
@@ -93,10 +93,9 @@ def new_directory(
     if allow_missing:
         config["targets"]["allow_missing"] = True
     checked = resolve(config, origin=f"the configuration for {targets}")
+    check_elements(fractions, raw.formula, (*embeddings(checked), TABULATED), origin=str(targets))
     if dos is not None:
-        densities = read_dos(checked.dos)
-        check_dos(densities)
-        parse_formulas(densities.formula, left_out=left_out, origin=f"{dos}, formulas")
+        _check_dos(checked)
     write_text(sheet_file, sheet_text(sheet))
     write_text(config_file, _config_text(config))
     _describe(raw.values, columns, suggested, chosen, systems, sheet, vocabulary=_elements(systems))
@@ -107,15 +106,74 @@ def new_directory(
         print(f"{unlabelled} rows without any property: they will be left out")
     if merged := len(fractions) - unlabelled - len(systems):
         print(f"{merged} rows share a composition with another: they will be merged (median)")
-    if texts:
-        print(f"columns without numbers, not used: {listed(texts, most=10)}")
-    Console().print(f"\nRun it:  snakemake --cores all --directory {directory}", soft_wrap=True)
+    for why, names in unused.items():
+        if names:
+            print(f"{why}, not used: {listed(names, most=10)}")
+    print(f"\nRun it:  snakemake --cores all --directory {shlex.quote(str(directory))}")
 
 
-def _numeric_columns(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The columns with numbers in them, and those without any (remarks, sources, labels)."""
-    numeric = [c for c in columns if pd.to_numeric(frame[c], errors="coerce").notna().any()]
-    return numeric, [c for c in columns if c not in numeric]
+def _check_place(directory: Path, *files: Path) -> None:
+    for file in files:
+        if file.exists():
+            raise UserError(f"{file}: there already; choose another directory or remove it")
+    for folder in (directory, directory / "config"):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder}: a file, not a directory; choose another name")
+
+
+def _usable_columns(
+    frame: pd.DataFrame, columns: Sequence[str]
+) -> tuple[list[str], dict[str, list[str]]]:
+    """The columns that can be learned, and why others cannot: reason -> columns, each with a cell.
+
+    A column of words (remarks, sources, labels) is no mistake; one of numbers with a decimal comma
+    is, and shows it in its cell.
+    """
+    usable: list[str] = []
+    unused: dict[str, list[str]] = {TEXTS: [], CONSTANT: []}
+    for column in columns:
+        cells = [c for c in frame[column].dropna() if not isinstance(c, str) or c]
+        values = pd.to_numeric(frame[column], errors="coerce").dropna()
+        if not len(values):
+            unused[TEXTS].append(f"{column} ({_shown(cells[0]) if cells else 'blank'})")
+        elif values.nunique() == 1 and len(values) == len(cells):
+            unused[CONSTANT].append(f"{column} ({float(values.iloc[0]):g})")
+        else:
+            usable.append(column)
+    return usable, unused
+
+
+def _shown(cell: object) -> str:
+    """A cell as a message shows it."""
+    return (
+        repr(shorten(cell, LONGEST_CELL, placeholder="...")) if isinstance(cell, str) else str(cell)
+    )
+
+
+def _check_log10(
+    targets: Path,
+    chosen: set[str],
+    columns: Sequence[str],
+    values: "np.ndarray[Any, np.dtype[np.float64]]",
+) -> None:
+    if strangers := sorted(chosen - set(columns)):
+        raise UserError(
+            f"{targets}: --log10 names {listed(strangers)}; the properties are {listed(columns)}"
+        )
+    for column, v in zip(columns, values.T, strict=True):
+        if column in chosen and (bad := np.flatnonzero(v <= 0)).size:
+            named = listed(f"row {j + 1} ({v[j]:g})" for j in bad)
+            raise UserError(f"{targets}: --log10 {column}: not positive in {named}")
+
+
+def _check_dos(config: Config) -> None:
+    """What ``pull-dos`` would refuse."""
+    densities = read_dos(config.dos)
+    check_dos(densities)
+    parsed = parse_formulas(
+        densities.formula, left_out=config.targets.left_out, origin=f"{densities.origin}, formulas"
+    )
+    check_elements(parsed, densities.formula, [config.model.embedding], origin=densities.origin)
 
 
 def _elements(systems: Sequence[str]) -> tuple[str, ...]:
@@ -161,7 +219,7 @@ def _dos_columns(dos: Path) -> dict[str, Any]:
     frame = read_frame(dos)
     if "formula" not in frame.columns:
         raise UserError(f"{dos}: no column `formula`; it has {listed(frame.columns, most=20)}")
-    if dos.suffix == ".csv":
+    if dos.suffix.lower() == ".csv":
         bins = energy_columns(frame, "formula", "material_id")
         energies = pd.to_numeric(pd.Series(bins, dtype=str), errors="coerce").to_numpy(np.float64)
         n = len(bins)

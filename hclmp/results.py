@@ -44,7 +44,11 @@ def show(summary: Path, metrics: Path, targets_record: Path, *, as_json: bool) -
     for variant, row in wide.sort_values("mae_std").iterrows():
         cells = [f"{row[name]:.3f}" for name in ("mae_std", "r2", "coverage90", "nll")]
         if baseline:
-            cells.append(_ratio(row, float(wide["mae_std"][baseline]), baseline))
+            cells.append(
+                "1"
+                if variant == baseline
+                else _ratio(row, float(wide["mae_std"][baseline]), baseline)
+            )
         table.add_row(str(variant), *cells)
     show_table(table)
     for line in notes:
@@ -61,6 +65,5 @@ def _notes(targets_record: Path) -> list[str]:
 
 def _ratio(row: "pd.Series[float]", reference: float, baseline: str) -> str:
     low, high = (row.get(f"mae_std_vs_{baseline}_{end}") for end in ("low", "high"))
-    if low is None or pd.isna(low):
-        return "1"
-    return f"{row['mae_std'] / reference:.3f} ({low:.3f} to {high:.3f})"
+    interval = "–" if pd.isna(low) else f"{low:.3f} to {high:.3f}"
+    return f"{row['mae_std'] / reference:.3f} ({interval})"

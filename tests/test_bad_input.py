@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from hclmp.sources.table import read_frame
 from tests.conftest import (
     Command,
     assert_refused,
@@ -50,6 +51,25 @@ def test_a_bad_formula(
 ) -> None:
     config = set_up(workdir, spoiled("formula", value).convert_dtypes(), suffix=suffix)
     assert_refused(command("prepare-targets", "--config", config), f"table{suffix}", words, "emove")
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_a_csv_file_without_commas(
+    workdir: Path, command: Command, separator: str, name: str
+) -> None:
+    config = set_up(workdir)
+    good_table().to_csv("table.csv", sep=separator, decimal=",", index=False)
+    words = f"table.csv: separated by {name}; save it with commas"
+    assert_refused(command("prepare-targets", "--config", config), words)
+    assert_refused(command("new", "mine", "--targets", "table.csv"), words)
+    assert not Path("mine").exists()
+
+
+def test_semicolons_in_the_cells_of_a_table_with_commas(workdir: Path) -> None:
+    (workdir / "table.csv").write_text("formula,gap; eV\nFe2O3,1.5\n")
+    assert list(read_frame("table.csv")) == ["formula", "gap; eV"]
+    (workdir / "table.csv").write_text("formula\nFe2O3;TiO2\n")
+    assert read_frame("table.csv")["formula"].tolist() == ["Fe2O3;TiO2"]
 
 
 def test_a_formula_cell_without_a_value_in_parquet(workdir: Path, command: Command) -> None:

@@ -65,6 +65,15 @@ def test_left_out_elements_do_not_matter(amounts: dict[str, int]) -> None:
         ("Fe0.25Ti0.5W0.25", {"Fe": 0.25, "Ti": 0.5, "W": 0.25}),
         ("Fe0Ti", {"Ti": 1.0}),
         ("NaN", {"Na": 0.5, "N": 0.5}),
+        ("Fe₂O₃", {"Fe": 0.4, "O": 0.6}),
+        ("Fe₀.₅Ti₁.₅", {"Fe": 0.25, "Ti": 0.75}),
+        ("Na2SO4(H2O)10", {"Na": 2 / 37, "S": 1 / 37, "O": 14 / 37, "H": 20 / 37}),
+        ("Fe0.5H2O0.5", {"Fe": 1 / 6, "H": 4 / 6, "O": 1 / 6}),
+        ("Ni0.5H2O", {"Ni": 1 / 7, "H": 4 / 7, "O": 2 / 7}),
+        ("Fe0.5Ni0.5H2O", {"Fe": 1 / 8, "Ni": 1 / 8, "H": 4 / 8, "O": 2 / 8}),
+        ("FeO3.05H2O", {"Fe": 1 / 7.05, "O": 4.05 / 7.05, "H": 2 / 7.05}),
+        ("CaSO4.H2O", {"Ca": 1 / 9, "S": 1 / 9, "O": 5 / 9, "H": 2 / 9}),
+        ("H2OFe2O3.5", {"Fe": 2 / 8.5, "O": 4.5 / 8.5, "H": 2 / 8.5}),
     ],
 )
 def test_formulas_as_people_write_them(text: str, expected: dict[str, float]) -> None:
@@ -98,6 +107,39 @@ def test_equal_compositions_have_equal_keys_and_others_do_not() -> None:
 def test_what_is_no_formula_is_refused(text: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         parse_formula(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "water", "otherwise"),
+    [
+        ("Na2SO4.10H2O", "(H2O)10", "H2ONa2SO4.10"),
+        ("Na2SO4.10 (H2O)", "(H2O)10", "H2ONa2SO4.10"),
+        ("Ba(OH)2.8H2O", "(H2O)8", "H2OBa(OH)2.8"),
+        ("Fe2O3.5H2O", "(H2O)5", "H2OFe2O3.5"),
+        ("FeO.5H2O", "(H2O)5", "H2OFeO.5"),
+        ("Fe10.5H2O", "(H2O)5", "H2OFe10.5"),
+        ("Na₂SO₄.10H₂O", "(H2O)10", "H2ONa2SO4.10"),
+        ("CaSO4.0.5H2O", "(H2O)0.5", None),
+        ("CuSO4·5H2O", "(H2O)5", None),
+        ("CuSO4 * 5 H2O", "(H2O)5", None),
+    ],
+)
+def test_a_dot_before_water_is_no_decimal_point(
+    text: str, water: str, otherwise: str | None
+) -> None:
+    """pymatgen reads Na2SO4.10H2O as O4.10 and H2O."""
+    with pytest.raises(ValueError, match="write the hydrate as") as caught:
+        parse_formula(text)
+    assert f"`{water}`" in str(caught.value)
+    assert ("decimal point" in str(caught.value)) == (otherwise is not None)
+    if otherwise is not None:
+        assert f"`{otherwise}`" in str(caught.value)
+        parse_formula(otherwise)
+
+
+def test_a_charge_is_no_amount() -> None:
+    with pytest.raises(ValueError, match="does not parse"):
+        parse_formula("Fe³")
 
 
 def test_a_message_does_not_speak_of_leaving_out_nothing() -> None:

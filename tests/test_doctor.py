@@ -50,6 +50,58 @@ def test_a_bad_configuration_is_a_problem(workdir: Path, command: Command) -> No
     assert "none.yaml: no such config" in answer.text
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (config_for("gone.csv"), "`targets.path`: gone.csv: no such file"),
+        (
+            config_for()
+            | {"dos": {"source": "table", "path": "gone.csv"}, "variants": ["hclmp_t"]},
+            "`dos.path`: gone.csv: no such file",
+        ),
+        (
+            config_for()
+            | {"gan": {"source": "pretrained", "path": "gone"}, "variants": ["hclmp_t"]},
+            "`gan.path`: gone: no such file",
+        ),
+    ],
+)
+def test_a_file_that_is_not_there_is_a_problem(
+    workdir: Path, capsys: pytest.CaptureFixture[str], config: dict[str, Any], words: str
+) -> None:
+    set_up(workdir, config=config)
+    found = findings(capsys, "config.yaml")["configuration"]
+    assert found.status == "problem"
+    assert words in found.found
+
+
+def test_a_file_that_is_not_used_may_be_away(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up(workdir, config=config_for() | {"dos": {"source": "table", "path": "gone.csv"}})
+    assert findings(capsys, "config.yaml")["configuration"].status == "ok"
+
+
+def test_the_device_asked_for_must_be_there(
+    workdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torch_for(device: str) -> doctor.Finding:
+        set_up(workdir, config=config_for() | {"training": {"device": device}})
+        return findings(capsys, "config.yaml")["torch"]
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    missing = torch_for("cuda")
+    assert missing.status == "problem"
+    assert "`training.device: cuda`: no such device here" in missing.found
+    assert torch_for("auto").found.endswith("training on cpu")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "a GPU")
+    assert torch_for("auto").found.endswith("training on cuda:0")
+    assert torch_for("cuda").status == "ok"
+    assert torch_for("cpu").found.endswith("`training.device: auto` would use the GPU")
+
+
 def test_no_configuration_is_a_warning(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = findings(capsys)["configuration"]
     assert found.status == "warning"
@@ -110,6 +162,18 @@ def test_programs_that_are_missing(workdir: Path, monkeypatch: pytest.MonkeyPatc
     found = doctor._slurm()
     assert found.status == "warning"
     assert found.found.startswith("slurm 22.05, but Snakemake lacks")
+
+
+def test_programs_that_fail_have_no_version(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(workdir))
+    for name in ("sbatch", "git"):
+        (workdir / name).write_text("#!/bin/sh\necho cannot find slurm.conf >&2\nexit 1\n")
+        (workdir / name).chmod(0o755)
+    slurm, git = doctor._slurm(), doctor._git()
+    assert slurm.status == git.status == "warning"
+    assert slurm.found == "`sbatch --version` fails (cannot find slurm.conf)"
+    assert "not configured here" in slurm.remedy
+    assert git.found.startswith("`git --version` fails (cannot find")
 
 
 def test_a_directory_that_cannot_be_written(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,6 +204,16 @@ def test_the_interval_holds_the_ratio_and_is_reciprocal() -> None:
     assert set(intervals["property"]) == {"all"}
 
 
+def test_one_system_has_no_interval() -> None:
+    """Drawn every time, it would give one without width, as if the ratio were certain."""
+    frames = {v: noisy(i, 0.5, systems=1) for i, v in enumerate(("v", "w"))}
+    mean = values(summarise(frames), "v", "all")
+    assert math.isnan(mean["mae_std_vs_w_low"])
+    assert math.isnan(mean["mae_std_vs_w_high"])
+    frames = {v: noisy(i, 0.5, systems=2) for i, v in enumerate(("v", "w"))}
+    assert math.isfinite(values(summarise(frames), "v", "all")["mae_std_vs_w_low"])
+
+
 def test_the_interval_does_not_depend_on_the_order_of_rows() -> None:
     frames = {"good": noisy(1, 0.4), "bad": noisy(2, 0.6)}
     shuffled = {n: f.sample(frac=1, random_state=i) for i, (n, f) in enumerate(frames.items())}
@@ -225,18 +235,37 @@ def test_systems_are_told_apart() -> None:
     assert found["Fe-W", "all", "mae_std"] == (pytest.approx(0.25), 1)
 
 
-def test_results_are_shown_best_first(workdir: Path, command: Command) -> None:
+ABOUT = {
+    "simulated": True,
+    "n": 48,
+    "properties": ["gap", "rate"],
+    "dos_of_held_out_systems": "keep",
+}
+
+
+def results(workdir: Path, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Write what ``hclmp results`` reads; the summary."""
     folder = workdir / "results/metrics"
     folder.mkdir(parents=True)
-    summary = summarise({"extra_trees": noisy(2, 0.6), "hclmp": noisy(1, 0.4)})
+    summary = summarise(frames)
     summary.to_csv(folder / "summary.csv", index=False)
-    about = {
-        "simulated": True,
-        "n": 48,
-        "properties": ["gap", "rate"],
-        "dos_of_held_out_systems": "keep",
-    }
-    (folder / "metrics.json").write_text(json.dumps(about))
+    (folder / "metrics.json").write_text(json.dumps(ABOUT))
+    return summary
+
+
+def test_results_of_one_system_show_the_ratio_without_interval(
+    workdir: Path, command: Command
+) -> None:
+    frames = {"extra_trees": noisy(2, 0.6, systems=1), "hclmp": noisy(1, 0.4, systems=1)}
+    summary = results(workdir, frames)
+    good, trees = (values(summary, v, "all")["mae_std"] for v in ("hclmp", "extra_trees"))
+    text = command("results").text
+    assert f"{good / trees:.3f} (–)" in text
+    assert "│ 1 │" in text, "the baseline itself"
+
+
+def test_results_are_shown_best_first(workdir: Path, command: Command) -> None:
+    summary = results(workdir, {"extra_trees": noisy(2, 0.6), "hclmp": noisy(1, 0.4)})
     answer = command("results")
     assert answer.code == 0
     assert "48 simulated held-out samples, 2 properties" in answer.text
@@ -247,4 +276,4 @@ def test_results_are_shown_best_first(workdir: Path, command: Command) -> None:
     assert first < second
     answer = command("--quiet", "results", "--json")
     assert answer.code == 0
-    assert json.loads(answer.text) == about | {"notes": []}
+    assert json.loads(answer.text) == ABOUT | {"notes": []}

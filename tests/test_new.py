@@ -131,6 +131,12 @@ def spoiled(column: str, value: object) -> pd.DataFrame:
     return frame
 
 
+def differing_in_one_composition() -> pd.DataFrame:
+    """Two values of ``gap``, in rows that are merged to one."""
+    table = good_table().assign(gap=1.5)
+    return pd.concat([table, table.head(1).assign(gap=1.4), table.head(1)])
+
+
 @pytest.mark.parametrize(
     ("frame", "options", "words"),
     [
@@ -142,14 +148,37 @@ def spoiled(column: str, value: object) -> pd.DataFrame:
         (
             good_table(),
             ["--elements-per-system", 4],
-            "0 of 0 systems of 4 elements have at least 5",
+            "no sample is of 4 elements, but of 1, 3: choose another",
         ),
-        (good_table(), ["--folds", 5], "that is too few for 5 folds"),
-        (good_table(), ["--min-samples", 6], "0 of 4 systems of 3 elements have at least 6"),
+        (
+            good_table(),
+            ["--folds", 5],
+            "only 4 systems of 3 elements have at least 5 samples, too few for 5 folds. Lower",
+        ),
+        (
+            good_table(),
+            ["--min-samples", 6],
+            "none of the 4 systems of 3 elements has 6 samples; the largest has 5. Lower --min-s",
+        ),
         (good_table().head(5), [], "fold `Cu-Fe-Mn` leaves no training data"),
         (good_table().head(0), [], "table.csv: the table is empty"),
         (good_table(), ["--dos", "none.csv"], "none.csv: no such file"),
         (good_table(), ["--left-out", "ox"], "ox is no element"),
+        (spoiled("gap", None), [], "(`hclmp new --allow-missing`) accepts blank cells"),
+        (good_table().rename(columns={"gap": "warning"}), [], "cannot be called warning, which"),
+        (good_table().rename(columns={"gap": "distance"}), [], "cannot be called distance, which"),
+        (
+            good_table().assign(gap_std=-1.0),
+            [],
+            "column `gap_std` is a standard deviation, but neg",
+        ),
+        (
+            good_table()[["formula"]].assign(gap=1.5, rate=2),
+            [],
+            "columns with one value in every row: gap (1.5), rate (2). There is nothing",
+        ),
+        (differing_in_one_composition(), [], "gap has one value in every row"),
+        (spoiled("formula", "Og2O3"), [], "row 3 (Og2O3: Og)"),
     ],
 )
 def test_a_bad_table_makes_no_directory(
@@ -173,6 +202,7 @@ def uneven() -> pd.DataFrame:
         (good_dos().assign(dos=[*good_dos()["dos"][1:], [1.0]]), "lists of one length"),
         (good_dos().assign(dos=[-x for x in good_dos()["dos"]]), "density of states is negative"),
         (good_dos().assign(formula="Xx"), "row 1: 'Xx' names no real element"),
+        (good_dos().assign(formula="Og2O3"), "row 1 (Og2O3: Og)"),
         (wide_dos()[["formula"]], "0 DOS values per row"),
         (uneven(), "are not ascending in equal steps"),
         (wide_dos().iloc[:, [0, *range(8, 0, -1)]], "are not ascending in equal steps"),
@@ -220,7 +250,7 @@ def test_a_sheet_is_written_for_a_table(workdir: Path, command: Command) -> None
             "table.csv: no column `name`; column `formula`",
         ),
         (["none.csv"], "none.csv: no such file"),
-        (["table.csv", "--min-samples", 99], "0 of 4 systems"),
+        (["table.csv", "--min-samples", 99], "none of the 4 systems"),
     ],
 )
 def test_no_sheet_is_written_for_a_bad_table(
@@ -249,8 +279,32 @@ def test_columns_without_numbers_are_left_out_and_said(workdir: Path, command: C
     config, said = made(command)
     assert "note" not in config.targets.properties
     assert "gap [eV]" in config.targets.properties
-    assert "columns without numbers, not used: note" in said
+    assert "columns without numbers, not used: note ('from the second batch')" in said
     assert "gap [eV]" in said
+
+
+def test_a_column_of_numbers_with_commas_is_shown(workdir: Path, command: Command) -> None:
+    commas = [f"{x:.2f}".replace(".", ",") for x in range(25)]
+    write(workdir / "table.csv", good_table().assign(conductivity=commas, bare=""))
+    _, said = made(command)
+    assert "columns without numbers, not used: conductivity ('0,00'), bare (blank)" in said
+
+
+def test_a_column_of_one_value_is_left_out_and_said(
+    workdir: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(workdir / "table.csv", good_table().assign(temperature=300))
+    config, said = made(command)
+    assert list(config.targets.properties) == ["gap", "rate"]
+    assert "columns with one value in every row, not used: temperature (300)" in said
+    monkeypatch.chdir("mine")
+    answer = command("prepare-targets", "--config", "config/config.yaml")
+    assert answer.code == 0, answer.text
+
+
+def test_the_command_to_go_on_with_can_be_pasted(command: Command) -> None:
+    answer = command("new", "my [oxides]", "--targets", "table.csv", "--left-out", "O")
+    assert answer.text.endswith("snakemake --cores all --directory 'my [oxides]'")
 
 
 def test_rows_without_a_label_do_not_make_a_sheet(

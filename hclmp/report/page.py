@@ -41,7 +41,7 @@ def render(run: Run, origin: Provenance) -> str:
         "separators": (",", ":"),
         "allow_nan": False,
     }
-    environment.filters |= {"fixed": _fixed, "short": _short}
+    environment.filters |= {"fixed": _fixed, "short": _short, "interval": _interval}
     data = page_data(run)
     return environment.get_template("page.html").render(
         run=run,
@@ -160,6 +160,12 @@ def _provenance(run: Run, origin: Provenance) -> dict[str, Any]:
 def _fixed(value: float, digits: int = 3) -> str:
     """A number with so many decimals; a dash where there is none."""
     return "–" if value != value else f"{value:.{digits}f}"
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    """The ends of an interval; a dash where there is none."""
+    low, high = ends
+    return "–" if low != low else f"{_fixed(low, 2)} to {_fixed(high, 2)}"
 
 
 def _short(value: float) -> str:

@@ -10,7 +10,7 @@ from hclmp.errors import listed
 from hclmp.metrics import COVERAGE, SET_ASIDE
 from hclmp.report.run import Run
 
-FEW_SYSTEMS = 8  # a bootstrap over fewer says little
+FEW_SYSTEMS = 8  # a bootstrap over fewer is no ground for a verdict
 RIGHT_COVERAGE = 0.03  # so far from 90 % is about right
 TELLING = 0.9  # the certain ones' share of the error from which on the uncertainty tells little
 NOTABLE = 1.25  # times the mean error, from which on an element is worth a warning
@@ -58,13 +58,22 @@ def _against_baseline(run: Run) -> Finding:
     if not run.neural:
         return Finding(f"There is no H-CLMP in this run; {baseline} is the best of its baselines.")
     ratio, low, high = run.ratio(shown, baseline)
-    numbers = (
+    systems = len(run.errors)
+    size = (
         f"its error is {error[shown]:.3f} training standard deviations against "
-        f"{error[baseline]:.3f}, {ratio:.2f} times as large (95 % interval {low:.2f} "
-        f"to {high:.2f})."
+        f"{error[baseline]:.3f}, {ratio:.2f} times as large"
     )
-    if len(run.errors) < FEW_SYSTEMS:
-        numbers += f" The interval rests on {len(run.errors)} systems alone: take it with care."
+    if systems < 2:
+        return Finding(
+            f"Whether {shown} is better than the best baseline, {baseline}, cannot be said from "
+            f"one system: {size}."
+        )
+    numbers = f"{size} (95 % interval {low:.2f} to {high:.2f})."
+    if systems < FEW_SYSTEMS:
+        return Finding(
+            f"{shown} beside the best baseline, {baseline}: {numbers} That rests on {systems} "
+            "systems alone, which are too few to say which is better."
+        )
     if high < 1:
         return Finding(f"{shown} is better than the best baseline, {baseline}: {numbers}", "good")
     if low > 1:

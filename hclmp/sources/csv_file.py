@@ -15,9 +15,10 @@ def read_csv(path: Path) -> pd.DataFrame:
     """Text cells under the names of the first line.
 
     Raises:
-        UserError: a row is shorter than the first line.
+        UserError: cells are not separated by commas, or a row is shorter than the first line.
         ValueError: the file cannot be read, or a row is longer than the first line.
     """
+    _check_separator(path)
     # The header is read as a row like others: given it, pandas would take the cells that a longer
     # row has too many for an index and shift the rest, and would rename repeated columns.
     cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, skipinitialspace=True)
@@ -25,6 +26,18 @@ def read_csv(path: Path) -> pd.DataFrame:
     names = [str(name).strip() or UNNAMED for name in cells.iloc[0]]
     rows: pd.DataFrame = cells.iloc[1:].apply(lambda column: column.str.strip())
     return rows.set_axis(names, axis="columns")
+
+
+def _check_separator(path: Path) -> None:
+    """Refuse a first line of one cell that semicolons or tabs would divide."""
+    with path.open(encoding="utf-8-sig") as text:
+        first = next((line.strip() for line in text if line.strip()), "")
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if separator in first and "," not in first:
+            raise UserError(
+                f"{path}: separated by {name}; save it with commas between the cells, and with "
+                "points, not commas, in the numbers"
+            )
 
 
 def _check_short_rows(path: Path) -> None:

@@ -26,7 +26,7 @@ SPLIT_WORDS = ("train", "val", "test", "")
 
 REMEDY = (
     "Correct or remove these rows, or leave the column out (`targets.properties` names the columns "
-    "to use); `targets.allow_missing: true` accepts blank cells."
+    "to use); `targets.allow_missing: true` (`hclmp new --allow-missing`) accepts blank cells."
 )
 AMOUNT_REMEDY = "Amounts of elements are numbers from 0 on, blank for 0; correct these rows."
 DOS_REMEDY = "Correct or remove these rows; every column but formula and id is an energy."

@@ -1,6 +1,7 @@
 """Step ``prepare-targets``: measured properties of a source to one checked table."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from hclmp.provenance import Provenance, provenance, write_json
 from hclmp.slices import embeddings, targets_slice
 from hclmp.sources.raw import RawTargets, row_names
 from hclmp.sources.registry import TARGETS
-from hclmp.tables import PREDICTED, RANKED, Targets, varied, write_targets
+from hclmp.tables import PREDICTED, RANKED, Floats, Targets, varied, write_targets
 from hclmp.units import check_unit
 
 log = logging.getLogger(__name__)
@@ -49,14 +50,14 @@ def prepare_targets(config: Config, *, table: Path, record: Path) -> None:
     parsed = parse_formulas(
         raw.formula, left_out=config.targets.left_out, origin=f"{raw.origin}, formulas"
     )
-    _check_names(raw)
-    _check_values(raw)
+    check_names(raw)
+    check_values(raw)
     check_elements(parsed, raw.formula, (*embeddings(config), TABULATED), origin=raw.origin)
     origin = provenance("prepare_targets", config=targets_slice(config), inputs={})
     raw, parsed, unlabelled = _labelled(raw, parsed)
     targets, facts = _merged(raw, parsed, origin)
     facts["unlabelled_rows"] = unlabelled
-    _check_spread(raw.origin, targets)
+    check_spread(raw.origin, [p.name for p in targets.properties], targets.values)
     _check_folds(config, targets)
     facts["notes"] = _sentences(raw, facts)
     for line in facts["notes"]:
@@ -65,8 +66,12 @@ def prepare_targets(config: Config, *, table: Path, record: Path) -> None:
     write_json(record, {"provenance": targets.provenance, "facts": facts})
 
 
-def _check_names(raw: RawTargets) -> None:
-    """Predictions and screens have other columns beside the properties: none has two meanings."""
+def check_names(raw: RawTargets) -> None:
+    """Predictions and screens have other columns beside the properties: none has two meanings.
+
+    Raises:
+        UserError: names those that have.
+    """
     names = [p.name for p in raw.properties]
     taken = {*PREDICTED, *RANKED}
     taken |= {f"{name}{end}" for name in names for end in ("_std", "_low", "_high")}
@@ -77,8 +82,12 @@ def _check_names(raw: RawTargets) -> None:
         )
 
 
-def _check_values(raw: RawTargets) -> None:
-    """Values must suit unit and transform; measurement noise must not be negative."""
+def check_values(raw: RawTargets) -> None:
+    """Values must suit unit and transform; measurement noise must not be negative.
+
+    Raises:
+        UserError: names the rows.
+    """
     for i, prop in enumerate(raw.properties):
         check_unit(prop.unit, f"{raw.origin}: property `{prop.name}`")
         values, noise = raw.values[:, i], raw.noise[:, i]
@@ -157,9 +166,13 @@ def _merged(
     return targets, facts
 
 
-def _check_spread(origin: str, targets: Targets) -> None:
-    still = ~varied(targets.values)
-    constant = [p.name for p, s in zip(targets.properties, still, strict=True) if s]
+def check_spread(origin: str, columns: Sequence[str], values: Floats) -> None:
+    """Of each property there must be two different values.
+
+    Raises:
+        UserError: names those of which there are not.
+    """
+    constant = [c for c, s in zip(columns, varied(values), strict=True) if not s]
     if constant:
         raise UserError(
             f"{origin}: {listed(constant)} has one value in every row: there is nothing to learn. "

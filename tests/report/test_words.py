@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from hclmp.report import data
+from hclmp.report.page import _interval
 from hclmp.report.run import Run
-from hclmp.report.words import Finding, findings, what_is_held_out
+from hclmp.report.words import FEW_SYSTEMS, Finding, findings, what_is_held_out
 from hclmp.tables import Property
 from tests.report.conftest import Made
 from tests.test_plots import predictions
@@ -34,8 +35,10 @@ def changed(run: Run, variant: str, **metrics: float) -> Run:
     return replace(run, summary=summary)
 
 
-def against_trees(run: Run, low: float, high: float) -> Finding:
+def against_trees(run: Run, low: float, high: float, *, systems: int = FEW_SYSTEMS) -> Finding:
     """The first sentence where the trees are the best baseline and the interval is this one."""
+    rows = [(v, f"Co-{i}", "all", "mae_std", 1.0, 1) for v in run.frames for i in range(systems)]
+    run = replace(run, by_system=pd.DataFrame(rows, columns=run.by_system.columns))
     run = changed(run, "mean", mae_std=9.0)
     ends = {"mae_std_vs_extra_trees_low": low, "mae_std_vs_extra_trees_high": high}
     return findings(changed(run, "hclmp_t", **ends))[0]
@@ -46,13 +49,32 @@ def test_better_worse_or_neither_as_the_interval_says(run: Run) -> None:
     assert better.tone == "good"
     assert better.text.startswith("hclmp_t is better than the best baseline, extra_trees: its")
     assert "(95 % interval 0.60 to 0.80)" in better.text
-    assert "rests on 4 systems alone" in better.text
     worse = against_trees(run, 1.1, 1.3)
     assert worse.tone == "bad"
     assert worse.text.startswith("hclmp_t is worse than the best baseline, extra_trees: its")
     neither = against_trees(run, 0.9, 1.1)
     assert neither.tone == "plain"
     assert "cannot be told apart" in neither.text
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.6, 0.8), (1.1, 1.3), (0.9, 1.1)])
+def test_few_systems_are_no_ground_for_a_verdict(run: Run, low: float, high: float) -> None:
+    found = against_trees(run, low, high, systems=FEW_SYSTEMS - 1)
+    assert found.tone == "plain"
+    assert found.text.startswith("hclmp_t beside the best baseline, extra_trees: its error")
+    assert f"(95 % interval {low:.2f} to {high:.2f}). That rests on 7 systems alone" in found.text
+    assert "better than" not in found.text
+    assert "worse than" not in found.text
+
+
+def test_of_one_system_there_is_no_interval(run: Run) -> None:
+    found = against_trees(run, np.nan, np.nan, systems=1)
+    assert found.tone == "plain"
+    assert "extra_trees, cannot be said from one system: its error is" in found.text
+    assert "interval" not in found.text
+    assert "nan" not in found.text
+    assert _interval((np.nan, np.nan)) == "–"
+    assert _interval((0.6, 0.8)) == "0.60 to 0.80"
 
 
 def test_intervals_too_narrow_right_or_wide(run: Run) -> None:
