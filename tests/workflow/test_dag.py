@@ -169,6 +169,7 @@ def test_an_edit_of_a_model_file_reruns_training_but_not_the_generator(
     assert again == {"pretrain_encoder": 1, "train": 4, "train_baseline": 8, **ENDS}
 
 
+@pytest.mark.slow
 def test_two_runs_from_scratch_give_the_same_bytes(
     demo_run: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -181,6 +182,7 @@ def test_two_runs_from_scratch_give_the_same_bytes(
         assert (again / path).read_bytes() == (first / path).read_bytes(), path
 
 
+@pytest.mark.slow
 def test_without_transfer_no_dos_is_read(tmp_path: Path) -> None:
     config = {**TINY, "dos": {"source": "none"}, "variants": ["hclmp", "ridge", "mean"]}
     run = write_config(tmp_path, config)
@@ -191,6 +193,7 @@ def test_without_transfer_no_dos_is_read(tmp_path: Path) -> None:
     assert not (run / "results/gan").exists()
 
 
+@pytest.mark.slow
 def test_dropping_the_dos_of_held_out_systems_trains_a_generator_per_fold(tmp_path: Path) -> None:
     """The demo has no DOS of a held-out system, so here the sheet holds out two that have."""
     dos = {**TINY["dos"], "held_out": "drop"}
@@ -210,6 +213,7 @@ def test_dropping_the_dos_of_held_out_systems_trains_a_generator_per_fold(tmp_pa
     assert len(model.predict(["Fe0.5Ti0.5"])) == 1
 
 
+@pytest.mark.slow
 def test_own_table_from_new_to_results(tmp_path: Path) -> None:
     table = tmp_path / "mine.csv"
     write(table, good_table())
