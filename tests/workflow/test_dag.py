@@ -132,6 +132,7 @@ def test_only_what_a_parameter_touches_runs_again(
     assert planned(run) == {}, "back to the first configuration, all is as it was"
 
 
+@pytest.mark.slow
 def test_a_changed_training_parameter_reaches_the_models(
     demo_run: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -244,6 +245,7 @@ def test_a_run_for_another_target_shows_no_old_table(
     assert "held-out samples" not in text
 
 
+@pytest.mark.slow
 def test_a_random_split_runs_too(tmp_path: Path) -> None:
     config = {**TINY, "split": "random", "variants": ["ridge", "mean"]}
     run = write_config(tmp_path, config)

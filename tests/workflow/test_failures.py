@@ -166,6 +166,7 @@ def assert_resumed(run: Path) -> None:
     assert any("going on after epoch" in log for log in logs)
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_with_the_same_numbers(
     tmp_path: Path, uninterrupted: Path
 ) -> None:
