@@ -18,7 +18,7 @@ from hclmp import paths
 from hclmp.config import Config, DosConfig, TargetsConfig
 from hclmp.errors import UserError, listed
 from hclmp.folds import fold_names
-from hclmp.provenance import Provenance, provenance, sha256
+from hclmp.provenance import Provenance, differing, provenance, sha256
 from hclmp.slices import (
     aggregate_slice,
     dos_slice,
@@ -99,8 +99,7 @@ def check_results(config: Config, step: str) -> None:
     """
     for path, expected in RESULTS[step](config):
         found = read_provenance(path)
-        wanted = json.loads(json.dumps(expected))
-        if other := [key for key in wanted if found.get(key) != wanted[key]]:
+        if other := differing(found, expected):
             raise UserError(
                 f"{path}: not what this run would make: another {listed(other)}. "
                 "Make it again: `snakemake --cores all` or `dvc repro`."

@@ -35,6 +35,11 @@ def hash_of(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """The keys of what is wanted that were found with another JSON-like value, or not at all."""
+    return [key for key in wanted if hash_of(found.get(key)) != hash_of(wanted[key])]
+
+
 def source_files(step: str) -> list[Path]:
     """The modules of the package that a step imports, directly or not, found without running them.
 

@@ -123,13 +123,10 @@ def _nearest(network: HCLMP, batch: Batch, others: torch.Tensor | None) -> torch
     queries = network.key(network.material(batch, None)) * sharpness
     keys = network.memory_keys * sharpness
     apart = torch.cdist(queries, keys)
-    hidden = torch.zeros_like(apart)
     if others is not None:
-        hidden = HIDDEN * holding(batch.present, others).expand_as(apart)
-    nearest = (apart + hidden).argmin(dim=-1, keepdim=True)
+        apart = apart + HIDDEN * holding(batch.present, others)
+    found, nearest = apart.min(dim=-1)
     # cdist finds the nearest, but is wrong by 0.01 where the distance is 0: it takes the difference
     # of squares.
-    exact = (queries - torch.take_along_dim(keys, nearest, dim=-2)).norm(dim=-1)
-    hiding = torch.take_along_dim(hidden, nearest, dim=-1)[..., 0]
-    out: torch.Tensor = (exact + hiding).mean(dim=0)
-    return out
+    exact = (queries - torch.take_along_dim(keys, nearest[..., None], dim=-2)).norm(dim=-1)
+    return torch.where(found < HIDDEN, exact, found).mean(dim=0)

@@ -20,7 +20,7 @@ from torch import Tensor
 from hclmp.errors import UserError, listed
 from hclmp.models.hclmp import HCLMP
 from hclmp.models.scaling import FARTHEST, Scaler
-from hclmp.provenance import Provenance, hash_of, written
+from hclmp.provenance import Provenance, differing, written
 
 KEY = "key."
 CARRIED = ("material.", KEY)  # the parts of a network that the pretrained one hands on
@@ -121,8 +121,6 @@ class Pretrained:
             read = cls(tuple(about["vocabulary"]), Scaler(mean, std), tensors)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: not a pretrained encoder; {remedy} ({error})") from error
-        if other := [
-            key for key in made_with if hash_of(found.get(key)) != hash_of(made_with[key])
-        ]:
+        if other := differing(found, made_with):
             raise UserError(f"{path}: made with another {listed(other)} than this run's; {remedy}")
         return read

@@ -30,9 +30,15 @@ def holding(queries: Tensor, others: Tensor) -> Tensor:
     Returns:
         [..., b, n].
     """
+    return _held(queries, others).bool()
+
+
+def _held(queries: Tensor, others: Tensor) -> Tensor:
+    """``holding`` as numbers, 1 or 0."""
     first, second = (queries > 0).float(), (others > 0).float()
-    out: Tensor = first @ second.mT == first.sum(dim=-1, keepdim=True)
-    return out
+    held = first @ second.mT
+    # In place, as this is the size of the largest tensors of a step: 1 where no element is missing.
+    return held.sub_(first.sum(dim=-1, keepdim=True) - 1).clamp_min_(0)
 
 
 def hidden_in_training(queries: Tensor, others: Tensor, *, whole_systems: bool = True) -> Tensor:
@@ -45,10 +51,7 @@ def hidden_in_training(queries: Tensor, others: Tensor, *, whole_systems: bool =
     Returns:
         [..., b, n]: 0, 1, or 2 for itself, as ``attention`` takes it.
     """
-    first, second = (queries > 0).float(), (others > 0).float()
-    hidden = first @ second.mT
-    # In place, as this is the size of the largest tensors of a step: 1 where none is missing.
-    hidden.sub_(first.sum(dim=-1, keepdim=True) - 1).clamp_min_(0).mul_(whole_systems)
+    hidden = _held(queries, others).mul_(whole_systems)
     hidden.diagonal(dim1=-2, dim2=-1).add_(1)
     return hidden
 

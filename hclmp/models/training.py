@@ -114,17 +114,15 @@ def train_model(
                 {"member": i, **now, **parts} for i, parts in enumerate(losses)
             ]
             errors = [math.nan] * members
+            told, numbers = "loss", [parts["loss"] for parts in losses]
             if validation is not None:
                 average.remember(train)
                 errors = validation_errors(average, validation)
                 rows = [row | {"validation_mae": e} for row, e in zip(rows, errors, strict=True)]
+                told, numbers = "validation", errors
             state.finish_epoch(rows, scores=errors, network=average)
             checkpoint.save(state, networks, optimizers)
-            shown = errors if validation is not None else [parts["loss"] for parts in losses]
-            advance(
-                state.epoch,
-                f"{'validation' if validation else 'loss'} {sum(shown) / len(shown):.4f}",
-            )
+            advance(state.epoch, f"{told} {sum(numbers) / len(numbers):.4f}")
     if validation is not None:
         state.restore_best(model)
     else:

@@ -24,21 +24,20 @@ from hclmp.models.ensemble import Ensemble
 from hclmp.models.final import HeldOut, distances, fit_final
 from hclmp.models.gan import Generator
 from hclmp.models.interface import ElementTable, Inputs, Labelled
-from hclmp.models.pretrained_encoder import Pretrained
 from hclmp.models.recall import HIDDEN
 from hclmp.origins import encoder_of, read_provenance
 from hclmp.paths import Final, Trained
 from hclmp.provenance import (
     Provenance,
-    hash_of,
+    differing,
     provenance,
     sha256,
     write_csv,
     write_json,
     written,
 )
-from hclmp.slices import encoder_slice, final_slice, train_slice
-from hclmp.steps.train import labelled, without_dos
+from hclmp.slices import final_slice, train_slice
+from hclmp.steps.train import labelled, start_of, without_dos
 from hclmp.tables import Targets, read_targets
 
 log = logging.getLogger(__name__)
@@ -85,8 +84,7 @@ def finalize(
             raise UserError(f"{file}: no such file; `hclmp {command}` makes it")
     prepare(threads, deterministic=config.training.deterministic)
     table = read_targets(targets)
-    made_with = encoder_slice(config)
-    start = None if encoder is None else Pretrained.from_file(encoder, made_with=made_with)
+    start = start_of(config, None, encoder)
     origin = provenance(
         "finalize",
         config=final_slice(config),
@@ -150,7 +148,7 @@ def _held_out(
             "config": train_slice(config, variant, fold),
             "inputs": {name: sha256(path) for name, path in read.items()},
         }
-        if other := [key for key in wanted if hash_of(found.get(key)) != hash_of(wanted[key])]:
+        if other := differing(found, wanted):
             raise UserError(
                 f"{weights}: made with other {listed(other)} than this run's. Train it again: "
                 f"`hclmp train --variant {variant} --fold {fold}`."

@@ -11,7 +11,7 @@ from hclmp.config import Config
 from hclmp.errors import UserError, listed
 from hclmp.folds import fold_names, read_systems
 from hclmp.origins import report_inputs
-from hclmp.provenance import hash_of, provenance, sha256, write_text
+from hclmp.provenance import differing, provenance, sha256, write_text
 from hclmp.report.page import render
 from hclmp.report.run import Run
 from hclmp.slices import aggregate_slice, report_slice
@@ -54,7 +54,7 @@ def _check_metrics(config: Config, files: dict[str, Path]) -> None:
         if name.startswith("predictions/")
     }
     wanted = {"config": aggregate_slice(config), "inputs": predictions}
-    if other := [key for key in wanted if hash_of(found.get(key)) != hash_of(wanted[key])]:
+    if other := differing(found, wanted):
         raise UserError(
             f"{files['metrics.json']}: made with other {listed(other)} than this run's. "
             "Make it again: `hclmp aggregate`."

@@ -118,8 +118,8 @@ def train(
         checkpoint.remove()
 
 
-def start_of(config: Config, fold: str, encoder: Path | None) -> "Pretrained | None":
-    """Read the pretrained encoder that a variant starts from on a fold, if any.
+def start_of(config: Config, fold: str | None, encoder: Path | None) -> "Pretrained | None":
+    """Read the pretrained encoder that a variant starts from on a fold, or on all samples, if any.
 
     Raises:
         UserError: it is missing, or was made with other settings.
