@@ -186,7 +186,8 @@ def test_presets_and_overrides_are_layered() -> None:
         }
     )
     model, training = variant_settings(config, "plain")
-    assert (model, training) == (config.model, config.training)
+    shown = config.model.model_copy(update={"dos_dropout": 0.0})
+    assert (model, training) == (shown, config.training)
     model, training = variant_settings(config, "published")
     assert (model.embedding, model.latent) == ("mat2vec", 9)
     assert model.decoder_hidden == PAPER_PRESET["model"]["decoder_hidden"]
@@ -194,6 +195,29 @@ def test_presets_and_overrides_are_layered() -> None:
     assert training.epochs == PAPER_PRESET["training"]["epochs"]
     with pytest.raises(UserError, match="no variant `other`; the config has plain, published"):
         variant_settings(config, "other")
+
+
+@pytest.mark.parametrize(
+    ("held_out", "variant", "share"),
+    [
+        ("drop", "hclmp_t", 0.25),
+        ("drop", "hclmp", 0.0),
+        ("drop", "paper_t", 0.0),
+        ("keep", "hclmp_t", 0.0),
+    ],
+)
+def test_the_dos_feature_is_hidden_where_it_is_a_guess(
+    held_out: str, variant: str, share: float
+) -> None:
+    paper = {"model": "hclmp", "transfer": True, "preset": "paper"}
+    config = resolve(
+        {
+            "dos": {"held_out": held_out},
+            "variants": {"hclmp_t": None, "hclmp": None, "paper_t": paper},
+            "model": {"dos_dropout": 0.25},
+        }
+    )
+    assert variant_settings(config, variant)[0].dos_dropout == share
 
 
 def test_the_shipped_config_is_valid() -> None:

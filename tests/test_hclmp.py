@@ -173,7 +173,7 @@ def used(model: HCLMP) -> list[torch.nn.Parameter]:
 def test_an_overfit_batch_goes_to_near_zero(dos: int | None) -> None:
     data = labelled(16, dos=dos)
     labels = torch.from_numpy((data.t - data.t.mean(axis=0)) / data.t.std(axis=0)).float()
-    config = ModelConfig(dropout=0.0, kl_weight=0.01, memory=0)
+    config = ModelConfig(dropout=0.0, dos_dropout=0.0, kl_weight=0.01, memory=0)
     batch, model = batch_of(data.inputs), model_for(data.inputs, config)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     for step in range(500):
@@ -185,6 +185,20 @@ def test_an_overfit_batch_goes_to_near_zero(dos: int | None) -> None:
     with torch.no_grad():
         error = (model.eval()(batch)[0] - labels).abs().mean()
     assert error < 0.08, f"standardised error {error:.3f} on 16 rows seen 500 times"
+
+
+def test_a_hidden_dos_feature_is_the_mean_and_hidden_in_training_alone() -> None:
+    data = labelled(16, dos=11)
+    shown, values = batch_of(data.inputs), torch.from_numpy(data.t).float()
+    blank = shown._replace(dos=torch.zeros(1, 16, 11))
+    never, always = (
+        model_for(data.inputs, ModelConfig(dropout=0.0, dos_dropout=share)) for share in (0.0, 0.99)
+    )
+    # with this seed all 16 rows are hidden at a share of 0.99
+    hidden = losses(always, shown, values, queries=16)["kl"]
+    torch.testing.assert_close(hidden, losses(always, blank, values, queries=16)["kl"])
+    assert not torch.allclose(hidden, losses(never, shown, values, queries=16)["kl"])
+    torch.testing.assert_close(predicted(always, shown), predicted(never, shown))
 
 
 def test_published_sizes() -> None:

@@ -114,6 +114,10 @@ class ModelConfig(Section):
     """Dropout in the residual layers of `trunk`."""
     attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout in the self-attention layer (paper: 0.1)."""
+    dos_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of the rows whose DOS feature is hidden at a training step, with `dos.held_out: drop`
+    alone: the generator knows the DOS of training rows by its weights, and no held-out one's, so
+    that the model would trust the feature too much. Other runs hide none (paper: 0)."""
     label_branch: bool = True
     """Learn q(z | y) beside p(z | x) and align the two; false for an ablation."""
     covariance: bool = True
@@ -265,6 +269,7 @@ PAPER_PRESET: dict[str, dict[str, Any]] = {
         "memory": 0,
         "dropout": 0.1,
         "attention_dropout": 0.1,
+        "dos_dropout": 0.0,
         "token_noise": "drawn",
         "likelihood_weight": 0.0,
     },

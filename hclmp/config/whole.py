@@ -173,10 +173,10 @@ def _layered(config: Config, variant: str) -> tuple[ModelConfig, TrainingConfig]
     model |= chosen.overrides.get("model", {})
     training |= chosen.overrides.get("training", {})
     where = f"variants.{variant}.overrides"
-    return (
-        _checked(ModelConfig, model, f"{where}.model"),
-        _checked(TrainingConfig, training, f"{where}.training"),
-    )
+    settings = _checked(ModelConfig, model, f"{where}.model")
+    if not (chosen.transfer and config.generator_per_fold):
+        settings = settings.model_copy(update={"dos_dropout": 0.0})
+    return settings, _checked(TrainingConfig, training, f"{where}.training")
 
 
 # What the shape of the pretrained encoder depends on.

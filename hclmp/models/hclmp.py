@@ -132,7 +132,7 @@ class MaterialEncoder(nn.Module):
         self, config: ModelConfig, *, vectors: Tensor, statistics: int, dos: int | None
     ) -> None:
         super().__init__()
-        self.trunk_size = config.trunk
+        self.trunk_size, self.dos_dropout = config.trunk, config.dos_dropout
         self.encoder = CompositionEncoder(config, vectors)
         self.dos_map = MemberLinear(dos, config.trunk or config.dos_size) if dos else None
         self.size = config.trunk or config.element_size + (config.dos_size if dos else 0)
@@ -145,7 +145,13 @@ class MaterialEncoder(nn.Module):
     def forward(self, batch: Batch, draws: Draws | None) -> Tensor:
         """b compositions to material vectors: [m, b, size]."""
         vector: Tensor = self.encoder(batch.elements, batch.fractions, batch.longest)
-        mapped: list[Tensor] = [] if self.dos_map is None else [self.dos_map(batch.dos)]
+        mapped: list[Tensor] = []
+        if self.dos_map is not None and batch.dos is not None:
+            dos = batch.dos
+            if draws is not None and self.dos_dropout > 0:  # 0, the mean, is for nothing known
+                ones = vector.new_ones(*vector.shape[:2], 1)
+                dos = dos * (draws.dropout(ones, self.dos_dropout) > 0)
+            mapped.append(self.dos_map(dos))
         if not self.trunk_size:
             return torch.cat([vector, *mapped], dim=-1)
         summed = sum(mapped, self.encoder_map(vector) + self.statistics_map(batch.statistics))
