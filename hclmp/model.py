@@ -157,12 +157,12 @@ class Model:
     def _predicted(self, parsed: Sequence[Fractions]) -> pd.DataFrame:
         """The columns of a prediction, but for the formulas."""
         compositions = pad(parsed, self.ensemble.vocabulary)
-        inputs = self._inputs(compositions)
+        inputs, guessed = self._inputs(compositions)
         distance = distances(self.ensemble, inputs)
         values = _in_units(self.ensemble.predict(inputs), self.properties)
         frame = pd.DataFrame({"system": [system_of(f) for f in parsed], **values})
         frame["distance"] = np.nan if distance is None else distance
-        frame["warning"] = self._warnings(compositions, distance)
+        frame["warning"] = self._warnings(compositions, distance, guessed)
         return frame
 
     @property
@@ -175,10 +175,24 @@ class Model:
 
     def outputs(self, compositions: Compositions) -> Prediction:
         """What ``predict`` makes its columns of: n compositions over the ensemble's vocabulary."""
-        return self.ensemble.predict(self._inputs(compositions))
+        return self.ensemble.predict(self._inputs(compositions)[0])
 
-    def _inputs(self, compositions: Compositions) -> Inputs:
-        return Inputs(compositions, self.elements, self._dos(compositions))
+    def _inputs(self, compositions: Compositions) -> tuple[Inputs, NDArray[np.bool_]]:
+        """What the networks see, and of which compositions the DOS feature is a guess that they
+        did not learn from: [n]."""
+        dos, guessed = None, np.zeros(len(compositions), dtype=np.bool_)
+        if self.generator is not None:
+            fractions = self.generator.fractions(compositions)
+            feature = self.generator.feature(fractions, **self.about["transfer"])
+            dos = feature.dos.numpy()
+            if self._dos_known() > 0.5:
+                guessed = ~feature.known.numpy()
+        return Inputs(compositions, self.elements, dos), guessed
+
+    def _dos_known(self) -> float:
+        """The share of the training compositions whose DOS was known; 0 where a file does not say
+        it, as of hclmp 0.1.0 at first."""
+        return self.about["trained_on"].get("dos_known") or 0.0
 
     def _check_elements(self, parsed: Sequence[Fractions], formulas: Sequence[object]) -> None:
         """Refuse elements that model or generator has no vector for, by row."""
@@ -194,15 +208,9 @@ class Model:
                 f"{' '.join(known)}. Remove these compositions."
             )
 
-    def _dos(self, compositions: Compositions) -> NDArray[np.float32] | None:
-        """The DOS feature: [n, D]."""
-        if self.generator is None:
-            return None
-        settings = self.about["transfer"]
-        fractions = self.generator.fractions(compositions)
-        return self.generator.feature(fractions, **settings).numpy()
-
-    def _warnings(self, compositions: Compositions, distance: Floats | None) -> list[str]:
+    def _warnings(
+        self, compositions: Compositions, distance: Floats | None, guessed: NDArray[np.bool_]
+    ) -> list[str]:
         """Why the predictions are not to be trusted: n texts, "" where nothing is known."""
         trained, far = set(self.about["trained_on"]["elements"]), self.about["far"]
         texts = []
@@ -217,6 +225,11 @@ class Model:
                 reasons.append(
                     f"far from every training composition ({distance[row]:.2f}; 99 % of held-out "
                     f"ones are nearer than {far:.2f})"
+                )
+            if guessed[row]:
+                reasons.append(
+                    f"its density of states is a guess, that of {self._dos_known():.0%} of the "
+                    "training compositions was computed"
                 )
             texts.append("; ".join(reasons))
         return texts

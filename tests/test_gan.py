@@ -98,7 +98,7 @@ def test_conditional_mean_beats_training_mean_and_median(heavy: bool, settings: 
     assert all(np.isfinite(list(row.values())).all() for row in history)
     fractions, dos = synthetic_dos(100, seed=2, heavy=heavy)
     truth = model.scaler.scale(dos)
-    error = (model.feature(fractions, draws=50, seed=0) - truth).abs().mean()
+    error = (model.feature(fractions, draws=50, seed=0).dos - truth).abs().mean()
     assert error < 0.8 * (known.mean(dim=0) - truth).abs().mean()
     assert error < 0.8 * (known.median(dim=0).values - truth).abs().mean()
     samples = model.samples(torch.from_numpy(fractions), draws=20, seed=0)
@@ -116,10 +116,10 @@ def test_samples_vary_and_the_feature_is_their_mean() -> None:
     fractions = synthetic_dos(300, seed=5)[0]  # more than are recalled at once
     samples = model.samples(torch.from_numpy(fractions), draws=30, seed=3)
     assert samples.std(dim=1).mean() > 1e-3
-    feature = model.feature(fractions, draws=30, seed=3)
+    feature = model.feature(fractions, draws=30, seed=3).dos
     torch.testing.assert_close(feature, samples.mean(dim=1))
     # a row does not depend on its batch
-    alone = model.feature(fractions[270:271], draws=30, seed=3)
+    alone = model.feature(fractions[270:271], draws=30, seed=3).dos
     torch.testing.assert_close(alone[0], feature[270], rtol=1e-5, atol=1e-6)
 
 
@@ -127,13 +127,13 @@ def test_what_was_seen_is_recalled_and_not_generated() -> None:
     model, (fractions, dos), _ = trained()
     # fractions are 32-bit numbers, which differ in the last digits between FeTi2 and Fe2Ti4
     again = (fractions * (1 + 1e-7)).numpy()
-    recalled = model.feature(again, draws=5, seed=0)
+    recalled = model.feature(again, draws=5, seed=0).dos
     several = (
         torch.cdist(fractions.double(), fractions.double()) < 1e-6
     )  # single elements are there many times
     wanted = several.float() @ dos / several.sum(dim=1, keepdim=True)
     torch.testing.assert_close(recalled, wanted, rtol=1e-5, atol=1e-5)
-    hidden = model.feature(again, draws=5, seed=0, hide_own_system=True)
+    hidden = model.feature(again, draws=5, seed=0, hide_own_system=True).dos
     assert (hidden - dos).abs().mean() > 0.1
     elsewhere = 0.9 * again + 0.1 * again.mean(axis=0)
     assert model.samples(torch.from_numpy(elsewhere), draws=5, seed=0).std(dim=1).min() > 0
@@ -141,15 +141,15 @@ def test_what_was_seen_is_recalled_and_not_generated() -> None:
 
 def test_a_hidden_system_does_not_enter() -> None:
     model, (fractions, _), _ = trained()
-    before = [model.feature(fractions[7:8].numpy(), **_how(hide)) for hide in (True, False)]
+    before = [model.feature(fractions[7:8].numpy(), **_how(hide)).dos for hide in (True, False)]
     own = holding(fractions[7:8], fractions)[0]
     assert 1 < own.sum() < len(own)
     model.memory.dos[own] = 1000.0
-    after = [model.feature(fractions[7:8].numpy(), **_how(hide)) for hide in (True, False)]
+    after = [model.feature(fractions[7:8].numpy(), **_how(hide)).dos for hide in (True, False)]
     assert torch.equal(after[0], before[0])
     assert (after[1] > 900).all()
     model.memory.dos[~own] += 1.0
-    moved = model.feature(fractions[7:8].numpy(), **_how(True))
+    moved = model.feature(fractions[7:8].numpy(), **_how(True)).dos
     assert (moved - before[0]).abs().mean() > 0.3
 
 
@@ -267,7 +267,9 @@ def test_save_load_equal(settings: GanConfig) -> None:
     fractions = np.concatenate([synthetic_dos(7)[0], synthetic_dos(7, seed=8)[0]])
     for hide in (True, False):
         how = _how(hide)
-        assert torch.equal(loaded.feature(fractions, **how), model.feature(fractions, **how))
+        assert torch.equal(
+            loaded.feature(fractions, **how).dos, model.feature(fractions, **how).dos
+        )
     assert loaded.grid == GRID
     assert loaded.vocabulary == VOCABULARY
     assert (loaded.memory is None) == (settings is PLAIN)

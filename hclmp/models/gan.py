@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -103,6 +103,19 @@ class Recalled:
     def rows(self, rows: slice) -> "Recalled":
         """Of some of the compositions."""
         return Recalled(self.dos[rows], self.known[rows])
+
+
+class Feature(NamedTuple):
+    """The DOS feature of compositions.
+
+    Attributes:
+        dos: [n, D] scaled.
+        known: [n] whether it is the DOS that the generator remembers of the very composition; else
+            a guess.
+    """
+
+    dos: Tensor
+    known: Tensor
 
 
 class Generator(nn.Module):
@@ -209,9 +222,8 @@ class Generator(nn.Module):
             seed: of the noise.
             hide_own_system: recall no DOS of a composition's own system, as if none were known.
         """
-        return torch.cat(
-            list(self._samples(fractions, draws, seed, hide_own_system=hide_own_system))
-        )
+        recalled = self._recalled(fractions, hide_own_system)
+        return torch.cat(list(self._samples(fractions, recalled, draws, seed)))
 
     @torch.no_grad()
     def feature(
@@ -221,21 +233,21 @@ class Generator(nn.Module):
         draws: int,
         seed: int,
         hide_own_system: bool = False,
-    ) -> Tensor:
-        """The DOS feature, the mean of samples: fractions [n, V] -> scaled [n, D].
+    ) -> Feature:
+        """The DOS feature, the mean of samples, of compositions given by fractions [n, V].
 
         The arguments are those of ``samples``.
         """
-        parts = self._samples(
-            torch.from_numpy(fractions), draws, seed, hide_own_system=hide_own_system
-        )
-        return torch.cat([part.mean(dim=1) for part in parts])
+        given = torch.from_numpy(fractions)
+        recalled = self._recalled(given, hide_own_system)
+        parts = self._samples(given, recalled, draws, seed)
+        known = torch.zeros(len(given)).bool() if recalled is None else recalled.known
+        return Feature(torch.cat([part.mean(dim=1) for part in parts]), known)
 
     def _samples(
-        self, fractions: Tensor, draws: int, seed: int, *, hide_own_system: bool
+        self, fractions: Tensor, recalled: Recalled | None, draws: int, seed: int
     ) -> Iterator[Tensor]:
         """Samples of some compositions after the other, which bounds memory."""
-        recalled = self._recalled(fractions, hide_own_system)
         for start in range(0, len(fractions), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             part = None if recalled is None else recalled.rows(rows)

@@ -114,10 +114,9 @@ def _dos_feature(
             "knows these by their element vectors alone",
             *(_holding(compositions, unseen), len(compositions), listed(unseen)),
         )
-    feature = generator.feature(
+    return generator.feature(
         generator.fractions(compositions),
         draws=config.gan.draws,
         seed=config.gan.seed,
         hide_own_system=config.dos.held_out == "drop",
-    )
-    return feature.numpy()
+    ).dos.numpy()

@@ -95,7 +95,9 @@ def finalize(
     held_out, whole_systems = _held_out(config, variant, table, features, targets)
     model, training = variant_settings(config, variant)
     training = training.model_copy(update={"epochs": _epochs(variant, list(features))})
-    inputs = _inputs(config, table, generator, embedding=model.embedding, origin=str(targets))
+    inputs, dos_known = _inputs(
+        config, table, generator, embedding=model.embedding, origin=str(targets)
+    )
     data = labelled(table, inputs, np.arange(len(table)))
     fitted, history, checkpoints = fit_final(
         data,
@@ -117,7 +119,7 @@ def finalize(
                 shutil.copyfile(source, temporary)
     write_csv(out.history, pd.DataFrame(history))
     # What names the others comes last.
-    write_json(out.about, _about(config, data, table, metrics, far, origin))
+    write_json(out.about, _about(config, data, table, metrics, far, dos_known, origin))
     for checkpoint in checkpoints:
         checkpoint.remove()
     log.info("%s: %s on all %d samples, %d epochs", out.folder, variant, len(data), training.epochs)
@@ -177,8 +179,11 @@ def _epochs(variant: str, folds: list[str]) -> int:
 
 def _inputs(
     config: Config, table: Targets, generator: Path | None, *, embedding: str, origin: str
-) -> Inputs:
-    """All samples over all elements that have vectors, so that later ones may hold any of them."""
+) -> tuple[Inputs, float | None]:
+    """All samples over all elements that have vectors, so that later ones may hold any of them.
+
+    And with transfer, the share of them whose DOS the generator knows rather than guesses.
+    """
     vocabulary = describable(embedding, left_out=config.targets.left_out)
     parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=origin)
     compositions = pad(parsed, vocabulary)
@@ -187,7 +192,7 @@ def _inputs(
     )
     inputs = Inputs(compositions, elements)
     if generator is None:
-        return inputs
+        return inputs, None
     read = Generator.from_file(generator)
     feature = read.feature(
         read.fractions(compositions),
@@ -195,7 +200,7 @@ def _inputs(
         seed=config.gan.seed,
         hide_own_system=config.dos.held_out == "drop",
     )
-    return replace(inputs, dos=feature.numpy())
+    return replace(inputs, dos=feature.dos.numpy()), float(feature.known.float().mean())
 
 
 def _about(
@@ -204,6 +209,7 @@ def _about(
     table: Targets,
     metrics: Path,
     far: float | None,
+    dos_known: float | None,
     origin: Provenance,
 ) -> dict[str, Any]:
     """What ``model.json`` says of the model."""
@@ -227,6 +233,7 @@ def _about(
             "systems": len(set(table.system)),
             "elements": [compositions.vocabulary[e] for e in seen],
             "simulated": table.simulated,
+            "dos_known": dos_known,
         },
         "far": far,
         "held_out_evaluation": {k: v for k, v in evaluated.items() if k != "provenance"},

@@ -16,7 +16,7 @@ from hclmp.model import Model
 from hclmp.models.ensemble import Ensemble
 from hclmp.origins import read_provenance
 from hclmp.provenance import sha256
-from hclmp.tables import read_targets
+from hclmp.tables import read_dos, read_targets
 from tests.conftest import Command, write
 from tests.workflow.conftest import TINY
 
@@ -87,6 +87,20 @@ def test_compositions_unlike_the_training_are_told(model: Model) -> None:
     assert "far from every training composition" in nearer.predict(["U0.5Np0.5"])["warning"][0]
     farther = replace(model, about={**model.about, "far": float(frame["distance"][0]) * 1.01})
     assert "far" not in farther.predict(["U0.5Np0.5"])["warning"][0]
+
+
+def test_a_guess_of_the_dos_is_told_where_training_had_computed_ones(
+    demo_run: tuple[Path, str], model: Model
+) -> None:
+    assert model.about["trained_on"]["dos_known"] == 0, "no mixture of the demo has a DOS"
+    computed = read_dos(demo_run[0] / "data/processed/dos.parquet").formula[0]
+    formulas = ["Fe0.31Ti0.69", computed]
+    assert not model.predict(formulas)["warning"].str.contains("is a guess").any()
+    trained_on = {**model.about["trained_on"], "dos_known": 0.96}
+    other = replace(model, about={**model.about, "trained_on": trained_on})
+    guessed, recalled = other.predict(formulas)["warning"]
+    assert "its density of states is a guess, that of 96% of the training" in guessed
+    assert "is a guess" not in recalled
 
 
 def test_the_uncertainty_is_that_of_the_folds(demo_run: tuple[Path, str], model: Model) -> None:
