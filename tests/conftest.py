@@ -21,13 +21,21 @@ UNARIES = ("Cu", "Fe", "Mn", "Ti", "W")
 PER_SYSTEM = 5
 
 
+# Fixtures that take a minute and serve many tests. Tests of one go to one worker of xdist, which
+# makes it once; there can be one Slurm at a time anyway.
+SHARED = ("slurm", "demo_run", "recorded", "on_page")
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """There can be one Slurm at a time: its tests go to one worker of xdist."""
+    """Tests that share what takes long to make go to one worker; xdist starts with the largest."""
     slurm = Path(__file__).parent / "slurm"
     for item in items:
-        if slurm in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("slurm"))
+        used = getattr(item, "fixturenames", ())
+        for name in SHARED:
+            if name in used or (name == "slurm" and slurm in item.path.parents):
+                item.add_marker(pytest.mark.xdist_group(name))
+                break
 
 
 @dataclass(frozen=True)

@@ -104,8 +104,13 @@ def test_a_property_that_no_validation_row_has_is_as_uncertain_as_its_labels() -
 def test_hclmp_learns_from_what_is_there(workdir: Path) -> None:
     train, _ = spoiled(200)
     validation, test = spoiled(40, seed=1)[0], labelled(40, seed=2)
-    settings = TrainingConfig(epochs=30, batch_size=16, learning_rate=3e-3)
-    small: dict[str, Any] = {"message_hidden": 16, "element_size": 16, "token_size": 16}
+    settings = TrainingConfig(epochs=30, batch_size=16, members=1, learning_rate=3e-3)
+    small: dict[str, Any] = {
+        "message_hidden": 16,
+        "element_size": 16,
+        "token_size": 16,
+        "memory": 64,
+    }
     model, history, _ = fit_one(
         train, validation, model=ModelConfig(**small), training=settings, key={}
     )

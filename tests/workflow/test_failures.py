@@ -182,6 +182,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_numbers(
     assert_same_results(run, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_killed_snakemake_is_unlocked_and_goes_on(tmp_path: Path, uninterrupted: Path) -> None:
     run = write_config(tmp_path, LONG)
     process = _started(run)

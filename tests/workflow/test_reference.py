@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 import yaml
 
@@ -74,6 +75,7 @@ def test_the_random_split_is_the_archives_own_and_a_folder_will_do(tmp_path: Pat
     assert planned(run)["prepare_targets"] == 1, "the files of the folder are inputs"
 
 
+@pytest.mark.slow
 def test_the_archive_may_lie_where_the_run_writes(tmp_path: Path) -> None:
     """``data/`` holds the archive and then ``data/processed/``, which is no input."""
     config: dict[str, Any] = {
@@ -92,6 +94,7 @@ def test_the_archive_may_lie_where_the_run_writes(tmp_path: Path) -> None:
     assert planned(run)["prepare_targets"] == 1
 
 
+@pytest.mark.slow
 def test_a_pretrained_generator_needs_no_dos(tmp_path: Path) -> None:
     torch.save(published().state_dict(), tmp_path / "published.pt")
     import_generator(tmp_path / "published.pt", tmp_path / "generator.safetensors")
