@@ -123,6 +123,23 @@ def test_samples_vary_and_the_feature_is_their_mean() -> None:
     torch.testing.assert_close(alone[0], feature[270], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("recalls", [True, False])
+@torch.no_grad()
+def test_samples_are_what_the_network_says_of_each_noise(recalls: bool) -> None:
+    scaler, (fractions, dos), _ = parts()
+    model = generator(scaler, recalls=recalls).eval()
+    if recalls:
+        model.remember(fractions, dos)
+    queries = torch.from_numpy(synthetic_dos(5, seed=8)[0])
+    samples = model.samples(queries, draws=4, seed=2, hide_own_system=True)
+    noise = torch.randn(4, model.noise, generator=torch.Generator().manual_seed(2))
+    found = model._recalled(queries, hide_own_system=True)
+    for i, row in enumerate(model.condition(queries)):
+        recalled = None if found is None else found.dos[i].expand(4, -1)
+        wanted = model(row.expand(4, -1), noise, recalled)
+        torch.testing.assert_close(samples[i], wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_what_was_seen_is_recalled_and_not_generated() -> None:
     model, (fractions, dos), _ = trained()
     # fractions are 32-bit numbers, which differ in the last digits between FeTi2 and Fe2Ti4

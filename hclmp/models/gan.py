@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from hclmp.composition import Compositions
 from hclmp.errors import UserError
@@ -256,16 +257,25 @@ class Generator(nn.Module):
     def _drawn(
         self, fractions: Tensor, recalled: Recalled | None, *, draws: int, seed: int
     ) -> Tensor:
-        """Samples around what is recalled: [n, draws, D]."""
-        noise = torch.randn(
-            draws, self.noise, generator=torch.Generator().manual_seed(seed)
-        ).expand(len(fractions), -1, -1)
-        condition = self.condition(fractions)[:, None].expand(-1, draws, -1)
+        """Samples around what is recalled: [n, draws, D].
+
+        As ``forward``, but the first layer, the widest, sees each condition and each noise once.
+        """
+        noise = torch.randn(draws, self.noise, generator=torch.Generator().manual_seed(seed))
+        given = [self.condition(fractions)] + ([] if recalled is None else [recalled.dos])
+        first, *others = self.network
+        assert isinstance(first, nn.Linear)
+        widths = [given[0].shape[1], self.noise, self.recalls * self.grid.n]
+        of_condition, of_noise, of_recalled = torch.split(first.weight, widths, dim=1)
+        of_given = torch.cat([of_condition, of_recalled], dim=1)
+        drawn = F.linear(torch.cat(given, dim=1), of_given, first.bias)[:, None]
+        drawn = drawn + F.linear(noise, of_noise)
+        for layer in others:
+            drawn = layer(drawn)
         if recalled is None:
-            plain: Tensor = self(condition, noise)
-            return plain
-        dos = recalled.dos[:, None].expand(-1, draws, -1)
-        return torch.where(recalled.known[:, None, None], dos, self(condition, noise, dos))
+            return drawn
+        dos = recalled.dos[:, None]
+        return torch.where(recalled.known[:, None, None], dos, dos + drawn)
 
     def _recalled(self, fractions: Tensor, hide_own_system: bool) -> Recalled | None:
         """What each composition recalls; None for a generator without a memory."""

@@ -135,7 +135,11 @@ class TokenAttention(nn.Module):
         apart = self.query_key_value(tokens).unflatten(-1, (3, self.heads, -1))
         query, key, value = apart.transpose(2, 4).unbind(3)  # [m, b, heads, L, size / heads]
         if draws is None or self.dropout == 0:
-            mixed = F.scaled_dot_product_attention(query, key, value)
+            if tokens.device.type == "cpu":  # with one axis of rows it needs no [L, L] in memory
+                rows = (part.flatten(0, 1) for part in (query, key, value))
+                mixed = F.scaled_dot_product_attention(*rows).view_as(query)
+            else:
+                mixed = F.scaled_dot_product_attention(query, key, value)
         else:
             gate = torch.softmax(query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5, dim=-1)
             mixed = draws.dropout(gate, self.dropout) @ value
