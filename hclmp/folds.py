@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,18 @@ def read_systems(path: str | Path) -> dict[str, tuple[str, ...]]:
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such sheet; `hclmp systems` makes one from a table")
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file in UTF-8: {error}") from error
+    return dict(_folds_of(path, text))
+
+
+@lru_cache(maxsize=4)  # a workflow of 500 folds asks 12,000 times
+def _folds_of(path: str | Path, text: str) -> dict[str, tuple[str, ...]]:
+    """What ``read_systems`` returns of the text of a sheet."""
     fold_of: dict[str, str] = {}
-    for row, (named, fold) in enumerate(_sheet_rows(path), start=1):
+    for row, (named, fold) in enumerate(_sheet_rows(path, text), start=1):
         system = "-".join(sorted(part.strip() for part in named.split("-")))
         fold = system if fold is None else fold
         if not all(part.isalpha() for part in system.split("-")):
@@ -65,12 +76,8 @@ def read_systems(path: str | Path) -> dict[str, tuple[str, ...]]:
     return {fold: tuple(members) for fold, members in folds.items()}
 
 
-def _sheet_rows(path: str | Path) -> list[tuple[str, str | None]]:
+def _sheet_rows(path: str | Path, text: str) -> list[tuple[str, str | None]]:
     """System and fold of each row (None without that column); ``#`` starts a comment."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file in UTF-8: {error}") from error
     lines = [line.split("#")[0].rstrip() for line in text.splitlines()]
     cells = [[cell.strip() for cell in line.split("\t")] for line in lines if line]
     if not cells or "system" not in cells[0]:
