@@ -31,6 +31,8 @@ from hclmp.tables import Property
 SCHEMA_VERSION = 1  # of the folder; later versions of this file must read all earlier ones
 ABOUT = {"left_out", "trained_on", "far", "transfer", "properties", "citation"}  # must be there
 ROWS_AT_ONCE = 10_000  # bounds the memory of a prediction
+# Of the training samples, from which on the model and its uncertainty are those for computed DOS.
+MOSTLY = 0.5
 Z90 = 1.6448536269514722  # half the width of the central 90 % of a Gaussian
 MAKER = "`snakemake --cores all` makes it, or `hclmp finalize`"
 AGAIN = "Copy the whole folder again, or make it anew (`snakemake --cores all`, `hclmp finalize`)."
@@ -157,12 +159,12 @@ class Model:
     def _predicted(self, parsed: Sequence[Fractions]) -> pd.DataFrame:
         """The columns of a prediction, but for the formulas."""
         compositions = pad(parsed, self.ensemble.vocabulary)
-        inputs, guessed = self._inputs(compositions)
+        inputs, known = self._inputs(compositions)
         distance = distances(self.ensemble, inputs)
         values = _in_units(self.ensemble.predict(inputs), self.properties)
         frame = pd.DataFrame({"system": [system_of(f) for f in parsed], **values})
         frame["distance"] = np.nan if distance is None else distance
-        frame["warning"] = self._warnings(compositions, distance, guessed)
+        frame["warning"] = self._warnings(compositions, distance, known)
         return frame
 
     @property
@@ -178,21 +180,12 @@ class Model:
         return self.ensemble.predict(self._inputs(compositions)[0])
 
     def _inputs(self, compositions: Compositions) -> tuple[Inputs, NDArray[np.bool_]]:
-        """What the networks see, and of which compositions the DOS feature is a guess that they
-        did not learn from: [n]."""
-        dos, guessed = None, np.zeros(len(compositions), dtype=np.bool_)
-        if self.generator is not None:
-            fractions = self.generator.fractions(compositions)
-            feature = self.generator.feature(fractions, **self.about["transfer"])
-            dos = feature.dos.numpy()
-            if self._dos_known() > 0.5:
-                guessed = ~feature.known.numpy()
-        return Inputs(compositions, self.elements, dos), guessed
-
-    def _dos_known(self) -> float:
-        """The share of the training compositions whose DOS was known; 0 where a file does not say
-        it, as of hclmp 0.1.0 at first."""
-        return self.about["trained_on"].get("dos_known") or 0.0
+        """What the networks see, and whose DOS the generator knows rather than guesses: [n]."""
+        if self.generator is None:
+            return Inputs(compositions, self.elements), np.zeros(len(compositions), dtype=np.bool_)
+        fractions = self.generator.fractions(compositions)
+        feature = self.generator.feature(fractions, **self.about["transfer"])
+        return Inputs(compositions, self.elements, feature.dos.numpy()), feature.known.numpy()
 
     def _check_elements(self, parsed: Sequence[Fractions], formulas: Sequence[object]) -> None:
         """Refuse elements that model or generator has no vector for, by row."""
@@ -209,10 +202,12 @@ class Model:
             )
 
     def _warnings(
-        self, compositions: Compositions, distance: Floats | None, guessed: NDArray[np.bool_]
+        self, compositions: Compositions, distance: Floats | None, dos_known: NDArray[np.bool_]
     ) -> list[str]:
         """Why the predictions are not to be trusted: n texts, "" where nothing is known."""
         trained, far = set(self.about["trained_on"]["elements"]), self.about["far"]
+        # not said by folders that were made before it was recorded
+        share = self.about["trained_on"].get("dos_known") or 0.0
         texts = []
         for row, (elements, fractions) in enumerate(
             zip(compositions.elements, compositions.fractions, strict=True)
@@ -226,10 +221,10 @@ class Model:
                     f"far from every training composition ({distance[row]:.2f}; 99 % of held-out "
                     f"ones are nearer than {far:.2f})"
                 )
-            if guessed[row]:
+            if share > MOSTLY and not dos_known[row]:
                 reasons.append(
-                    f"its density of states is a guess, that of {self._dos_known():.0%} of the "
-                    "training compositions was computed"
+                    f"its density of states is a guess, where {share:.0%} of the training samples "
+                    "had a computed one, so that its error is larger than its interval says"
                 )
             texts.append("; ".join(reasons))
         return texts

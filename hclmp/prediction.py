@@ -68,8 +68,7 @@ def predict(
         _show(model, predicted)
     if doubtful := int((predicted["warning"] != "").sum()):
         Console(stderr=True).print(
-            f"{doubtful} of {len(predicted)} compositions are unlike those of the training: see "
-            "their warnings",
+            f"{doubtful} of {len(predicted)} predictions are doubtful: see their warnings",
             style="yellow",
         )
 

@@ -29,7 +29,7 @@ SPREAD = {
     "identity": "± one standard deviation",
     "log10": "(low to high): 90 % interval",
 }
-FAR = "!"
+DOUBTFUL = "!"
 UNLIKELY = 0.01  # a best candidate's probability that is worth a word
 MOST_OF_FRONT = 10  # rows that are shown beside the best
 
@@ -174,8 +174,8 @@ def _doubtful_notes(found: Screened) -> list[str]:
     if not (doubtful := int((found.frame["warning"] != "").sum())):
         return []
     return [
-        f"{FAR} unlike the training compositions, so doubtful: {doubtful} of {len(found.frame)}; "
-        "the column `warning` of --out says why"
+        f"{DOUBTFUL} doubtful: {doubtful} of {len(found.frame)}; the column `warning` of --out "
+        "says why"
     ]
 
 
@@ -258,7 +258,7 @@ def _cells(
         cells.append("" if pd.isna(value) else text)
     if "on_front" in row:
         cells.append("yes" if row["on_front"] else "")
-    return [Text(cell) for cell in (*cells, FAR if row["warning"] else "")]
+    return [Text(cell) for cell in (*cells, DOUBTFUL if row["warning"] else "")]
 
 
 def _with_spread(row: "pd.Series[Any]", prop: Property) -> str:

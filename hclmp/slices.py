@@ -47,7 +47,9 @@ def encoder_slice(config: Config, fold: str | None = None) -> dict[str, Any]:
     if fold is not None:
         held_out |= {"fold": fold, "systems": _held_out(config, fold)}
     return {
-        "hclmp": config.model.model_dump(mode="json", exclude={"dos_dropout"}),  # it sees no DOS
+        "hclmp": config.model.model_dump(
+            mode="json", exclude={"dos_dropout"}
+        ),  # no DOS feature is an input of it
         "encoder": config.encoder.model_dump(mode="json"),
         "members": config.training.members,
         "seed": config.training.seed,

@@ -21,14 +21,14 @@ UNARIES = ("Cu", "Fe", "Mn", "Ti", "W")
 PER_SYSTEM = 5
 
 
-# Fixtures that take a minute and serve many tests. Tests of one go to one worker of xdist, which
-# makes it once; there can be one Slurm at a time anyway.
-SHARED = ("slurm", "demo_run", "recorded", "on_page")
+# Fixtures that take a minute and serve many tests (`on_page` copies `fresh` or `finished`). Tests
+# of one go to one worker of xdist, which makes it once; there can be one Slurm at a time anyway.
+SHARED = ("slurm", "demo_run", "recorded", "on_page", "uninterrupted")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share what takes long to make go to one worker; xdist starts with the largest."""
+    """Tests that share what takes long to make go to one worker, the most tests first."""
     slurm = Path(__file__).parent / "slurm"
     for item in items:
         used = getattr(item, "fixturenames", ())

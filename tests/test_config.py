@@ -220,6 +220,17 @@ def test_the_dos_feature_is_hidden_where_it_is_a_guess(
     assert variant_settings(config, variant)[0].dos_dropout == share
 
 
+def test_a_dropout_that_cannot_act_is_refused() -> None:
+    overrides = {"model": {"dos_dropout": 0.3}}
+    raw: dict[str, Any] = {
+        "dos": {"held_out": "drop"},
+        "variants": {"t": {"model": "hclmp", "transfer": True, "overrides": overrides}},
+    }
+    assert variant_settings(resolve(raw), "t")[0].dos_dropout == 0.3
+    with pytest.raises(UserError, match="dos_dropout` acts on a variant with"):
+        resolve(raw | {"dos": {"held_out": "keep"}})
+
+
 def test_the_shipped_config_is_valid() -> None:
     config = load_config(ROOT / "config" / "config.yaml")
     assert config.targets.source == "demo"

@@ -187,18 +187,24 @@ def test_an_overfit_batch_goes_to_near_zero(dos: int | None) -> None:
     assert error < 0.08, f"standardised error {error:.3f} on 16 rows seen 500 times"
 
 
-def test_a_hidden_dos_feature_is_the_mean_and_hidden_in_training_alone() -> None:
-    data = labelled(16, dos=11)
-    shown, values = batch_of(data.inputs), torch.from_numpy(data.t).float()
-    blank = shown._replace(dos=torch.zeros(1, 16, 11))
-    never, always = (
-        model_for(data.inputs, ModelConfig(dropout=0.0, dos_dropout=share)) for share in (0.0, 0.99)
-    )
-    # with this seed all 16 rows are hidden at a share of 0.99
-    hidden = losses(always, shown, values, queries=16)["kl"]
-    torch.testing.assert_close(hidden, losses(always, blank, values, queries=16)["kl"])
-    assert not torch.allclose(hidden, losses(never, shown, values, queries=16)["kl"])
-    torch.testing.assert_close(predicted(always, shown), predicted(never, shown))
+def test_the_dos_feature_of_whole_rows_is_hidden_and_in_training_alone() -> None:
+    given_ = inputs(40, dos=11)
+    batch, config = batch_of(given_), ModelConfig(dos_dropout=0.5)
+    model = stacked([model_for(given_, config, seed=seed) for seed in (0, 1)])
+    seen = []
+    model.material.dos_map.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    members, folds = [torch.Generator().manual_seed(seed) for seed in (3, 4)], 1
+    model.material(batch, Draws(members, folds))
+    model.material(batch, None)
+    training, predicting = seen
+    shown = (training == batch.dos).all(dim=-1)
+    hidden = (training == 0).all(dim=-1)
+    assert shown.shape == (2, 40)
+    assert (shown ^ hidden).all(), "each row is as it is, not scaled up, or all 0"
+    assert shown.any(dim=1).all()
+    assert hidden.any(dim=1).all()
+    assert (shown[0] != shown[1]).any(), "of each member other rows"
+    assert torch.equal(predicting, batch.dos)
 
 
 def test_published_sizes() -> None:

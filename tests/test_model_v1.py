@@ -37,7 +37,7 @@ def test_predictions_as_json(command: Command) -> None:
     assert answer.code == 0, answer.text
     # a warning follows on stderr, quiet or not
     content, end = json.JSONDecoder().raw_decode(answer.text)
-    assert "1 of 2 compositions are unlike" in answer.text[end:]
+    assert "1 of 2 predictions are doubtful" in answer.text[end:]
     assert content["simulated"] is True
     assert content["units"]["alpha_5"] == "1e5/cm"
     found = Model.load(FIXTURES / "model_v1").predict(["TiO2", "Fe0.3Ti0.5W0.2"])

@@ -8,7 +8,7 @@ import pytest
 
 from hclmp.config import resolve
 from hclmp.errors import UserError
-from hclmp.slices import embeddings, train_slice
+from hclmp.slices import embeddings, encoder_slice, train_slice
 from hclmp.sources import demo
 from hclmp.steps.pretrain_gan import _divide
 
@@ -38,6 +38,17 @@ def test_another_fold_and_the_settings_of_others_are_not_in_it() -> None:
         resolve({"training": {"epochs": 3}, "gan": {"seed": 1}}), "ridge", "a"
     )
     assert before["systems"] == ["Cu-Fe"]
+
+
+@pytest.mark.parametrize(("held_out", "acts"), [("drop", True), ("keep", False)])
+def test_how_much_of_the_dos_feature_is_hidden_is_in_it_where_it_acts(
+    held_out: str, acts: bool
+) -> None:
+    raw: dict[str, Any] = {"dos": {"held_out": held_out}}
+    one, other = (resolve({**raw, "model": {"dos_dropout": share}}) for share in (0.2, 0.4))
+    assert (train_slice(one, "hclmp_t", "a") != train_slice(other, "hclmp_t", "a")) == acts
+    assert train_slice(one, "hclmp", "a") == train_slice(other, "hclmp", "a")
+    assert encoder_slice(one) == encoder_slice(other)
 
 
 def test_variants_share_the_rows_of_a_fold() -> None:

@@ -115,9 +115,10 @@ class ModelConfig(Section):
     attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout in the self-attention layer (paper: 0.1)."""
     dos_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Share of the rows whose DOS feature is hidden at a training step, with `dos.held_out: drop`
-    alone: the generator knows the DOS of training rows by its weights, and no held-out one's, so
-    that the model would trust the feature too much. Other runs hide none (paper: 0)."""
+    """Share of the rows whose DOS feature is replaced by its mean at each training step. Only with
+    `dos.held_out: drop`, where the generator has learned the DOS of training rows but not of
+    held-out ones, so that the model would otherwise trust the feature too much; 0 in all other runs
+    (and in the paper)."""
     label_branch: bool = True
     """Learn q(z | y) beside p(z | x) and align the two; false for an ablation."""
     covariance: bool = True

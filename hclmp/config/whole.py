@@ -115,6 +115,12 @@ class Config(Section):
         for name, variant in self.variants.items():
             _layered(self, name)
             _check_encoder(self, name)
+            acts = variant.transfer and self.generator_per_fold
+            if not acts and variant.overrides.get("model", {}).get("dos_dropout"):
+                raise ValueError(
+                    f"`variants.{name}.overrides.model.dos_dropout` acts on a variant with "
+                    "`transfer` and `dos.held_out: drop` alone: leave it out"
+                )
             for key in variant.overrides.get("training", {}):
                 if why := SHARED.get(key):
                     raise ValueError(
@@ -163,7 +169,10 @@ class Config(Section):
 
 
 def _layered(config: Config, variant: str) -> tuple[ModelConfig, TrainingConfig]:
-    """Model and training settings of a variant: the preset's or the config's, then overrides."""
+    """Model and training settings of a variant: the preset's or the config's, then overrides.
+
+    ``dos_dropout`` is 0 where it cannot act.
+    """
     chosen = config.variants[variant]
     model, training = config.model.model_dump(), config.training.model_dump()
     if chosen.preset == "paper":

@@ -242,7 +242,7 @@ class Generator(nn.Module):
         given = torch.from_numpy(fractions)
         recalled = self._recalled(given, hide_own_system)
         parts = self._samples(given, recalled, draws, seed)
-        known = torch.zeros(len(given)).bool() if recalled is None else recalled.known
+        known = torch.zeros(len(given), dtype=torch.bool) if recalled is None else recalled.known
         return Feature(torch.cat([part.mean(dim=1) for part in parts]), known)
 
     def _samples(

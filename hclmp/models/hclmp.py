@@ -146,9 +146,11 @@ class MaterialEncoder(nn.Module):
         """b compositions to material vectors: [m, b, size]."""
         vector: Tensor = self.encoder(batch.elements, batch.fractions, batch.longest)
         mapped: list[Tensor] = []
-        if self.dos_map is not None and batch.dos is not None:
+        if self.dos_map is not None:
+            assert batch.dos is not None
             dos = batch.dos
-            if draws is not None and self.dos_dropout > 0:  # 0, the mean, is for nothing known
+            # 0, the mean, stands for a feature that is hidden; the others stay as they are
+            if draws is not None and self.dos_dropout > 0:
                 ones = vector.new_ones(*vector.shape[:2], 1)
                 dos = dos * (draws.dropout(ones, self.dos_dropout) > 0)
             mapped.append(self.dos_map(dos))

@@ -135,7 +135,9 @@ class TokenAttention(nn.Module):
         apart = self.query_key_value(tokens).unflatten(-1, (3, self.heads, -1))
         query, key, value = apart.transpose(2, 4).unbind(3)  # [m, b, heads, L, size / heads]
         if draws is None or self.dropout == 0:
-            if tokens.device.type == "cpu":  # with one axis of rows it needs no [L, L] in memory
+            # The fused kernel, which keeps no [L, L], takes four axes. On a GPU it has no
+            # deterministic gradient.
+            if tokens.device.type == "cpu":
                 rows = (part.flatten(0, 1) for part in (query, key, value))
                 mixed = F.scaled_dot_product_attention(*rows).view_as(query)
             else:

@@ -96,11 +96,12 @@ def test_a_guess_of_the_dos_is_told_where_training_had_computed_ones(
     computed = read_dos(demo_run[0] / "data/processed/dos.parquet").formula[0]
     formulas = ["Fe0.31Ti0.69", computed]
     assert not model.predict(formulas)["warning"].str.contains("is a guess").any()
-    trained_on = {**model.about["trained_on"], "dos_known": 0.96}
-    other = replace(model, about={**model.about, "trained_on": trained_on})
-    guessed, recalled = other.predict(formulas)["warning"]
-    assert "its density of states is a guess, that of 96% of the training" in guessed
-    assert "is a guess" not in recalled
+    for share, told in ((0.96, True), (0.4, False)):
+        trained_on = {**model.about["trained_on"], "dos_known": share}
+        other = replace(model, about={**model.about, "trained_on": trained_on})
+        guessed, recalled = other.predict(formulas)["warning"]
+        assert ("its density of states is a guess, where 96%" in guessed) == told
+        assert "is a guess" not in recalled
 
 
 def test_the_uncertainty_is_that_of_the_folds(demo_run: tuple[Path, str], model: Model) -> None:

@@ -94,8 +94,8 @@ def test_the_archive_may_lie_where_the_run_writes(tmp_path: Path) -> None:
     assert planned(run)["prepare_targets"] == 1
 
 
-@pytest.mark.slow
-def test_a_pretrained_generator_needs_no_dos(tmp_path: Path) -> None:
+def with_a_generator(tmp_path: Path) -> Path:
+    """A working directory that brings a published generator along."""
     torch.save(published().state_dict(), tmp_path / "published.pt")
     import_generator(tmp_path / "published.pt", tmp_path / "generator.safetensors")
     write_zip(tmp_path / "data.zip", files())
@@ -106,10 +106,18 @@ def test_a_pretrained_generator_needs_no_dos(tmp_path: Path) -> None:
         "gan": {"source": "pretrained", "path": "generator.safetensors", "draws": 5},
         "variants": ["hclmp_t", "mean"],
     }
-    run = write_config(tmp_path, config, "system\tfold\nCu-Ti-W\tfirst\nFe-Ti-W\tfirst\n")
+    return write_config(tmp_path, config, "system\tfold\nCu-Ti-W\tfirst\nFe-Ti-W\tfirst\n")
+
+
+def test_a_pretrained_generator_needs_no_dos(tmp_path: Path) -> None:
     jobs = {"prepare_targets": 1, "featurize": 1, "train": 1, "train_baseline": 1}
     jobs |= {"aggregate": 1, "finalize": 1, "report": 1}
-    assert planned(run) == {**jobs, "all": 1}
+    assert planned(with_a_generator(tmp_path)) == {**jobs, "all": 1}
+
+
+@pytest.mark.slow
+def test_a_run_with_a_pretrained_generator(tmp_path: Path) -> None:
+    run = with_a_generator(tmp_path)
     text = succeeded(snakemake(run))
     assert "pretrained generator: what it has seen is not known here" in " ".join(text.split())
     about = json.loads((run / "results/metrics/metrics.json").read_text())
