@@ -94,9 +94,14 @@ def _sheet_rows(path: str | Path, text: str) -> list[tuple[str, str | None]]:
     return [(found[system], None if fold is None else found[fold]) for found in padded]
 
 
+def held_out_systems(config: Config) -> dict[str, tuple[str, ...]]:
+    """The folds of a run with their systems; a split of another kind is a fold without systems."""
+    return read_systems(config.systems) if config.split == "systems" else {config.split: ()}
+
+
 def fold_names(config: Config) -> list[str]:
     """The names of the folds of a run, in the order of the sheet; else the split's own name."""
-    return list(read_systems(config.systems)) if config.split == "systems" else [config.split]
+    return list(held_out_systems(config))
 
 
 def fold_batches(config: Config) -> list[list[str]]:

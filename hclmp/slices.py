@@ -8,7 +8,7 @@ from typing import Any
 
 from hclmp.config import Config, variant_settings
 from hclmp.errors import UserError, listed
-from hclmp.folds import fold_names, read_systems
+from hclmp.folds import fold_names, held_out_systems
 from hclmp.provenance import hash_of
 
 
@@ -47,9 +47,8 @@ def encoder_slice(config: Config, fold: str | None = None) -> dict[str, Any]:
     if fold is not None:
         held_out |= {"fold": fold, "systems": _held_out(config, fold)}
     return {
-        "hclmp": config.model.model_dump(
-            mode="json", exclude={"dos_dropout"}
-        ),  # no DOS feature is an input of it
+        # no DOS feature is an input of it
+        "hclmp": config.model.model_dump(mode="json", exclude={"dos_dropout"}),
         "encoder": config.encoder.model_dump(mode="json"),
         "members": config.training.members,
         "seed": config.training.seed,
@@ -66,6 +65,19 @@ def features_slice(config: Config) -> dict[str, Any]:
         "seed": config.gan.seed,
         "embeddings": embeddings(config),
         "left_out": config.targets.left_out,
+    }
+
+
+def feature_settings(config: Config) -> dict[str, Any]:
+    """How the generator is asked for the DOS feature: the arguments of ``Generator.feature``.
+
+    Where it has not seen held-out systems, no composition recalls its own system: a training row
+    would else show what it remembers, a held-out row what it makes up.
+    """
+    return {
+        "draws": config.gan.draws,
+        "seed": config.gan.seed,
+        "hide_own_system": config.dos.held_out == "drop",
     }
 
 
@@ -151,7 +163,7 @@ def embeddings(config: Config) -> list[str]:
 
 def _held_out(config: Config, fold: str) -> list[str]:
     """The systems of a fold; none for other splits."""
-    folds = fold_names(config)
+    folds = held_out_systems(config)
     if fold not in folds:
         raise UserError(f"no fold `{fold}`; there are {listed(folds)}")
-    return list(read_systems(config.systems)[fold]) if config.split == "systems" else []
+    return list(folds[fold])

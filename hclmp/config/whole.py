@@ -115,8 +115,8 @@ class Config(Section):
         for name, variant in self.variants.items():
             _layered(self, name)
             _check_encoder(self, name)
-            acts = variant.transfer and self.generator_per_fold
-            if not acts and variant.overrides.get("model", {}).get("dos_dropout"):
+            overridden = variant.overrides.get("model", {}).get("dos_dropout")
+            if overridden and not self.guesses_dos(name):
                 raise ValueError(
                     f"`variants.{name}.overrides.model.dos_dropout` acts on a variant with "
                     "`transfer` and `dos.held_out: drop` alone: leave it out"
@@ -155,6 +155,10 @@ class Config(Section):
         """Whether each fold has a generator, encoder and features of its own."""
         return self.pretrains and self.dos.held_out == "drop"
 
+    def guesses_dos(self, variant: str) -> bool:
+        """Whether the DOS feature of a variant is a guess for every composition."""
+        return self.variants[variant].transfer and self.generator_per_fold
+
     @property
     def final_variant(self) -> str | None:
         """The variant that is trained on all samples in the end: the first that is H-CLMP."""
@@ -183,7 +187,7 @@ def _layered(config: Config, variant: str) -> tuple[ModelConfig, TrainingConfig]
     training |= chosen.overrides.get("training", {})
     where = f"variants.{variant}.overrides"
     settings = _checked(ModelConfig, model, f"{where}.model")
-    if not (chosen.transfer and config.generator_per_fold):
+    if not config.guesses_dos(variant):
         settings = settings.model_copy(update={"dos_dropout": 0.0})
     return settings, _checked(TrainingConfig, training, f"{where}.training")
 

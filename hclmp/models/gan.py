@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,33 +90,21 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Recalled:
-    """What compositions recall.
+class CompositionDos:
+    """DOS of compositions: what they recall, or what the generator makes of that.
 
     Attributes:
         dos: [n, D] scaled.
-        known: [n] whether that is the DOS of the very composition, to which nothing is added.
+        known: [n] whether that is the remembered DOS of the very composition, to which nothing is
+            added; else it is a guess.
     """
 
     dos: Tensor
     known: Tensor
 
-    def rows(self, rows: slice) -> "Recalled":
+    def rows(self, rows: slice) -> "CompositionDos":
         """Of some of the compositions."""
-        return Recalled(self.dos[rows], self.known[rows])
-
-
-class Feature(NamedTuple):
-    """The DOS feature of compositions.
-
-    Attributes:
-        dos: [n, D] scaled.
-        known: [n] whether it is the DOS that the generator remembers of the very composition; else
-            a guess.
-    """
-
-    dos: Tensor
-    known: Tensor
+        return CompositionDos(self.dos[rows], self.known[rows])
 
 
 class Generator(nn.Module):
@@ -234,7 +222,7 @@ class Generator(nn.Module):
         draws: int,
         seed: int,
         hide_own_system: bool = False,
-    ) -> Feature:
+    ) -> CompositionDos:
         """The DOS feature, the mean of samples, of compositions given by fractions [n, V].
 
         The arguments are those of ``samples``.
@@ -243,10 +231,10 @@ class Generator(nn.Module):
         recalled = self._recalled(given, hide_own_system)
         parts = self._samples(given, recalled, draws, seed)
         known = torch.zeros(len(given), dtype=torch.bool) if recalled is None else recalled.known
-        return Feature(torch.cat([part.mean(dim=1) for part in parts]), known)
+        return CompositionDos(torch.cat([part.mean(dim=1) for part in parts]), known)
 
     def _samples(
-        self, fractions: Tensor, recalled: Recalled | None, draws: int, seed: int
+        self, fractions: Tensor, recalled: CompositionDos | None, draws: int, seed: int
     ) -> Iterator[Tensor]:
         """Samples of some compositions after the other, which bounds memory."""
         for start in range(0, len(fractions), ROWS_AT_ONCE):
@@ -255,7 +243,7 @@ class Generator(nn.Module):
             yield self._drawn(fractions[rows], part, draws=draws, seed=seed)
 
     def _drawn(
-        self, fractions: Tensor, recalled: Recalled | None, *, draws: int, seed: int
+        self, fractions: Tensor, recalled: CompositionDos | None, *, draws: int, seed: int
     ) -> Tensor:
         """Samples around what is recalled: [n, draws, D].
 
@@ -277,7 +265,7 @@ class Generator(nn.Module):
         dos = recalled.dos[:, None]
         return torch.where(recalled.known[:, None, None], dos, dos + drawn)
 
-    def _recalled(self, fractions: Tensor, hide_own_system: bool) -> Recalled | None:
+    def _recalled(self, fractions: Tensor, hide_own_system: bool) -> CompositionDos | None:
         """What each composition recalls; None for a generator without a memory."""
         if self.memory is None:
             return None
@@ -292,7 +280,7 @@ class Generator(nn.Module):
                 known = same.any(dim=1)
                 near[known] = (same.double() @ dos / same.sum(dim=1, keepdim=True))[known]
             recalled.append((near.float(), known))
-        return Recalled(*(torch.cat(part) for part in zip(*recalled, strict=True)))
+        return CompositionDos(*(torch.cat(part) for part in zip(*recalled, strict=True)))
 
     def _keys(self, fractions: Tensor) -> Tensor:
         """Keys in double precision, so that no row depends on its batch: [n, k]."""

@@ -14,7 +14,7 @@ from hclmp.features import write_features
 from hclmp.models.gan import Generator
 from hclmp.models.interface import ElementTable, Inputs
 from hclmp.provenance import provenance
-from hclmp.slices import embeddings, features_slice
+from hclmp.slices import embeddings, feature_settings, features_slice
 from hclmp.tables import read_targets
 
 log = logging.getLogger(__name__)
@@ -101,11 +101,7 @@ def _holding(compositions: Compositions, elements: list[str]) -> int:
 def _dos_feature(
     config: Config, generator: Generator, compositions: Compositions
 ) -> NDArray[np.float32]:
-    """The generator's mean over noise draws: [n, D], scaled.
-
-    Where it has not seen held-out systems, no composition recalls its own system: a training row
-    would else show what it remembers, a held-out row what it makes up.
-    """
+    """The generator's mean over noise draws: [n, D], scaled."""
     seen = {e for e, s in zip(generator.vocabulary, generator.seen.tolist(), strict=True) if s}
     unseen = [e for e in compositions.vocabulary if e not in seen]
     if unseen:
@@ -114,9 +110,5 @@ def _dos_feature(
             "knows these by their element vectors alone",
             *(_holding(compositions, unseen), len(compositions), listed(unseen)),
         )
-    return generator.feature(
-        generator.fractions(compositions),
-        draws=config.gan.draws,
-        seed=config.gan.seed,
-        hide_own_system=config.dos.held_out == "drop",
-    ).dos.numpy()
+    fractions = generator.fractions(compositions)
+    return generator.feature(fractions, **feature_settings(config)).dos.numpy()

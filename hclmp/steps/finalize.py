@@ -36,7 +36,7 @@ from hclmp.provenance import (
     write_json,
     written,
 )
-from hclmp.slices import final_slice, train_slice
+from hclmp.slices import feature_settings, final_slice, train_slice
 from hclmp.steps.train import labelled, start_of, without_dos
 from hclmp.tables import Targets, read_targets
 
@@ -194,12 +194,7 @@ def _inputs(
     if generator is None:
         return inputs, None
     read = Generator.from_file(generator)
-    feature = read.feature(
-        read.fractions(compositions),
-        draws=config.gan.draws,
-        seed=config.gan.seed,
-        hide_own_system=config.dos.held_out == "drop",
-    )
+    feature = read.feature(read.fractions(compositions), **feature_settings(config))
     return replace(inputs, dos=feature.dos.numpy()), float(feature.known.float().mean())
 
 
@@ -221,13 +216,7 @@ def _about(
         "variant": config.final_variant,
         "properties": [asdict(p) for p in table.properties],
         "left_out": config.targets.left_out,
-        "transfer": None
-        if data.inputs.dos is None
-        else {
-            "draws": config.gan.draws,
-            "seed": config.gan.seed,
-            "hide_own_system": config.dos.held_out == "drop",
-        },
+        "transfer": None if data.inputs.dos is None else feature_settings(config),
         "trained_on": {
             "samples": len(data),
             "systems": len(set(table.system)),
