@@ -30,22 +30,16 @@ def dos_slice(config: Config) -> dict[str, Any]:
 
 def gan_slice(config: Config, fold: str | None = None) -> dict[str, Any]:
     """The part of the configuration that determines the generator."""
-    held_out: dict[str, Any] = {"held_out": config.dos.held_out}
-    if fold is not None:
-        held_out |= {"fold": fold, "systems": _held_out(config, fold)}
     return {
         "gan": config.gan.model_dump(mode="json", exclude={"draws"}),
         "embedding": config.model.embedding,
         "left_out": config.targets.left_out,
-        **held_out,
+        **_learned_from(config, fold),
     }
 
 
 def encoder_slice(config: Config, fold: str | None = None) -> dict[str, Any]:
     """The part of the configuration that determines the pretrained encoder."""
-    held_out: dict[str, Any] = {"held_out": config.dos.held_out}
-    if fold is not None:
-        held_out |= {"fold": fold, "systems": _held_out(config, fold)}
     return {
         # no DOS feature is an input of it
         "hclmp": config.model.model_dump(mode="json", exclude={"dos_dropout"}),
@@ -53,7 +47,7 @@ def encoder_slice(config: Config, fold: str | None = None) -> dict[str, Any]:
         "members": config.training.members,
         "seed": config.training.seed,
         "left_out": config.targets.left_out,
-        **held_out,
+        **_learned_from(config, fold),
     }
 
 
@@ -159,6 +153,12 @@ def embeddings(config: Config) -> list[str]:
     used = {variant_settings(config, name)[0].embedding for name in config.variants}
     # the generator's, whatever the variants override (a pretrained one brings its own)
     return sorted(used | ({config.model.embedding} if config.pretrains else set()))
+
+
+def _learned_from(config: Config, fold: str | None) -> dict[str, Any]:
+    """What decides which DOS are learned from: all, or those that a fold may see."""
+    known: dict[str, Any] = {"held_out": config.dos.held_out}
+    return known if fold is None else known | {"fold": fold, "systems": _held_out(config, fold)}
 
 
 def _held_out(config: Config, fold: str) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from hclmp.provenance import written
 
 log = logging.getLogger(__name__)
 FOLDER = Path(".hclmp/checkpoints")
+SLOW = 1.0  # seconds: a saving that takes longer is not done after every epoch, ...
+REST = 10  # ... but after so many times as long at the earliest: it may take a tenth of the time
 DIVERGED = "the training diverged: nothing finite came out of it. Lower the learning rate."
 
 
@@ -73,7 +76,7 @@ class State:
 
 
 class Checkpoint:
-    """The state after the last finished epoch, under a key that determines the result.
+    """The state after a finished epoch, under a key that determines the result.
 
     A killed training that is started again with the same data, configuration and source finds its
     own checkpoint; any other finds none.
@@ -81,15 +84,29 @@ class Checkpoint:
 
     def __init__(self, key: str, stage: str = "selection") -> None:
         self.key, self.path = key, FOLDER / key / f"{stage}.safetensors"
+        self._saved = self._took = 0.0  # when the last saving began, and how long it took
 
     def of(self, stage: str) -> "Checkpoint":
         """The checkpoint of another stage of the same training, removed together with this one."""
         return Checkpoint(self.key, stage)
 
     def save(
-        self, state: State, networks: dict[str, nn.Module], optimizers: dict[str, Optimizer]
+        self,
+        state: State,
+        networks: dict[str, nn.Module],
+        optimizers: dict[str, Optimizer],
+        *,
+        last: bool,
     ) -> None:
-        """Replace the checkpoint."""
+        """Replace the checkpoint; where that takes long, as for many folds at once, not each time.
+
+        Args:
+            state, networks, optimizers: after an epoch.
+            last: whether it was the last one, which is always saved.
+        """
+        now = time.monotonic()
+        if not last and self._took > SLOW and now - self._saved < REST * self._took:
+            return
         tensors = pack("best", state.best)
         for name, network in networks.items():
             tensors |= pack(name, network.state_dict())
@@ -100,6 +117,7 @@ class Checkpoint:
         kept = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
         with written(self.path) as temporary:
             save_file(kept, temporary, metadata={"state": json.dumps(about)})
+        self._saved, self._took = now, time.monotonic() - now
 
     def resume(self, networks: dict[str, nn.Module], optimizers: dict[str, Optimizer]) -> State:
         """Put networks and optimisers back to the last checkpoint; a fresh state without one."""

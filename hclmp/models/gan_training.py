@@ -124,7 +124,7 @@ def _train(
                 row |= _validate(generator, *validation)
             score = row.get("validation_energy_score", float("nan"))
             state.finish_epoch([row], scores=[score], network=generator)
-            checkpoint.save(state, networks, optimizers)
+            checkpoint.save(state, networks, optimizers, last=state.epoch == epochs)
             advance(state.epoch, f"mean error {row['mean_error']:.4f}")
     return state
 

@@ -121,7 +121,7 @@ def train_model(
                 rows = [row | {"validation_mae": e} for row, e in zip(rows, errors, strict=True)]
                 told, numbers = "validation", errors
             state.finish_epoch(rows, scores=errors, network=average)
-            checkpoint.save(state, networks, optimizers)
+            checkpoint.save(state, networks, optimizers, last=state.epoch == settings.epochs)
             advance(state.epoch, f"{told} {sum(numbers) / len(numbers):.4f}")
     if validation is not None:
         state.restore_best(model)
