@@ -86,6 +86,10 @@ def test_a_typo_names_the_nearest_key(raw: dict[str, Any], key: str, nearest: st
             {"dos": {"source": "none"}, "variants": {"x": {"model": "hclmp", "transfer": True}}},
             "variant `x` needs density of states, but `dos.source` is `none`",
         ),
+        (
+            {"targets": TABLE},
+            "variant `hclmp_t` would learn the demo's simulated density of states",
+        ),
         ({"dos": {"energies": {"start": 8, "stop": -8}}}, "`start` (8) must be less than `stop`"),
         ({"dos": {"energies": {"start": float("nan")}}}, "`dos.energies.start` is nan"),
         ({"model": {"token_size": 63}}, "`token_size` must be a multiple of `attention_heads`"),
@@ -120,6 +124,11 @@ def test_a_bad_value_is_named(raw: dict[str, Any], words: str) -> None:
         resolve(raw, origin="my.yaml")
     assert str(caught.value).startswith("my.yaml: ")
     assert words in str(caught.value)
+
+
+def test_measured_values_need_no_dos_of_their_own_without_transfer_or_with_a_generator() -> None:
+    resolve({"targets": TABLE, "variants": ["hclmp", "mean"]})
+    resolve({"targets": TABLE, "gan": {"source": "pretrained", "path": "g.safetensors"}})
 
 
 def test_every_problem_is_told_at_once() -> None:

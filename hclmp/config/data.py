@@ -132,9 +132,10 @@ class DosConfig(Section):
     """The computed densities of states that the generator is trained on."""
 
     source: Literal["demo", "materials_project", "table", "reference", "none"] = "demo"
-    """`demo`: simulated. `materials_project`: pulled with your API key (`MP_API_KEY`). `table`: a
-    Parquet file with a list column, or a CSV file with one column per energy. `reference`: the
-    paper's archive, `data.zip` or its folder. `none`: no DOS, and no variant with `transfer`."""
+    """`demo`: simulated, for the demo's own targets. `materials_project`: pulled with your API key
+    (`MP_API_KEY`). `table`: a Parquet file with a list column, or a CSV file with one column per
+    energy. `reference`: the paper's archive, `data.zip` or its folder. `none`: no DOS, and no
+    variant with `transfer`."""
     path: str | None = None
     """The file or folder of `source: table` or `reference`, relative to the working directory."""
     formula_column: str = "formula"

@@ -99,6 +99,13 @@ class Config(Section):
                 f"variant `{transfer[0]}` needs density of states, but `dos.source` is `none`: "
                 "name a source, or leave the variant out"
             )
+        if self.pretrains and self.dos.source == "demo" and self.targets.source != "demo":
+            raise ValueError(
+                f"variant `{transfer[0]}` would learn the demo's simulated density of states "
+                f"(`dos.source: demo`) for `targets.source: {self.targets.source}`: set "
+                "`dos.source` to `table`, `materials_project` or `reference`, or to `none`, with "
+                "`variants` without `transfer`"
+            )
         if transfer and self.dos.held_out == "drop":
             if self.split != "systems":
                 raise ValueError(
