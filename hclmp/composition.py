@@ -17,11 +17,18 @@ DECIMALS = 6
 SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 
 # Na2SO4.10H2O, which pymatgen reads as O4.10 and H2O. Not Fe0.5H2O, whose dot follows an amount of
-# 0, nor O3.05H2O.
+# 0, nor O3.05H2O, nor CaSO4.H2O, which it reads well.
 HYDRATE = re.compile(
-    r"(?P<salt>.+?)\s*(?P<dot>[.·•⋅∙*])\s*(?P<n>[1-9]\d*|\d+\.\d+)\s*(H2O|\(H2O\))"
+    r"(?P<salt>.+?)\s*(?P<dot>[.·•⋅∙*])\s*(?P<n>[1-9]\d*|\d+\.\d+|½)?\s*(H2O|\(H2O\))"
 )
 NO_AMOUNT = re.compile(r"[^\d.]0+$")
+ELEMENT = re.compile("[A-Z][a-z]?")
+# Al2O3.2SiO2, which pymatgen reads as O3.2 and SiO2: what may be a decimal point, between elements.
+JOINT = re.compile(
+    r"(?P<left>[A-Z][a-z]?|\))(?:[1-9]\d*)?(?P<dot>\.)(?P<m>[1-9]\d?)(?=(?P<right>[A-Z][a-z]?|\())"
+)
+# Al2O3·2SiO2, MgO-Al2O3, 3CaO.SiO2: what pymatgen does not read.
+JOINED = re.compile(r"^\d+\(?[A-Z]|[A-Za-z\d)]\s*[.·•⋅∙*+–—-]\s*[\d½]*\(?[A-Z]")
 
 Fractions = dict[str, float]
 """Element symbol -> fraction; the fractions are positive and sum to 1."""
@@ -82,8 +89,8 @@ def parse_formula(formula: object, *, left_out: Sequence[str] = ()) -> Fractions
     may be subscripts.
 
     Raises:
-        ValueError: the text is no formula, may be a hydrate with a dot, names no real element, or
-            nothing is left of it.
+        ValueError: the text is no formula, may be several joined by a dot, names no real element,
+            or nothing is left of it.
     """
     from pymatgen.core.composition import Composition  # a second to import
     from pymatgen.core.periodic_table import Element
@@ -95,12 +102,14 @@ def parse_formula(formula: object, *, left_out: Sequence[str] = ()) -> Fractions
     try:
         amounts = Composition(text).get_el_amt_dict()
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{formula!r} does not parse as a formula ({error})") from error
+        one = "; write one formula: `Al2Si2O7` for `Al2O3·2SiO2`" if JOINED.search(text) else ""
+        raise ValueError(f"{formula!r} does not parse as a formula ({error}){one}") from error
     unknown = [symbol for symbol in amounts if not Element.is_valid_symbol(symbol)]
     if unknown:
         raise ValueError(f"{formula!r} names no real element: {listed(unknown)}")
     if not all(np.isfinite(amount) for amount in amounts.values()):
         raise ValueError(f"{formula!r} has an amount that is not a finite number")
+    _refuse_joined(text, amounts)
     kept = {e: a for e, a in amounts.items() if e not in set(left_out) and a > 0}
     total = sum(kept.values())
     if not kept:
@@ -112,13 +121,40 @@ def parse_formula(formula: object, *, left_out: Sequence[str] = ()) -> Fractions
 def _refuse_hydrate(text: str) -> None:
     """Refuse a dot before the water of a hydrate, which reads as a decimal point."""
     found = HYDRATE.fullmatch(text)
-    if not found or (found["dot"] == "." and NO_AMOUNT.search(found["salt"])):
+    if not found:
+        return
+    point, n = found["dot"] == ".", (found["n"] or "").replace("½", "0.5")
+    if point and (not n or NO_AMOUNT.search(found["salt"])):
         return
     other = ""
-    if found["dot"] == "." and "." not in found["n"]:
-        water_first = f"H2O{found['salt']}.{found['n']}"
+    if point and "." not in n:
+        water_first = f"H2O{found['salt']}.{n}"
         other = f", or, if the dot is a decimal point, the water first: `{water_first}`"
-    raise ValueError(f"{text!r}: write the hydrate as `(H2O){found['n']}`, without dot{other}")
+    raise ValueError(f"{text!r}: write the hydrate as `(H2O){n}`, without dot{other}")
+
+
+def _refuse_joined(text: str, amounts: Fractions) -> None:
+    """Refuse a dot that may join two compounds, but was read as a decimal point."""
+    joints = [joint for joint in JOINT.finditer(text) if _may_join(text, joint)]
+    if not joints:
+        return
+    ends = [*(joint.start("dot") for joint in joints[1:]), len(text)]
+    one = text[: joints[0].start("dot")] + "".join(
+        f"({text[j.end('m') : end]}){j['m']}" for j, end in zip(joints, ends, strict=True)
+    )
+    decimal = formula_text(list(amounts), amounts.values())
+    raise ValueError(
+        f"{text!r}: if the dot joins compounds, write `{one}`; if it is a decimal point, write "
+        f"each element once: `{decimal}`"
+    )
+
+
+def _may_join(text: str, joint: re.Match[str]) -> bool:
+    """Whether an element beside a dot is on both sides of it, or ammonia is behind it."""
+    after = text[joint.end("m") :]
+    left = set(ELEMENT.findall(text[: joint.start("dot")]))
+    both = left & set(ELEMENT.findall(after))
+    return bool({joint["left"], joint["right"]} & both) or after in ("NH3", "(NH3)")
 
 
 def formula_text(elements: Sequence[str], amounts: Iterable[float]) -> str:

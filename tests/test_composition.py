@@ -74,6 +74,13 @@ def test_left_out_elements_do_not_matter(amounts: dict[str, int]) -> None:
         ("FeO3.05H2O", {"Fe": 1 / 7.05, "O": 4.05 / 7.05, "H": 2 / 7.05}),
         ("CaSO4.H2O", {"Ca": 1 / 9, "S": 1 / 9, "O": 5 / 9, "H": 2 / 9}),
         ("H2OFe2O3.5", {"Fe": 2 / 8.5, "O": 4.5 / 8.5, "H": 2 / 8.5}),
+        ("Fe70.2Si29.8", {"Fe": 0.702, "Si": 0.298}),
+        (
+            "LaSr0.4Co0.2Fe0.8O3.2",
+            {"La": 1 / 5.6, "Sr": 0.4 / 5.6, "Co": 0.2 / 5.6, "Fe": 0.8 / 5.6, "O": 3.2 / 5.6},
+        ),
+        ("Fe.5Ti.5O3", {"Fe": 1 / 8, "Ti": 1 / 8, "O": 6 / 8}),
+        ("Ca10(PO4)5.5(OH)2", {"Ca": 10 / 41.5, "P": 5.5 / 41.5, "O": 24 / 41.5, "H": 2 / 41.5}),
     ],
 )
 def test_formulas_as_people_write_them(text: str, expected: dict[str, float]) -> None:
@@ -122,6 +129,8 @@ def test_what_is_no_formula_is_refused(text: object, words: str) -> None:
         ("CaSO4.0.5H2O", "(H2O)0.5", None),
         ("CuSO4·5H2O", "(H2O)5", None),
         ("CuSO4 * 5 H2O", "(H2O)5", None),
+        ("CuSO4·H2O", "(H2O)", None),
+        ("CaSO4·½H2O", "(H2O)0.5", None),
     ],
 )
 def test_a_dot_before_water_is_no_decimal_point(
@@ -135,6 +144,36 @@ def test_a_dot_before_water_is_no_decimal_point(
     if otherwise is not None:
         assert f"`{otherwise}`" in str(caught.value)
         parse_formula(otherwise)
+
+
+@pytest.mark.parametrize(
+    ("text", "one", "decimal"),
+    [
+        ("Al2O3.2SiO2", "Al2O3(SiO2)2", "Al2O5.2Si1"),
+        ("K2O.2TiO2", "K2O(TiO2)2", "K2O2.2Ti1"),
+        ("Fe2O3.3TiO2", "Fe2O3(TiO2)3", "Fe2O5.3Ti1"),
+        ("CaCl2.2NH3", "CaCl2(NH3)2", "Ca1Cl2.2N1H3"),
+        ("Al₂O₃.2SiO₂", "Al2O3(SiO2)2", "Al2O5.2Si1"),
+        ("CaSO4.2CaCl2", "CaSO4(CaCl2)2", "Ca2S1O4.2Cl2"),
+        ("Al2O3.2(SiO2)", "Al2O3((SiO2))2", "Al2O5.2Si1"),
+        ("Ca2O2.2TiO2.3SiO2", "Ca2O2(TiO2)2(SiO2)3", "Ca2O6.5Ti1Si1"),
+    ],
+)
+def test_a_dot_before_a_compound_is_no_decimal_point(text: str, one: str, decimal: str) -> None:
+    """pymatgen reads Al2O3.2SiO2 as Al2, O3.2 and SiO2."""
+    with pytest.raises(ValueError, match="the dot joins compounds") as caught:
+        parse_formula(text)
+    for written in (one, decimal):
+        assert f"`{written}`" in str(caught.value)
+        parse_formula(written)
+
+
+@pytest.mark.parametrize(
+    "text", ["Al2O3·2SiO2", "MgO.Al2O3", "3CaO.SiO2", "MgO-Al2O3", "Li2O–SiO2", "2(Fe2O3)"]
+)
+def test_compounds_that_are_joined_are_to_be_written_as_one(text: str) -> None:
+    with pytest.raises(ValueError, match=r"does not parse.*write one formula: `Al2Si2O7`"):
+        parse_formula(text)
 
 
 def test_a_charge_is_no_amount() -> None:
