@@ -19,7 +19,13 @@ from hclmp.elements import TABULATED, check_elements
 from hclmp.errors import UserError, listed
 from hclmp.folds import group_systems
 from hclmp.provenance import write_text
-from hclmp.sheet import check_folds, composition_columns, labelled_compositions, sheet_text
+from hclmp.sheet import (
+    check_folds,
+    composition_columns,
+    labelled_compositions,
+    repeated_composition,
+    sheet_text,
+)
 from hclmp.slices import embeddings
 from hclmp.sources.raw import check_dos
 from hclmp.sources.table import (
@@ -33,6 +39,7 @@ from hclmp.steps.prepare_targets import check_names, check_spread, check_values
 
 ENERGY_TOLERANCE = 0.02  # of a step: energies that name columns are rounded
 TEXTS, CONSTANT = "columns without numbers", "columns with one value in every row"
+AGAIN = "columns of the amounts that the formulas say"
 LONGEST_CELL = 30  # characters of a cell that are shown
 DECADES_FOR_LOG10 = 2.0  # a positive property that spans so many decades is better learned as log10
 
@@ -60,9 +67,11 @@ def new_directory(
     _check_place(directory, config_file, sheet_file)
     frame = read_frame(targets)
     composition = composition_columns(str(targets), frame, formula_column)
+    again = [] if composition else repeated_composition(str(targets), frame, formula_column)
     columns, unused = _usable_columns(
-        frame, property_columns(frame, composition or [formula_column])
+        frame, property_columns(frame, [*(composition or [formula_column]), *again])
     )
+    unused[AGAIN] = again
     if not columns and (constant := unused[CONSTANT]):
         raise UserError(f"{targets}: {CONSTANT}: {listed(constant)}. There is nothing to learn.")
     raw = read_targets(

@@ -20,6 +20,7 @@ from hclmp.sources.table import element_columns, formulas, read_frame
 from hclmp.tables import Floats, varied
 
 SAMPLED = 50  # different cells that are looked at to see whether a column holds formulas
+AGREE = 0.95  # of the rows: amounts may be rounded to 0, and tables have mistakes
 DISTINCT = 0.5  # of the rows: words that happen to read as formulas (`FCC`) come again
 
 
@@ -114,6 +115,27 @@ def composition_columns(path: str, frame: pd.DataFrame, formula_column: str) -> 
             f"{path}: no column `{formula_column}`; it has {listed(frame.columns, most=20)}"
         )
     return elements
+
+
+def repeated_composition(path: str, frame: pd.DataFrame, formula_column: str) -> list[str]:
+    """The columns of amounts that say again what the formula says; at least two, or none.
+
+    Named after an element, and positive where the formula has it alone. A modulus `K` is not.
+
+    Raises:
+        UserError: names the rows whose formula cannot be used.
+    """
+    columns = [c for c in element_columns(frame) if c != formula_column]
+    if len(columns) < 2:
+        return []
+    parsed = parse_formulas(frame[formula_column].tolist(), origin=path)
+    repeated = []
+    for column in columns:
+        has = np.array([column in fractions for fractions in parsed])
+        amounts = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64, na_value=0.0)
+        if has.any() and ((amounts > 0) == has).mean() >= AGREE:
+            repeated.append(column)
+    return repeated if len(repeated) > 1 else []
 
 
 def _reads_as_formulas(cells: "pd.Series[Any]") -> bool:

@@ -283,6 +283,34 @@ def test_columns_without_numbers_are_left_out_and_said(workdir: Path, command: C
     assert "gap [eV]" in said
 
 
+def with_amounts(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the amounts of its elements in columns before the properties."""
+    parsed = parse_formulas(table["formula"].tolist(), left_out=["O"], origin="")
+    amounts = pd.DataFrame(parsed).fillna(0.0).round(3)
+    return pd.concat([table[["formula"]], amounts, table.drop(columns="formula")], axis=1)
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_amounts_beside_a_formula_are_no_properties(
+    workdir: Path, command: Command, blank: bool
+) -> None:
+    table = with_amounts(good_table())
+    write(workdir / "table.csv", table.replace(0.0, np.nan) if blank else table)
+    config, said = made(command)
+    assert list(config.targets.properties) == ["gap", "rate"]
+    assert "columns of the amounts that the formulas say, not used: Cu, Fe, Mn, Ti, W" in said
+
+
+def test_properties_with_the_name_of_an_element_are_learned(
+    workdir: Path, command: Command
+) -> None:
+    """Bulk modulus and volume, of compounds some of which have potassium or vanadium."""
+    table = good_table().assign(K=np.linspace(50, 90, 25), V=np.linspace(9, 7, 25))
+    table["formula"] = table["formula"].str.replace("Mn", "K").str.replace("Cu", "V")
+    write(workdir / "table.csv", table)
+    assert list(made(command)[0].targets.properties) == ["gap", "rate", "K", "V"]
+
+
 def test_a_column_of_numbers_with_commas_is_shown(workdir: Path, command: Command) -> None:
     commas = [f"{x:.2f}".replace(".", ",") for x in range(25)]
     write(workdir / "table.csv", good_table().assign(conductivity=commas, bare=""))
