@@ -27,7 +27,7 @@ from hclmp.sheet import (
     sheet_text,
 )
 from hclmp.slices import embeddings
-from hclmp.sources.raw import check_dos
+from hclmp.sources.raw import RawDos, check_dos
 from hclmp.sources.table import (
     energy_columns,
     property_columns,
@@ -103,8 +103,7 @@ def new_directory(
         config["targets"]["allow_missing"] = True
     checked = resolve(config, origin=f"the configuration for {targets}")
     check_elements(fractions, raw.formula, (*embeddings(checked), TABULATED), origin=str(targets))
-    if dos is not None:
-        _check_dos(checked)
+    densities = _checked_dos(checked) if dos is not None else None
     write_text(sheet_file, sheet_text(sheet))
     write_text(config_file, _config_text(config))
     _describe(raw.values, columns, suggested, chosen, systems, sheet, vocabulary=_elements(systems))
@@ -115,6 +114,8 @@ def new_directory(
         print(f"{unlabelled} rows without any property: they will be left out")
     if merged := len(fractions) - unlabelled - len(systems):
         print(f"{merged} rows share a composition with another: they will be merged (median)")
+    if densities is not None:
+        print(_about_dos(densities))
     for why, names in unused.items():
         if names:
             print(f"{why}, not used: {listed(names, most=10)}")
@@ -175,14 +176,15 @@ def _check_log10(
             raise UserError(f"{targets}: --log10 {column}: not positive in {named}")
 
 
-def _check_dos(config: Config) -> None:
-    """What ``pull-dos`` would refuse."""
+def _checked_dos(config: Config) -> RawDos:
+    """The densities of states, after what ``pull-dos`` would refuse."""
     densities = read_dos(config.dos)
     check_dos(densities)
     parsed = parse_formulas(
         densities.formula, left_out=config.targets.left_out, origin=f"{densities.origin}, formulas"
     )
     check_elements(parsed, densities.formula, [config.model.embedding], origin=densities.origin)
+    return densities
 
 
 def _elements(systems: Sequence[str]) -> tuple[str, ...]:
@@ -231,8 +233,14 @@ def _dos_columns(dos: Path) -> dict[str, Any]:
     if dos.suffix.lower() == ".csv":
         bins = energy_columns(frame, "formula", "material_id")
         energies = pd.to_numeric(pd.Series(bins, dtype=str), errors="coerce").to_numpy(np.float64)
-        n = len(bins)
-        if n > 1 and np.isfinite(energies).all():
+        n, known = len(bins), np.isfinite(energies)
+        if known.any() and not known.all():
+            others = [name for name, number in zip(bins, known, strict=True) if not number]
+            raise UserError(
+                f"{dos}: columns {listed(others)} are named after no energy, as the others are. "
+                "Take them out: every column but `formula` and `material_id` is an energy."
+            )
+        if n > 1 and known.all():
             steps = np.diff(energies)
             if (steps <= 0).any() or np.ptp(steps) > ENERGY_TOLERANCE * steps.mean():
                 raise UserError(
@@ -249,6 +257,18 @@ def _dos_columns(dos: Path) -> dict[str, Any]:
     if n < 2:
         raise UserError(f"{dos}: {n} DOS values per row; at least 2 are needed")
     return {"energies": {"start": 0.0, "stop": float(n - 1), "n": n, "unit": "bin"}}
+
+
+def _about_dos(densities: RawDos) -> str:
+    """How many densities of states there are, on which grid, and what of it is a guess."""
+    grid = densities.grid
+    energies = f"{grid.n} energies from {grid.start:g} to {grid.stop:g} {grid.unit}"
+    guess = "which the file does not tell" if grid.unit == "bin" else "a unit that is assumed"
+    return (
+        f"{len(densities.formula)} densities of states on {energies}, {guess}, in "
+        f"{densities.unit}, assumed too: correct `dos.energies` and `dos.unit` in "
+        "config/config.yaml"
+    )
 
 
 def _config_text(config: dict[str, Any]) -> str:

@@ -89,13 +89,18 @@ def test_without_dos_no_variant_transfers(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dos", "energies"),
-    [("dos.csv", (-1.0, 0.75, 8, "eV")), ("dos.parquet", (0.0, 7.0, 8, "bin"))],
+    ("dos", "energies", "words"),
+    [
+        ("dos.csv", (-1.0, 0.75, 8, "eV"), "8 energies from -1 to 0.75 eV, a unit that is assumed"),
+        ("dos.parquet", (0.0, 7.0, 8, "bin"), "0 to 7 bin, which the file does not tell"),
+    ],
 )
 def test_the_energy_grid_is_told_as_far_as_the_file_does(
-    command: Command, dos: str, energies: tuple[Any, ...]
+    command: Command, dos: str, energies: tuple[Any, ...], words: str
 ) -> None:
-    config, _ = made(command, "--dos", dos)
+    config, said = made(command, "--dos", dos)
+    assert "25 densities of states on 8 energies" in said
+    assert words in said
     grid = config.dos.energies
     assert (grid.start, grid.stop, grid.n, grid.unit) == energies
     assert config.transfers
@@ -203,6 +208,10 @@ def uneven() -> pd.DataFrame:
         (good_dos().assign(dos=[-x for x in good_dos()["dos"]]), "density of states is negative"),
         (good_dos().assign(formula="Xx"), "row 1: 'Xx' names no real element"),
         (good_dos().assign(formula="Og2O3"), "row 1 (Og2O3: Og)"),
+        (
+            wide_dos().assign(gap=1.0, note="x"),
+            "columns gap, note are named after no energy, as the others are. Take them out",
+        ),
         (wide_dos()[["formula"]], "0 DOS values per row"),
         (uneven(), "are not ascending in equal steps"),
         (wide_dos().iloc[:, [0, *range(8, 0, -1)]], "are not ascending in equal steps"),
