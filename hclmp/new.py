@@ -216,12 +216,12 @@ def _config(
             "left_out": list(left_out),
             "properties": properties,
         },
-        "dos": {"source": "none"},
+        "dos": {"source": "none", "held_out": "keep"},  # written, for dvc.yaml names it
         "systems": "config/systems.tsv",
         "variants": [n for n, v in DEFAULT_VARIANTS.items() if dos or not v.get("transfer")],
     }
     if dos is not None:
-        config["dos"] = {"source": "table", "path": str(dos.resolve()), **_dos_columns(dos)}
+        config["dos"] |= {"source": "table", "path": str(dos.resolve()), **_dos_columns(dos)}
     return config
 
 

@@ -73,6 +73,7 @@ def write_plates(checkout: Path) -> None:
 
 GIVEN: dict[str, list[Callable[[Path], None]]] = {
     "README.md": [write_table],
+    "docs/dvc.md": [write_table],
     "docs/own-table.md": [write_table, write_dos],
     "docs/paper.md": [write_archive],
     "docs/plates.md": [write_plates],

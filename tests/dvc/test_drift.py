@@ -24,6 +24,8 @@ from hclmp.slices import (
     targets_slice,
     train_slice,
 )
+from tests.conftest import Command, good_table, wide_dos, write
+from tests.docs.blocks import blocks_of
 from tests.workflow.conftest import ROOT, snakemake, succeeded, write_config
 from workflow.stage import OUTS
 
@@ -120,6 +122,25 @@ def test_params_are_keys_of_the_configuration_and_written_in_it(stage: str) -> N
             assert part in type(section).model_fields, f"no key {key} in the configuration"
             assert part in here, f"DVC wants {key} to be written in {CONFIG}"
             section, here = getattr(section, part), here[part]
+
+
+@pytest.mark.parametrize("options", [[], ["--dos", "dos.csv"]])
+def test_with_what_the_page_adds_a_table_of_ones_own_has_all_keys(
+    workdir: Path, command: Command, options: list[str]
+) -> None:
+    write(workdir / "table.csv", good_table())
+    write(workdir / "dos.csv", wide_dos())
+    answer = command("new", "mine", "--targets", "table.csv", "--left-out", "O", *options)
+    assert answer.code == 0, answer.text
+    (added,) = [yaml.safe_load(b.text) for b in blocks_of("docs/dvc.md") if b.language == "yaml"]
+    written = yaml.safe_load((workdir / "mine" / CONFIG).read_text())
+    assert not added.keys() & written.keys(), "a key twice"
+    for key in {key for stage in STAGES for key in params(stage)}:
+        here: Any = written | added
+        for part in key.split("."):
+            assert part in here, f"DVC wants {key} to be written"
+            here = here[part]
+    assert resolve(written | added) == resolve(written), "the defaults"
 
 
 def test_the_written_configuration_is_the_default_but_for_the_size_of_its_training() -> None:
