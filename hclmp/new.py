@@ -229,7 +229,10 @@ def _dos_columns(dos: Path) -> dict[str, Any]:
     """The energy grid of a DOS table, as far as the file tells it."""
     frame = read_frame(dos)
     if "formula" not in frame.columns:
-        raise UserError(f"{dos}: no column `formula`; it has {listed(frame.columns, most=20)}")
+        raise UserError(
+            f"{dos}: no column `formula`; it has {listed(frame.columns, most=20)}. Give the column "
+            "of formulas that name"
+        )
     if dos.suffix.lower() == ".csv":
         bins = energy_columns(frame, "formula", "material_id")
         energies = pd.to_numeric(pd.Series(bins, dtype=str), errors="coerce").to_numpy(np.float64)

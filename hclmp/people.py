@@ -19,7 +19,7 @@ def predict(
         list[str] | None, typer.Argument(help="Compositions, such as Fe0.3Ti0.5W0.2.")
     ] = None,
     table: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet with a column of formulas.")
+        Path | None, typer.Option(help="CSV or Parquet with formulas, or amounts of elements.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="CSV or Parquet to write; printed without it.")

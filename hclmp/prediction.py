@@ -15,7 +15,8 @@ from hclmp.errors import UserError, listed
 from hclmp.model import Model
 from hclmp.paths import Final
 from hclmp.provenance import written
-from hclmp.sources.table import read_frame
+from hclmp.sheet import composition_columns
+from hclmp.sources.table import formulas, read_frame
 from hclmp.tables import PREDICTED
 from hclmp.terminal import note, say, show_table
 
@@ -36,7 +37,7 @@ def predict(
     Args:
         folder: of the final model.
         formulas: compositions; none where there is a table.
-        table: CSV or Parquet with a column of formulas; its other columns are kept.
+        table: CSV or Parquet with formulas, or amounts of elements; its other columns are kept.
         out: CSV or Parquet, which is replaced; printed if None.
         formula_column: of the table; ``formula`` if None.
         as_json: print JSON instead of what is for people.
@@ -74,14 +75,20 @@ def predict(
 
 
 def _of(model: Model, frame: pd.DataFrame, table: Path | None, formula_column: str) -> pd.DataFrame:
-    """Predictions of the rows of a table, whose mistakes name the file."""
-    if formula_column not in frame.columns:
-        raise UserError(
-            f"{table}: no column `{formula_column}` among {listed(frame.columns)}; name the column "
-            "of formulas with --formula-column"
-        )
+    """Predictions of the rows of a table, whose mistakes name the file.
+
+    The composition is read as ``hclmp new`` reads it, but for columns that the model predicts.
+    """
+    path, measured = str(table), [p.name for p in model.properties]
+    elements = composition_columns(
+        path, frame.drop(columns=measured, errors="ignore"), formula_column
+    )
+    if elements:
+        said = f"compositions from the columns {listed(elements, most=20)}"
+        Console(stderr=True).print(said, highlight=False, soft_wrap=True)
+    texts = formulas(path, frame, formula_column, elements)
     try:
-        return model.predict(frame, formula_column=formula_column)
+        return model.predict(pd.DataFrame({"formula": texts}))
     except UserError as error:
         raise UserError(f"{table}: {error}") from error
 

@@ -112,7 +112,9 @@ def composition_columns(path: str, frame: pd.DataFrame, formula_column: str) -> 
             )
     if not (elements := element_columns(frame)):
         raise UserError(
-            f"{path}: no column `{formula_column}`; it has {listed(frame.columns, most=20)}"
+            f"{path}: no column `{formula_column}`; it has {listed(frame.columns, most=20)}. Name "
+            "the column of formulas with --formula-column, or call columns of amounts by the "
+            "elements' symbols alone: `Cu`, `Fe`"
         )
     return elements
 

@@ -172,8 +172,13 @@ def test_phases_are_no_formulas(workdir: Path, command: Command) -> None:
 
 
 def test_neither_formulas_nor_elements(workdir: Path, command: Command) -> None:
-    write(workdir / "bare.csv", good_table()[["gap", "rate"]])
-    assert_refused(command("systems", "bare.csv"), "no column `formula`; it has gap, rate")
+    write(workdir / "bare.csv", good_table()[["gap"]].assign(**{"Cu (%)": 50, "fe": 50}))
+    answer = command("systems", "bare.csv")
+    assert_refused(
+        answer,
+        "no column `formula`; it has gap, Cu (%), fe. Name the column of formulas with --formula-c",
+        "or call columns of amounts by the elements' symbols alone: `Cu`, `Fe`",
+    )
 
 
 def split_table() -> pd.DataFrame:

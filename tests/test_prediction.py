@@ -106,3 +106,28 @@ def test_a_column_without_a_table_is_refused(given: None, command: Command) -> N
     answer = command("predict", "model", FORMULA, "--formula-column", "formula")
     assert answer.code == 2, answer.text
     assert "--formula-column is that of a --table, and none is given" in answer.text
+
+
+def test_a_table_of_element_columns_is_predicted(given: None, command: Command) -> None:
+    """As ``hclmp new`` reads it, though a property that is predicted is no element."""
+    Path("amounts.csv").write_text("batch,Fe,Ti,W,note\n7,30,50,20,a\n8,,1,,\n")
+    Path("formulas.csv").write_text("formula\nFe0.3Ti0.5W0.2\nTi\n")
+    read = {}
+    for name in ("amounts", "formulas"):
+        answer = command("predict", "model", "--table", f"{name}.csv", "--out", f"{name}_out.csv")
+        assert answer.code == 0, answer.text
+        assert ("compositions from the columns Fe, Ti, W" in answer.text) == (name == "amounts")
+        read[name] = pd.read_csv(f"{name}_out.csv")
+    assert list(read["amounts"])[:5] == ["batch", "Fe", "Ti", "W", "note"]
+    same = list(read["formulas"])[1:]
+    assert "alpha_5_std" in same
+    pd.testing.assert_frame_equal(read["amounts"][same], read["formulas"][same])
+    answer = command("predict", "model", "--table", "amounts.csv", "--json")
+    assert answer.code == 0, answer.text
+
+
+def test_a_table_without_a_composition_is_refused(given: None, command: Command) -> None:
+    Path("bare.csv").write_text("Cu (%),fe\n50,50\n")
+    answer = command("predict", "model", "--table", "bare.csv")
+    assert answer.code == 2
+    assert "bare.csv: no column `formula`; it has Cu (%), fe. Name the column of" in answer.text

@@ -242,7 +242,7 @@ def test_predict_a_table(folder: Path, command: Command, workdir: Path) -> None:
     [
         ([], "one of the two"),
         (["Fe", "--table", "in.csv"], "one of the two"),
-        (["--table", "in.csv"], "no column `formula` among material"),
+        (["--table", "in.csv"], "no column `formula`; column `material` looks like one"),
         (["Fe", "--out", "out.txt"], "out.txt: name a .csv or .parquet file"),
         (["--table", "none.csv"], "none.csv"),
         (["--table", "bad.csv"], "bad.csv: "),
