@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from hclmp.errors import UserError
 from hclmp.sources.table import read_frame
 from tests.conftest import (
     Command,
@@ -65,9 +66,24 @@ def test_a_csv_file_without_commas(
     assert not Path("mine").exists()
 
 
+def test_commas_in_the_names_of_a_table_with_semicolons(workdir: Path) -> None:
+    (workdir / "table.csv").write_text("formula;gap, eV;rate\nFe2O3;1,5;2\n")
+    with pytest.raises(UserError, match=r"table\.csv: separated by semicolons"):
+        read_frame("table.csv")
+
+
+@pytest.mark.parametrize("first", ["sep=;", "sep=,", "# measured in May, at 300 K", "# ours"])
+def test_a_line_before_the_names_of_the_columns(workdir: Path, first: str) -> None:
+    (workdir / "table.csv").write_text(f"{first}\nformula,gap,rate\nFe2O3,1.5,2\n")
+    with pytest.raises(UserError, match=f"its first line, `{first}`, is no .*: remove it"):
+        read_frame("table.csv")
+
+
 def test_semicolons_in_the_cells_of_a_table_with_commas(workdir: Path) -> None:
     (workdir / "table.csv").write_text("formula,gap; eV\nFe2O3,1.5\n")
     assert list(read_frame("table.csv")) == ["formula", "gap; eV"]
+    (workdir / "table.csv").write_text('#,formula,"a;b;c;d"\n1,Fe2O3,1.5\n')
+    assert list(read_frame("table.csv")) == ["#", "formula", "a;b;c;d"]
     (workdir / "table.csv").write_text("formula\nFe2O3;TiO2\n")
     assert read_frame("table.csv")["formula"].tolist() == ["Fe2O3;TiO2"]
 
@@ -146,7 +162,7 @@ def test_a_value_without_a_logarithm(
         ),
         ({"left_out": ["o"]}, "elements to be left out: o is no element"),
         ({"path": "none.csv"}, "none.csv: no such file"),
-        ({"path": "book.xlsx"}, "book.xlsx: not a .csv or .parquet file"),
+        ({"path": "book.xlsx"}, "book.xlsx: not a .csv or .parquet file; save it as CSV"),
         ({"path": "zero.csv"}, "zero.csv: cannot be read: No columns"),
         ({"path": "zero.parquet"}, "zero.parquet: cannot be read: "),
         ({"path": "header.csv"}, "header.csv: the table is empty"),

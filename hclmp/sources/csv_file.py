@@ -1,7 +1,10 @@
 """CSV files as text cells, every row as wide as the first line says."""
 
 import csv
+import re
+from itertools import islice
 from pathlib import Path
+from textwrap import shorten
 
 import pandas as pd
 
@@ -9,13 +12,15 @@ from hclmp.errors import UserError, listed
 
 # A CSV column without a name is the row number that some programs write.
 UNNAMED = "(no name)"
+QUOTED = re.compile('"[^"]*"')
 
 
 def read_csv(path: Path) -> pd.DataFrame:
     """Text cells under the names of the first line.
 
     Raises:
-        UserError: cells are not separated by commas, or a row is shorter than the first line.
+        UserError: cells are not separated by commas, a line stands before the names of the columns,
+            or a row is shorter than these.
         ValueError: the file cannot be read, or a row is longer than the first line.
     """
     _check_separator(path)
@@ -29,11 +34,22 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 def _check_separator(path: Path) -> None:
-    """Refuse a first line of one cell that semicolons or tabs would divide."""
+    """Refuse a first line that has more semicolons or tabs than commas, or no names of columns.
+
+    Commas may stand in a name: `formula;gap, eV;rate`.
+    """
     with path.open(encoding="utf-8-sig") as text:
-        first = next((line.strip() for line in text if line.strip()), "")
+        lines = [QUOTED.sub("", line.strip()) for line in islice(filter(str.strip, text), 2)]
+    first, second = [*lines, "", ""][:2]
+    if first.lower().startswith("sep=") or (
+        first.startswith("#") and first.count(",") != second.count(",")
+    ):
+        shown = shorten(first, 40, placeholder="...")
+        raise UserError(
+            f"{path}: its first line, `{shown}`, is no line of names of columns: remove it"
+        )
     for separator, name in ((";", "semicolons"), ("\t", "tabs")):
-        if separator in first and "," not in first:
+        if first.count(separator) > first.count(","):
             raise UserError(
                 f"{path}: separated by {name}; save it with commas between the cells, and with "
                 "points, not commas, in the numbers"

@@ -49,7 +49,7 @@ def read_frame(path: str | Path, *, limit: int | None = None) -> pd.DataFrame:
         elif path.suffix.lower() == ".csv":
             frame = read_csv(path)
         else:
-            raise UserError(f"{path}: not a .csv or .parquet file")
+            raise UserError(f"{path}: not a .csv or .parquet file; save it as CSV, with commas")
     except (ValueError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
         raise UserError(
