@@ -1,5 +1,6 @@
 """``hclmp new``: a working directory for someone's own table."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,8 @@ ENERGY_TOLERANCE = 0.02  # of a step: energies that name columns are rounded
 TEXTS, CONSTANT = "columns without numbers", "columns with one value in every row"
 AGAIN = "columns of the amounts that the formulas say"
 LONGEST_CELL = 30  # characters of a cell that are shown
+# 2,01 and 2.1 % and 2.1 ± 0.2: numbers to a reader alone
+NEARLY = re.compile(r"[+-]?\d+([.,]\d+)?([eE][+-]?\d+)?\s*(%|(±|\+/?-)\s*\d+([.,]\d+)?\s*%?)?")
 DECADES_FOR_LOG10 = 2.0  # a positive property that spans so many decades is better learned as log10
 
 
@@ -69,7 +72,7 @@ def new_directory(
     composition = composition_columns(str(targets), frame, formula_column)
     again = [] if composition else repeated_composition(str(targets), frame, formula_column)
     columns, unused = _usable_columns(
-        frame, property_columns(frame, [*(composition or [formula_column]), *again])
+        targets, frame, property_columns(frame, [*(composition or [formula_column]), *again])
     )
     unused[AGAIN] = again
     if not columns and (constant := unused[CONSTANT]):
@@ -132,25 +135,39 @@ def _check_place(directory: Path, *files: Path) -> None:
 
 
 def _usable_columns(
-    frame: pd.DataFrame, columns: Sequence[str]
+    targets: Path, frame: pd.DataFrame, columns: Sequence[str]
 ) -> tuple[list[str], dict[str, list[str]]]:
     """The columns that can be learned, and why others cannot: reason -> columns, each with a cell.
 
-    A column of words (remarks, sources, labels) is no mistake; one of numbers with a decimal comma
-    is, and shows it in its cell.
+    A column of words (remarks, sources, labels) is no mistake; one of numbers with a comma is.
+
+    Raises:
+        UserError: cells of a column are numbers but for a comma, a percent sign or an uncertainty.
     """
     usable: list[str] = []
     unused: dict[str, list[str]] = {TEXTS: [], CONSTANT: []}
+    nearly: list[str] = []
     for column in columns:
         cells = [c for c in frame[column].dropna() if not isinstance(c, str) or c]
         values = pd.to_numeric(frame[column], errors="coerce").dropna()
         if not len(values):
-            unused[TEXTS].append(f"{column} ({_shown(cells[0]) if cells else 'blank'})")
+            named = f"{column} ({_shown(cells[0]) if cells else 'blank'})"
+            (nearly if _nearly_numbers(cells) else unused[TEXTS]).append(named)
         elif values.nunique() == 1 and len(values) == len(cells):
             unused[CONSTANT].append(f"{column} ({float(values.iloc[0]):g})")
         else:
             usable.append(column)
+    if nearly:
+        raise UserError(
+            f"{targets}: numbers with a decimal comma, `%` or `±` in {listed(nearly)}. Write plain "
+            "numbers with points (an uncertainty in a column of its own, `x_std` beside `x`), or "
+            "take these columns out"
+        )
     return usable, unused
+
+
+def _nearly_numbers(cells: Sequence[object]) -> bool:
+    return bool(cells) and all(isinstance(c, str) and NEARLY.fullmatch(c) for c in cells)
 
 
 def _shown(cell: object) -> str:

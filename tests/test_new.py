@@ -320,11 +320,23 @@ def test_properties_with_the_name_of_an_element_are_learned(
     assert list(made(command)[0].targets.properties) == ["gap", "rate", "K", "V"]
 
 
-def test_a_column_of_numbers_with_commas_is_shown(workdir: Path, command: Command) -> None:
-    commas = [f"{x:.2f}".replace(".", ",") for x in range(25)]
-    write(workdir / "table.csv", good_table().assign(conductivity=commas, bare=""))
+@pytest.mark.parametrize(
+    "cell", ["{},01", "{},5 %", "{}.1%", "{}.1 ± 0.2", "-{},1±0,2", "{} +/- 1"]
+)
+def test_numbers_that_cannot_be_read_are_no_words(
+    workdir: Path, command: Command, cell: str
+) -> None:
+    cells = [cell.format(i) for i in range(25)]
+    write(workdir / "table.csv", good_table().assign(rate=cells, note="1, 2 and 3", bare=""))
+    assert_refused(new(command), f"comma, `%` or `±` in rate ({cells[0]!r}). Write plain numbers")
+    assert not Path("mine").exists()
+
+
+@pytest.mark.parametrize("cell", ["batch 2,01", "2,01 eV", "1,2,3", "<2", "2024-05-01", "2-3"])
+def test_words_with_numbers_are_words(workdir: Path, command: Command, cell: str) -> None:
+    write(workdir / "table.csv", good_table().assign(note=cell, bare=""))
     _, said = made(command)
-    assert "columns without numbers, not used: conductivity ('0,00'), bare (blank)" in said
+    assert f"columns without numbers, not used: note ({cell!r}), bare (blank)" in said
 
 
 def test_a_column_of_one_value_is_left_out_and_said(
