@@ -226,6 +226,13 @@ def test_the_registry_is_that_of_the_directory_or_else_of_the_checkout(
         fetch("thing", workdir)
 
 
+def test_the_advice_for_the_materials_project_is_that_of_its_page() -> None:
+    """Without --config the command wants a run before it."""
+    advised = "hclmp pull-dos --config config/config.yaml"
+    assert f"`{advised}`" in (read_registry(ROOT / REGISTRY)["materials_project"].how or "")
+    assert f"\n{advised}\n" in (ROOT / "docs/materials-project.md").read_text()
+
+
 def test_the_projects_registry_is_valid_and_invents_no_hash() -> None:
     """Only the generator, whose bytes the project has, has a hash."""
     entries = read_registry(ROOT / REGISTRY)
