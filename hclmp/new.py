@@ -30,6 +30,7 @@ from hclmp.sheet import (
 from hclmp.slices import embeddings
 from hclmp.sources.raw import RawDos, check_dos
 from hclmp.sources.table import (
+    RESERVED,
     energy_columns,
     property_columns,
     read_dos,
@@ -41,6 +42,7 @@ from hclmp.steps.prepare_targets import check_names, check_spread, check_values
 ENERGY_TOLERANCE = 0.02  # of a step: energies that name columns are rounded
 TEXTS, CONSTANT = "columns without numbers", "columns with one value in every row"
 AGAIN = "columns of the amounts that the formulas say"
+NOISE = "standard deviations of columns that are not learned"
 LONGEST_CELL = 30  # characters of a cell that are shown
 # 2,01 and 2.1 % and 2.1 ± 0.2: numbers to a reader alone
 NEARLY = re.compile(r"[+-]?\d+([.,]\d+)?([eE][+-]?\d+)?\s*(%|(±|\+/?-)\s*\d+([.,]\d+)?\s*%?)?")
@@ -70,13 +72,7 @@ def new_directory(
     _check_place(directory, config_file, sheet_file)
     frame = read_frame(targets)
     composition = composition_columns(str(targets), frame, formula_column)
-    again = [] if composition else repeated_composition(str(targets), frame, formula_column)
-    columns, unused = _usable_columns(
-        targets, frame, property_columns(frame, [*(composition or [formula_column]), *again])
-    )
-    unused[AGAIN] = again
-    if not columns and (constant := unused[CONSTANT]):
-        raise UserError(f"{targets}: {CONSTANT}: {listed(constant)}. There is nothing to learn.")
+    columns, unused = _columns(targets, frame, composition, formula_column)
     raw = read_targets(
         TargetsConfig(
             source="table",
@@ -112,17 +108,24 @@ def new_directory(
     _describe(raw.values, columns, suggested, chosen, systems, sheet, vocabulary=_elements(systems))
     if composition:
         print(f"compositions from the columns {listed(composition, most=20)}")
-    unlabelled = int(np.isnan(raw.values).all(axis=1).sum())
-    if unlabelled:
-        print(f"{unlabelled} rows without any property: they will be left out")
-    if merged := len(fractions) - unlabelled - len(systems):
-        print(f"{merged} rows share a composition with another: they will be merged (median)")
+    _describe_rows(raw.values, len(systems))
     if densities is not None:
         print(_about_dos(densities))
     for why, names in unused.items():
         if names:
             print(f"{why}, not used: {listed(names, most=10)}")
+    if taken := [c for c in RESERVED if c in frame.columns]:
+        print(f"columns that are never a property: {listed(taken)}")
     print(f"\nRun it:  snakemake --cores all --directory {shlex.quote(str(directory))}")
+
+
+def _describe_rows(values: "np.ndarray[Any, np.dtype[np.float64]]", samples: int) -> None:
+    """Say which rows are no samples of their own."""
+    unlabelled = int(np.isnan(values).all(axis=1).sum())
+    if unlabelled:
+        print(f"{unlabelled} rows without any property: they will be left out")
+    if merged := len(values) - unlabelled - samples:
+        print(f"{merged} rows share a composition with another: they will be merged (median)")
 
 
 def _check_place(directory: Path, *files: Path) -> None:
@@ -132,6 +135,27 @@ def _check_place(directory: Path, *files: Path) -> None:
     for folder in (directory, directory / "config"):
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: a file, not a directory; choose another name")
+
+
+def _columns(
+    targets: Path, frame: pd.DataFrame, composition: Sequence[str], formula_column: str
+) -> tuple[list[str], dict[str, list[str]]]:
+    """The columns to learn, and all others that say nothing of the composition, by reason.
+
+    Raises:
+        UserError: there is none to learn, or numbers of one cannot be read.
+    """
+    again = [] if composition else repeated_composition(str(targets), frame, formula_column)
+    known = [*(composition or [formula_column]), *again]
+    candidates = property_columns(frame, known)
+    columns, unused = _usable_columns(targets, frame, candidates)
+    unused[AGAIN] = again
+    noise = set(map(str, frame.columns)) - {*candidates, *known, *RESERVED}
+    unused[NOISE] = sorted(c for c in noise if c.removesuffix("_std") not in columns)
+    for why in (CONSTANT, AGAIN):
+        if unused[why] and not columns:
+            raise UserError(f"{targets}: {why}: {listed(unused[why])}. There is nothing to learn.")
+    return columns, unused
 
 
 def _usable_columns(
