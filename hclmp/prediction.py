@@ -21,6 +21,7 @@ from hclmp.tables import PREDICTED
 from hclmp.terminal import note, say, show_table
 
 MOST_SHOWN = 20  # rows on the terminal
+NUMBER = r"[+-]?((0|[1-9]\d{0,14})(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?"
 
 
 def predict(
@@ -59,6 +60,8 @@ def predict(
         predicted = model.predict(formulas)
     else:
         predicted = _of(model, frame, table, formula_column or "formula")
+        if str(table).lower().endswith(".csv") and str(out).lower().endswith(".parquet"):
+            frame = frame.apply(_as_numbers)  # in CSV all cells are texts
     if out is not None:
         _write(model, predicted, frame, out)
     if as_json:
@@ -113,6 +116,13 @@ def _beside(
             "before: remove them from it"
         )
     return pd.concat([frame.reset_index(drop=True), new], axis=1), names
+
+
+def _as_numbers(cells: "pd.Series[str]") -> "pd.Series[Any]":
+    """A column of texts as numbers if all are, with blanks as nulls; `007` is a name."""
+    texts = cells.where(cells != "")
+    given = texts.dropna()
+    return pd.to_numeric(texts) if len(given) and given.str.fullmatch(NUMBER).all() else cells
 
 
 def _write(model: Model, predicted: pd.DataFrame, frame: pd.DataFrame | None, out: Path) -> None:

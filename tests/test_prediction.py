@@ -131,3 +131,18 @@ def test_a_table_without_a_composition_is_refused(given: None, command: Command)
     answer = command("predict", "model", "--table", "bare.csv")
     assert answer.code == 2
     assert "bare.csv: no column `formula`; it has Cu (%), fe. Name the column of" in answer.text
+
+
+def test_numbers_of_a_csv_table_are_numbers_in_parquet(given: None, command: Command) -> None:
+    rows = f"formula,n,x,id,word\n{FORMULA},7,1.50,007,a\nTi,8,,008,1\n"
+    Path("in.csv").write_text(rows)
+    answer = command("predict", "model", "--table", "in.csv", "--out", "out.parquet")
+    assert answer.code == 0, answer.text
+    read = pd.read_parquet("out.parquet")
+    assert read["n"].tolist() == [7, 8]
+    assert read["x"].dtype == float
+    assert read["x"].isna().tolist() == [False, True]
+    assert read["id"].tolist() == ["007", "008"]
+    assert read["word"].tolist() == ["a", "1"]
+    assert command("predict", "model", "--table", "in.csv", "--out", "out.csv").code == 0
+    assert f"{FORMULA},7,1.50,007,a," in Path("out.csv").read_text()
