@@ -223,6 +223,7 @@ def featurize(config: ConfigOption = paths.CONFIG, fold: OptionalFold = None) ->
             targets=paths.TARGETS,
             generator=generator_of(settings, scope),
             features=paths.features(scope),
+            fold=scope,
         ),
     )
 
@@ -266,9 +267,7 @@ def aggregate(config: ConfigOption = paths.CONFIG) -> None:
     settings = load_config(config)
     _run(
         "aggregate",
-        lambda: step(
-            settings, targets=paths.TARGETS, features=_features(settings), folder=paths.METRICS
-        ),
+        lambda: step(settings, folder=paths.METRICS),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.stats import multivariate_normal, norm
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from hclmp.tables import Floats, Property
@@ -18,7 +18,10 @@ SUMMARY_COLUMNS = ["variant", "property", "metric", "value", "n"]
 SYSTEM_COLUMNS = ["variant", "system", "property", "metric", "value", "n"]
 
 
-def summarise(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def summarise(
+    frames: Mapping[str, pd.DataFrame],
+    learned: Mapping[str, Mapping[str, pd.DataFrame]] | None = None,
+) -> pd.DataFrame:
     """The table of ``summary.csv``.
 
     Rows of all folds are pooled per property; property ``all`` is the mean over properties.
@@ -26,16 +29,22 @@ def summarise(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     |t_pred - t_true| / train_std; ``coverage90`` the share of labels in the central 90 %
     interval; ``mae_std_certain`` the ``mae_std`` of the samples left when the variant's least
     certain quarter is set aside (`certain`); ``nll`` the negative log-likelihood of the
-    standardised label under a Gaussian; ``mae_std_vs_{other}_low`` and ``_high`` a 95 % bootstrap
-    interval over systems of the ratio of two variants' ``mae_std`` (NaN of one system alone).
+    standardised label under a Gaussian; ``nll_joint`` (of ``all``) that of all labels of a sample
+    together, per label, with the correlations that the variant learned;
+    ``mae_std_vs_{other}_low`` and ``_high`` a 95 % bootstrap interval over systems of the ratio of
+    two variants' ``mae_std`` (NaN of one system alone).
 
     Args:
-        frames: variant -> predictions of all folds, columns as in ``PREDICTION_COLUMNS``; rows
-            without a label left out.
+        frames: variant -> predictions of all folds, columns as in ``PREDICTION_COLUMNS``. Rows
+            without a label count for nothing but how uncertain their sample is.
+        learned: variant -> fold -> correlation between the properties (by name, both axes), of
+            variants that learn one; the labels of a sample are independent to others.
     """
     rows = []
+    frames = {v: f.assign(certain=certain(f)) for v, f in frames.items()}
+    frames = {v: f[f["y_true"].notna()] for v, f in frames.items()}
     for variant, frame in frames.items():
-        groups = frame.assign(certain=certain(frame)).groupby("property", sort=False)
+        groups = frame.groupby("property", sort=False)
         per_property = {str(p): _metrics(f) for p, f in groups}
         counts = frame.groupby("property").size()
         n = frame["sample_id"].nunique()
@@ -48,13 +57,18 @@ def summarise(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             known = [value for value in values if np.isfinite(value)]
             mean = float(np.mean(known)) if known else float("nan")
             rows.append((variant, ALL, name, mean, n))
+        rows.append((variant, ALL, "nll_joint", _joint_nll(frame, (learned or {}).get(variant)), n))
         for name, value in _intervals(variant, frames).items():
             rows.append((variant, ALL, name, value, frame["system"].nunique()))
     return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
 
 
 def by_system(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The table of ``by_system.csv``: ``mae`` and ``mae_std`` per held-out system and property."""
+    """The table of ``by_system.csv``: ``mae`` and ``mae_std`` per held-out system and property.
+
+    ``n`` is the number of labels of a property, and of samples of ``all``. ``frames`` has labelled
+    rows alone.
+    """
     parts = []
     for variant, frame in frames.items():
         errors = pd.DataFrame(
@@ -67,7 +81,8 @@ def by_system(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         )
         grouped = errors.groupby(["system", "property"], sort=False)
         part = grouped.mean().join(grouped.size().rename("n")).reset_index()
-        overall = part.groupby("system", sort=False)[["mae", "mae_std", "n"]].mean().reset_index()
+        overall = part.groupby("system", sort=False)[["mae", "mae_std"]].mean()
+        overall = overall.assign(n=frame.groupby("system")["sample_id"].nunique()).reset_index()
         part = pd.concat([part, overall.assign(property=ALL)])
         part = part.melt(["system", "property", "n"], ["mae", "mae_std"], "metric", "value")
         parts.append(part.assign(variant=variant, n=part["n"].astype(int)))
@@ -121,9 +136,15 @@ def correlations(
         "labels": true.corr().to_numpy(),
     }
     if covariances:
-        learned = [c / np.sqrt(np.outer(np.diag(c), np.diag(c))) for c in covariances]
-        found = {"learned": np.mean(learned, axis=0)} | found
+        found = {"learned": np.mean([correlation_of(c) for c in covariances], axis=0)} | found
     return found
+
+
+def correlation_of(covariance: Floats) -> Floats:
+    """The correlation of a covariance: [L, L] each."""
+    std = np.sqrt(np.diag(covariance))
+    correlation: Floats = covariance / np.outer(std, std)
+    return correlation
 
 
 def _metrics(frame: pd.DataFrame) -> dict[str, float]:
@@ -142,6 +163,30 @@ def _metrics(frame: pd.DataFrame) -> dict[str, float]:
         "coverage90": float(inside.mean()),
         "nll": float(-norm.logpdf(scaled, scale=scaled_std).mean()),
     }
+
+
+def _joint_nll(frame: pd.DataFrame, learned: Mapping[str, pd.DataFrame] | None) -> float:
+    """Negative log-likelihood of a sample's standardised labels together, per label.
+
+    A sample has the standard deviations of its row and the correlations of its fold's model, as
+    samples drawn jointly have; labels that are missing do not count.
+    """
+    std = np.hypot(frame["t_std_aleatoric"], frame["t_std_epistemic"])
+    if learned is None:
+        scaled = (frame["t_true"] - frame["t_pred"]) / frame["train_std"]
+        return float(-norm.logpdf(scaled, scale=std / frame["train_std"]).mean())
+    total = float(np.log(std / frame["train_std"]).sum())
+    frame = frame.assign(z=(frame["t_true"] - frame["t_pred"]) / std)
+    for fold, part in frame.groupby("fold"):
+        correlation = learned[str(fold)]
+        table = part.pivot(index="sample_id", columns="property", values="z")
+        z = table.reindex(columns=correlation.columns).to_numpy()
+        patterns, pattern = np.unique(np.isfinite(z), axis=0, return_inverse=True)
+        for i, known in enumerate(patterns):
+            among = correlation.to_numpy()[np.ix_(known, known)]
+            density = multivariate_normal(cov=among, allow_singular=True)
+            total -= float(density.logpdf(z[pattern.ravel() == i][:, known]).sum())
+    return total / len(frame)
 
 
 def _intervals(variant: str, frames: Mapping[str, pd.DataFrame]) -> dict[str, float]:

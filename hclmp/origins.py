@@ -72,6 +72,14 @@ def encoder_of(config: Config, variant: str, fold: str) -> Path | None:
     return paths.Encoder(fold if config.generator_per_fold else None).weights
 
 
+def trained_inputs(config: Config, variant: str, fold: str) -> dict[str, Path]:
+    """Name -> file that a variant is trained from on a fold."""
+    scope = fold if config.generator_per_fold else None
+    inputs = {"targets": paths.TARGETS, "features": paths.features(scope)}
+    encoder = encoder_of(config, variant, fold)
+    return inputs if encoder is None else inputs | {"encoder": encoder}
+
+
 def final_encoder_of(config: Config) -> Path | None:
     """The pretrained encoder that the final model starts from, if any; it has seen all DOS."""
     variant = config.final_variant
@@ -104,6 +112,26 @@ def check_results(config: Config, step: str) -> None:
                 f"{path}: not what this run would make: another {listed(other)}. "
                 "Make it again: `snakemake --cores all` or `dvc repro`."
             )
+
+
+def check_metrics(config: Config, metrics: Path) -> None:
+    """Metrics must be those of this configuration and of the predictions that are here.
+
+    Raises:
+        UserError: they are not, or a file of predictions is missing.
+    """
+    for variant in config.variants:
+        for fold in fold_names(config):
+            predictions = paths.Trained(variant, fold).predictions
+            if not predictions.is_file():
+                raise UserError(f"{predictions}: no such file; `hclmp train` makes it")
+    ((_, expected),) = _aggregate(config)
+    wanted = {key: expected[key] for key in ("config", "inputs")}
+    if other := differing(read_provenance(metrics), wanted):
+        raise UserError(
+            f"{metrics}: made with other {listed(other)} than this run's. "
+            "Make it again: `hclmp aggregate`."
+        )
 
 
 def read_provenance(path: Path) -> Provenance:
@@ -178,12 +206,9 @@ def _featurize(config: Config) -> Expected:
 
 def _train(config: Config) -> Expected:
     for fold in fold_names(config):
-        scope = fold if config.generator_per_fold else None
-        read = {"targets": paths.TARGETS, "features": paths.features(scope)}
         for variant, settings in config.variants.items():
             of_variant = train_slice(config, variant, fold)
-            encoder = encoder_of(config, variant, fold)
-            inputs = read | ({} if encoder is None else {"encoder": encoder})
+            inputs = trained_inputs(config, variant, fold)
             expected = provenance("train", config=of_variant, inputs=inputs)
             out = paths.Trained(variant, fold)
             neural = [out.weights] if settings.model == "hclmp" else []

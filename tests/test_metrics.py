@@ -22,6 +22,7 @@ def tiny() -> pd.DataFrame:
         {
             "sample_id": ["a", "b", "c"] * 2,
             "system": ["Fe-Ti", "Fe-Ti", "Fe-W"] * 2,
+            "fold": "fold-1",
             "property": ["gap"] * 3 + ["rate"] * 3,
             "t_true": [1.0, 2.0, 4.0, 0.0, 1.0, 2.0],
             "t_pred": [1.5, 2.0, 3.0, 0.0, 2.0, 2.0],
@@ -97,10 +98,66 @@ def test_a_log10_property_is_judged_in_both_spaces() -> None:
 def test_all_is_the_mean_over_properties() -> None:
     summary = summarise({"v": tiny()})
     gap, rate, mean = (values(summary, "v", prop) for prop in ("gap", "rate", "all"))
-    assert set(mean) == BASIC
+    assert set(mean) == BASIC | {"nll_joint"}
     for name in BASIC:
         assert mean[name] == pytest.approx((gap[name] + rate[name]) / 2)
     assert set(summary["n"]) == {3}
+
+
+def correlated(r: float) -> pd.DataFrame:
+    return pd.DataFrame([[1.0, r], [r, 1.0]], ["gap", "rate"], ["gap", "rate"])
+
+
+def test_joint_nll_by_hand() -> None:
+    """A Gaussian of two variables, written out; the third sample has one label."""
+    frame = tiny().drop(index=5)  # the rate of sample c
+    r = 0.6
+    # deviations over the standard deviations 0.5 and 1: (1, 0), (0, 1), -2
+    squares = [1 / (1 - r**2), 1 / (1 - r**2), 4]
+    together = [2 * math.log(2 * math.pi) / 2 + math.log(1 - r**2) / 2 + s / 2 for s in squares[:2]]
+    alone = math.log(2 * math.pi) / 2 + squares[2] / 2
+    # standardised: the standard deviations over train_std are 0.25, three times, and 2, twice
+    scales = 3 * math.log(0.25) + 2 * math.log(2.0)
+    summary = summarise({"v": frame}, {"v": {"fold-1": correlated(r)}})
+    found = values(summary, "v", "all")["nll_joint"]
+    assert found == pytest.approx((sum(together) + alone + scales) / 5)
+
+
+def test_joint_nll_of_independent_labels_is_nll() -> None:
+    frame = tiny()
+    learned = {"none": {"fold-1": correlated(0.0)}}
+    summary = summarise({"baseline": frame, "none": frame}, learned)
+    for variant in ("baseline", "none"):
+        mean = values(summary, variant, "all")
+        assert mean["nll_joint"] == pytest.approx(mean["nll"])
+
+
+def test_joint_nll_is_least_for_the_true_correlation() -> None:
+    rng = np.random.default_rng(0)
+    frame = noisy(1, 0.7, systems=200).assign(fold="fold-1")
+    drawn = rng.multivariate_normal([0, 0], 0.49 * correlated(0.8).to_numpy(), size=len(frame) // 2)
+    frame["t_pred"] = frame["t_true"] + drawn.T.ravel()
+
+    def nll(r: float) -> float:
+        summary = summarise({"v": frame}, {"v": {"fold-1": correlated(r)}})
+        return values(summary, "v", "all")["nll_joint"]
+
+    assert nll(0.8) < min(nll(0.6), nll(0.9), nll(0.0))
+    assert nll(0.0) == pytest.approx(values(summarise({"v": frame}), "v", "all")["nll"])
+
+
+def test_joint_nll_takes_the_correlation_of_each_fold() -> None:
+    """A property without a label in a fold; folds in any order."""
+    frame = noisy(1, 0.7).assign(fold=lambda f: np.where(f["system"] < "Fe-X2", "fold-1", "fold-2"))
+    frame = frame[~((frame["fold"] == "fold-1") & (frame["property"] == "rate"))]
+    learned = {"fold-2": correlated(0.5), "fold-1": correlated(-0.9)}
+    whole = values(summarise({"v": frame}, {"v": learned}), "v", "all")["nll_joint"]
+    parts = [
+        (values(summarise({"v": part}, {"v": learned}), "v", "all")["nll_joint"], len(part))
+        for _, part in frame.groupby("fold")
+    ]
+    assert len(parts) == 2
+    assert whole == pytest.approx(sum(v * n for v, n in parts) / len(frame))
 
 
 def of_four(**uncertain: float) -> dict[str, pd.DataFrame]:
@@ -152,7 +209,7 @@ def test_every_other_variant_is_compared_with() -> None:
     frames = {name: noisy(i, 0.5) for i, name in enumerate(("hclmp", "extra_trees", "mean"))}
     found = values(summarise(frames), "hclmp", "all")
     expected = {f"mae_std_vs_{o}_{e}" for o in ("extra_trees", "mean") for e in ("low", "high")}
-    assert set(found) == BASIC | expected
+    assert set(found) == BASIC | {"nll_joint"} | expected
 
 
 def test_all_weighs_properties_alike_whatever_their_rows() -> None:

@@ -18,6 +18,7 @@ from hclmp.report.words import DOS, findings, what_is_held_out
 
 HERE = Path(__file__).parent
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "torch")
+HEADLINE = ["mae_std", "mae_std_certain", "r2", "coverage90", "nll", "nll_joint"]
 MOST_PROPERTIES = 200  # properties in the table of properties
 
 
@@ -71,7 +72,7 @@ def _headline(run: Run) -> list[dict[str, Any]]:
         against = None if run.baseline in (None, name) else run.ratio(name, str(run.baseline))
         rows.append(
             {"name": name, "what": run.describe(name), "ratio": against}
-            | {m: row[m] for m in ("mae_std", "mae_std_certain", "r2", "coverage90", "nll")}
+            | {metric: row.get(metric, float("nan")) for metric in HEADLINE}
         )
     return rows
 
@@ -159,7 +160,7 @@ def _provenance(run: Run, origin: Provenance) -> dict[str, Any]:
 
 def _fixed(value: float, digits: int = 3) -> str:
     """A number with so many decimals; a dash where there is none."""
-    return "–" if value != value else f"{value:.{digits}f}"
+    return "–" if value is None or value != value else f"{value:.{digits}f}"
 
 
 def _interval(ends: tuple[float, float]) -> str:
@@ -168,6 +169,6 @@ def _interval(ends: tuple[float, float]) -> str:
     return "–" if low != low else f"{_fixed(low, 2)} to {_fixed(high, 2)}"
 
 
-def _short(value: float) -> str:
+def _short(value: float | None) -> str:
     """A number with three significant digits; a dash where there is none."""
-    return "–" if value != value else f"{value:#.3g}".rstrip(".")
+    return "–" if value is None or value != value else f"{value:#.3g}".rstrip(".")

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from hclmp import plots
 from hclmp.config import Config
 from hclmp.errors import UserError, listed
 from hclmp.folds import fold_names
-from hclmp.metrics import by_system, summarise
+from hclmp.metrics import by_system, correlation_of, summarise
+from hclmp.origins import trained_inputs
 from hclmp.paths import Gan, Trained
 from hclmp.provenance import hash_of, provenance, sha256, write_csv, write_json
 from hclmp.slices import aggregate_slice, dos_of_held_out_systems, train_slice
@@ -23,13 +25,11 @@ log = logging.getLogger(__name__)
 MOST_POINTS = 2000  # of a variant in parity.csv
 
 
-def aggregate(config: Config, *, targets: Path, features: Mapping[str, Path], folder: Path) -> None:
+def aggregate(config: Config, *, folder: Path) -> None:
     """Pool the folds, compute metrics, draw plots.
 
     Args:
         config: the resolved configuration, which says which variants and folds there are.
-        targets: the targets table that all predictions must come from.
-        features: fold -> the features file that its predictions must come from.
         folder: ``results/metrics``.
 
     Raises:
@@ -38,13 +38,12 @@ def aggregate(config: Config, *, targets: Path, features: Mapping[str, Path], fo
     folds = fold_names(config)
     files = {v: [Trained(v, fold).predictions for fold in folds] for v in config.variants}
     tables = {v: [read_predictions(path) for path in paths] for v, paths in files.items()}
-    seen = {path: sha256(path) for path in set(features.values())}
-    data = {f: {"targets": sha256(targets), "features": seen[features[f]]} for f in folds}
-    _check_origin(config, files, tables, data=data)
+    _check_origin(config, folds, files, tables)
     frames = {v: pd.concat([t.frame for t in ts], ignore_index=True) for v, ts in tables.items()}
     _check_samples(frames)
+    learned = {v: found for v, ts in tables.items() if (found := _learned(folds, ts))}
+    summary = summarise(frames, learned)
     frames = {v: frame[frame["y_true"].notna()] for v, frame in frames.items()}
-    summary = summarise(frames)
     # What alone says where they come from goes first and comes last, if this is killed between.
     (folder / "metrics.json").unlink(missing_ok=True)
     write_csv(folder / "by_system.csv", by_system(frames))
@@ -61,17 +60,27 @@ def aggregate(config: Config, *, targets: Path, features: Mapping[str, Path], fo
     write_json(folder / "metrics.json", _overall(config, summary, first) | {"provenance": origin})
 
 
+def _learned(folds: list[str], tables: list[Predictions]) -> dict[str, pd.DataFrame]:
+    """The correlation that a variant learned on each fold; of the baselines none."""
+    names = [p.name for p in tables[0].properties]
+    return {
+        fold: pd.DataFrame(correlation_of(t.covariance), names, names)
+        for fold, t in zip(folds, tables, strict=True)
+        if t.covariance is not None
+    }
+
+
 def _check_origin(
     config: Config,
+    folds: list[str],
     files: Mapping[str, list[Path]],
     tables: Mapping[str, list[Predictions]],
-    *,
-    data: Mapping[str, dict[str, str]],
 ) -> None:
     """Refuse predictions of another configuration or of other data; warn of other code."""
     sources = {t.provenance["source"] for ts in tables.values() for t in ts}
+    digest = cache(sha256)  # most are read by many
     for variant, paths in files.items():
-        for path, table, fold in zip(paths, tables[variant], data, strict=True):
+        for path, table, fold in zip(paths, tables[variant], folds, strict=True):
             origin = table.provenance
             if hash_of(origin["config"]) != hash_of(train_slice(config, variant, fold)):
                 raise UserError(
@@ -80,7 +89,9 @@ def _check_origin(
                     f"Train it again: `hclmp train --variant {variant} --fold {fold}`."
                 )
             other = [
-                name for name, digest in data[fold].items() if origin["inputs"][name] != digest
+                name
+                for name, read in trained_inputs(config, variant, fold).items()
+                if read.is_file() and origin["inputs"].get(name) != digest(read)
             ]
             if other:
                 raise UserError(
@@ -185,7 +196,7 @@ def _overall(config: Config, summary: pd.DataFrame, first: Predictions) -> dict[
     }
     return {
         "variants": {v: values[v] for v in config.variants},
-        "n": int(summary["n"].iloc[0]),
+        "n": int(rows["n"].iloc[0]),  # of samples
         "properties": [p.name for p in first.properties],
         "dos_of_held_out_systems": dos_of_held_out_systems(config),
         "simulated": first.simulated,

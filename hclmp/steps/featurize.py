@@ -13,14 +13,21 @@ from hclmp.errors import UserError, listed
 from hclmp.features import write_features
 from hclmp.models.gan import Generator
 from hclmp.models.interface import ElementTable, Inputs
-from hclmp.provenance import provenance
-from hclmp.slices import embeddings, feature_settings, features_slice
+from hclmp.provenance import differing, provenance
+from hclmp.slices import embeddings, feature_settings, features_slice, gan_slice
 from hclmp.tables import read_targets
 
 log = logging.getLogger(__name__)
 
 
-def featurize(config: Config, *, targets: Path, generator: Path | None, features: Path) -> None:
+def featurize(
+    config: Config,
+    *,
+    targets: Path,
+    generator: Path | None,
+    features: Path,
+    fold: str | None = None,
+) -> None:
     """Pad the compositions, look up the elements, and draw the DOS feature.
 
     Args:
@@ -28,10 +35,11 @@ def featurize(config: Config, *, targets: Path, generator: Path | None, features
         targets: the targets table.
         generator: the trained or pretrained generator; None without transfer.
         features: the file that is written.
+        fold: with ``dos.held_out: drop``, the fold whose systems the generator must not have seen.
 
     Raises:
         UserError: an element has no vector in an embedding, or is unknown to the generator, or the
-            generator was trained on fractions of other elements.
+            generator was trained with other settings or on fractions of other elements.
     """
     table = read_targets(targets)
     parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(targets))
@@ -45,7 +53,7 @@ def featurize(config: Config, *, targets: Path, generator: Path | None, features
     dos = None
     if generator is not None:
         inputs["generator"] = generator
-        model = Generator.from_file(generator)
+        model = read_generator(config, generator, fold)
         _check_left_out(model, generator, config.targets.left_out)
         _check_known(model, generator, compositions, origin=str(targets))
         dos = _dos_feature(config, model, compositions)
@@ -55,6 +63,24 @@ def featurize(config: Config, *, targets: Path, generator: Path | None, features
         sample_id=table.sample_id,
         provenance=provenance("featurize", config=features_slice(config), inputs=inputs),
     )
+
+
+def read_generator(config: Config, path: Path, fold: str | None) -> Generator:
+    """Read the generator of a fold, or of all samples: this run's own must be of its settings.
+
+    Raises:
+        UserError: no generator, or one of other settings; it may have seen the DOS of systems that
+            are held out now.
+    """
+    model = Generator.from_file(path)
+    if config.pretrains:
+        other = differing(model.provenance.get("config", {}), gan_slice(config, fold))
+        if other:
+            raise UserError(
+                f"{path}: made with another {listed(other)} than this run's; "
+                "`hclmp pretrain-gan` makes it"
+            )
+    return model
 
 
 def _check_left_out(generator: Generator, path: Path, left_out: list[str]) -> None:

@@ -22,10 +22,9 @@ from hclmp.model import SCHEMA_VERSION, write_elements
 from hclmp.models.compute import prepare
 from hclmp.models.ensemble import Ensemble
 from hclmp.models.final import HeldOut, distances, fit_final
-from hclmp.models.gan import Generator
 from hclmp.models.interface import ElementTable, Inputs, Labelled
 from hclmp.models.recall import HIDDEN
-from hclmp.origins import encoder_of, read_provenance
+from hclmp.origins import check_metrics, read_provenance, trained_inputs
 from hclmp.paths import Final, Trained
 from hclmp.provenance import (
     Provenance,
@@ -37,6 +36,7 @@ from hclmp.provenance import (
     written,
 )
 from hclmp.slices import feature_settings, final_slice, train_slice
+from hclmp.steps.featurize import read_generator
 from hclmp.steps.train import labelled, start_of, without_dos
 from hclmp.tables import Targets, read_targets
 
@@ -82,6 +82,7 @@ def finalize(
     for file, command in made_by.items():
         if file is not None and not file.is_file():
             raise UserError(f"{file}: no such file; `hclmp {command}` makes it")
+    check_metrics(config, metrics)
     prepare(threads, deterministic=config.training.deterministic)
     table = read_targets(targets)
     start = start_of(config, None, encoder)
@@ -92,7 +93,7 @@ def finalize(
         | ({} if generator is None else {"generator": generator})
         | ({} if encoder is None else {"encoder": encoder}),
     )
-    held_out, whole_systems = _held_out(config, variant, table, features, targets)
+    held_out, whole_systems = _held_out(config, variant, table, features)
     model, training = variant_settings(config, variant)
     training = training.model_copy(update={"epochs": _epochs(variant, list(features))})
     inputs, dos_known = _inputs(
@@ -126,7 +127,7 @@ def finalize(
 
 
 def _held_out(
-    config: Config, variant: str, table: Targets, features: Mapping[str, Path], targets: Path
+    config: Config, variant: str, table: Targets, features: Mapping[str, Path]
 ) -> tuple[HeldOut, bool]:
     """What the folds' models say of their test samples; and whether whole systems are held out.
 
@@ -137,9 +138,7 @@ def _held_out(
     for fold, file in features.items():
         weights = Trained(variant, fold).weights
         fitted = Ensemble.from_file(weights)
-        found, read = read_provenance(weights), {"targets": targets, "features": file}
-        if encoder := encoder_of(config, variant, fold):
-            read["encoder"] = encoder
+        found, read = read_provenance(weights), trained_inputs(config, variant, fold)
         for path in read.values():
             if not path.is_file():
                 raise UserError(
@@ -193,7 +192,7 @@ def _inputs(
     inputs = Inputs(compositions, elements)
     if generator is None:
         return inputs, None
-    read = Generator.from_file(generator)
+    read = read_generator(config, generator, None)
     feature = read.feature(read.fractions(compositions), **feature_settings(config))
     return replace(inputs, dos=feature.dos.numpy()), float(feature.known.float().mean())
 

@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 
 from hclmp.config import Config
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError
 from hclmp.folds import fold_names, read_systems
-from hclmp.origins import report_inputs
-from hclmp.provenance import differing, provenance, sha256, write_text
+from hclmp.origins import check_metrics, report_inputs
+from hclmp.provenance import provenance, write_text
 from hclmp.report.page import render
 from hclmp.report.run import Run
-from hclmp.slices import aggregate_slice, report_slice
+from hclmp.slices import report_slice
 from hclmp.tables import read_predictions
 
 log = logging.getLogger(__name__)
@@ -39,26 +39,10 @@ def report(config: Config, *, page: Path) -> None:
         if not file.is_file():
             command = MAKERS.get(name.split("/")[0].split(" ")[0], "aggregate")
             raise UserError(f"{file}: no such file; `hclmp {command}` makes it")
-    _check_metrics(config, files)
+    check_metrics(config, files["metrics.json"])
     origin = provenance("report", config=report_slice(config), inputs=files)
     write_text(page, render(_read(config, files), origin))
     log.info("%s: %.1f MB", page, page.stat().st_size / 1e6)
-
-
-def _check_metrics(config: Config, files: dict[str, Path]) -> None:
-    """The metrics must be those of this configuration and of the predictions that are here."""
-    found = _json(files["metrics.json"])["provenance"]
-    predictions = {
-        name.removeprefix("predictions/"): sha256(file)
-        for name, file in files.items()
-        if name.startswith("predictions/")
-    }
-    wanted = {"config": aggregate_slice(config), "inputs": predictions}
-    if other := differing(found, wanted):
-        raise UserError(
-            f"{files['metrics.json']}: made with other {listed(other)} than this run's. "
-            "Make it again: `hclmp aggregate`."
-        )
 
 
 def _read(config: Config, files: dict[str, Path]) -> Run:

@@ -36,11 +36,11 @@ def test_the_headline_is_that_of_the_metrics_file(demo: Made) -> None:
     values = demo.metrics["variants"]
     assert list(found) == sorted(values, key=lambda v: float(values[v]["mae_std"]))
     best = next(v for v in found if v in ("extra_trees", "mean"))
-    for variant, (error, relative, r2, coverage, nll, certain) in found.items():
+    for variant, (error, relative, r2, coverage, nll, joint, certain) in found.items():
         wanted = values[variant]
         assert error == f"{wanted['mae_std']:.3f}"
         assert certain == f"{wanted['mae_std_certain']:.3f}"
-        assert (r2, nll) == (f"{wanted['r2']:.2f}", f"{wanted['nll']:.2f}")
+        assert [r2, nll, joint] == [f"{wanted[m]:.2f}" for m in ("r2", "nll", "nll_joint")]
         assert coverage == f"{100 * wanted['coverage90']:.0f} %"
         if variant == best:
             assert relative == "1"

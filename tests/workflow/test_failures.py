@@ -104,6 +104,33 @@ def test_predictions_from_other_features_are_refused(
     assert "results/predictions/hclmp_t/first.parquet: made from other features" in answer.text
 
 
+def test_a_generator_of_other_settings_is_refused(
+    demo_run: tuple[Path, str], tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(demo_run[0], tmp_path / "run")
+    monkeypatch.chdir(run)
+    before = Path("results/features/features.safetensors").read_bytes()
+    config = json.loads(Path("results/config.json").read_text())
+    config["gan"]["seed"] += 1
+    Path("results/config.json").write_text(json.dumps(config))
+    answer = command("featurize")
+    assert answer.code == 2
+    assert "results/gan/generator.safetensors: made with another gan than this run's" in answer.text
+    assert Path("results/features/features.safetensors").read_bytes() == before
+
+
+def test_predictions_that_started_from_another_encoder_are_refused(
+    demo_run: tuple[Path, str], tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(demo_run[0], tmp_path / "run")
+    monkeypatch.chdir(run)
+    with Path("results/encoder/encoder.safetensors").open("ab") as file:
+        file.write(b" ")
+    answer = command("aggregate")
+    assert answer.code == 2
+    assert "results/predictions/hclmp_t/first.parquet: made from other encoder" in answer.text
+
+
 @pytest.mark.parametrize("option", ["--variant", "--fold"])
 def test_unknown_variant_or_fold_is_one_message(
     option: str,

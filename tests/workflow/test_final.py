@@ -165,6 +165,11 @@ def test_a_model_of_another_configuration_is_refused(
     answer = command("finalize")
     assert answer.code == 2
     assert f"{other}: made with other config" in answer.text
+    predictions = Path("results/predictions/hclmp_t")
+    shutil.copy(predictions / "second.parquet", predictions / "first.parquet")
+    answer = command("finalize")
+    assert answer.code == 2
+    assert "results/metrics/metrics.json: made with other inputs" in answer.text
     Path("results/metrics/metrics.json").unlink()
     answer = command("finalize")
     assert answer.code == 2
