@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hclmp.models.interface import ElementTable, Floats, Inputs, Labelled
 VOCABULARY = ("Co", "Cu", "Fe", "Mn", "Ti", "W")
 PROPERTIES = np.random.default_rng(5).standard_normal((6, 3)).astype(np.float32)
 TABLE = ElementTable({}, PROPERTIES)
+JOULE = 2.0**-62  # of an electronvolt, nearly: a power of 2, which changes no digit
 KINDS = ("extra_trees", "random_forest", "ridge", "mean")
 FEW = BaselinesConfig(trees=20)
 
@@ -178,6 +180,21 @@ def test_constant_property(kind: str) -> None:
     np.testing.assert_allclose(prediction.mean[:, 1], 0.1, atol=1e-9)
     assert (prediction.std_aleatoric > 0).all()
     assert np.isfinite(prediction.std_epistemic).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_unit_of_a_property_is_nothing_to_a_baseline(kind: str) -> None:
+    train, validation = some_inputs(60), some_inputs(20, seed=1)
+    given = [
+        [Labelled(part, nonlinear(part) * unit) for part in (train, validation)]
+        for unit in (1.0, JOULE)
+    ]
+    settings: dict[str, Any] = {"settings": BaselinesConfig(trees=10), "seed": 0, "threads": 1}
+    expected, found = (
+        fit_baseline(kind, *parts, **settings).predict(some_inputs(10, seed=2)) for parts in given
+    )
+    for name in ("mean", "std_aleatoric", "std_epistemic"):
+        np.testing.assert_allclose(getattr(found, name) / JOULE, getattr(expected, name), rtol=1e-6)
 
 
 def test_uncertainty_of_trees_is_about_the_error() -> None:

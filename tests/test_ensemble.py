@@ -1,11 +1,14 @@
 """A fitted H-CLMP: scalers, saving and loading, resuming, uncertainty."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from hclmp.config import ModelConfig, TrainingConfig
 from hclmp.errors import UserError
@@ -17,6 +20,7 @@ from hclmp.models.interface import Labelled, Prediction
 from hclmp.models.scaling import Scaler
 from tests.synthetic import fit_one, inputs, labelled
 
+JOULE = 2.0**-62  # of an electronvolt, nearly: a power of 2, which changes no digit
 SMALL = ModelConfig(message_hidden=16, latent=8, property_size=16, token_size=16)
 FEW_EPOCHS = TrainingConfig(epochs=4, batch_size=16, members=2)
 
@@ -325,10 +329,40 @@ def test_calibration_without_spread_or_labels() -> None:
         weights=zero + 1,
         learned=learned,
     )
-    np.testing.assert_allclose(found.stds(zero, zero)[0][0], [3.0, 7.0, 2.0], rtol=1e-4)
+    widened = 3.0 * student.ppf(0.95, 2) / norm.ppf(0.95)  # two residuals tell little
+    np.testing.assert_allclose(found.stds(zero, zero)[0][0], [widened, 7.0, 2.0], rtol=1e-4)
     assert (found.stds(zero, zero)[1] == 0).all()
     # no row has all three labels: what was learned is all there is
     np.testing.assert_allclose(found.correlation, [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("rows", [1, 3, 10, 40])
+def test_intervals_from_few_rows_are_wide_enough(rows: int) -> None:
+    """Residuals that neither spread nor disagreement tells anything of, again and again."""
+    rng = np.random.default_rng(0)
+    unit = np.ones(1)
+    inside, surprise = [], []
+    for _ in range(150):
+        size = (rows + 200, 1)
+        residuals, spread, apart = (
+            rng.normal(size=size),
+            rng.uniform(0.3, 1.5, size),
+            rng.random(size),
+        )
+        found = Calibration.fit(
+            residuals[:rows],
+            spread[:rows],
+            apart[:rows],
+            unmeasured=unit,
+            weights=np.ones((rows, 1)),
+            learned=np.ones((1, 1)),
+        )
+        std = np.hypot(*found.stds(spread[rows:], apart[rows:]))
+        inside.append(np.abs(residuals[rows:]) <= norm.ppf(0.95) * std)
+        surprise.append(-norm.logpdf(residuals[rows:], scale=std).mean())
+    assert 0.87 <= np.mean(inside) <= 0.93
+    best = 0.5 * np.log(2 * np.pi * np.e)
+    assert np.median(surprise) <= best + 2.0 / rows
 
 
 def test_correlation_of_validation_residuals_outweighs_what_was_learned() -> None:
@@ -341,6 +375,19 @@ def test_correlation_of_validation_residuals_outweighs_what_was_learned() -> Non
     )
     assert found.correlation[0, 1] == pytest.approx(0.3, abs=0.04)
     np.testing.assert_allclose(np.diag(found.covariance()), [1, 4], rtol=0.1)
+
+
+def test_the_unit_of_a_property_is_nothing_to_the_model() -> None:
+    """Joule instead of electronvolt: numbers of 1e-19 are not taken for constant."""
+    parts = [labelled(60), labelled(20, seed=1)]
+    joule = [replace(part, t=part.t * JOULE) for part in parts]
+    few = TrainingConfig(epochs=3, members=2)
+    found, expected = (
+        fit_one(*each, model=SMALL, training=few, key={})[0].predict(inputs(10, seed=2))
+        for each in (joule, parts)
+    )
+    for name in ("mean", "std_aleatoric", "std_epistemic"):
+        np.testing.assert_allclose(getattr(found, name) / JOULE, getattr(expected, name), rtol=1e-3)
 
 
 def test_scaler_round_trip_and_constant_columns() -> None:

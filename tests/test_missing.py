@@ -14,6 +14,7 @@ from hclmp.config import BaselinesConfig, ModelConfig, TrainingConfig
 from hclmp.metrics import summarise
 from hclmp.models.baselines import fit_baseline
 from hclmp.models.interface import Labelled
+from hclmp.models.weights import few_rows
 from hclmp.tables import read_predictions, read_targets
 from tests.conftest import Command, assert_refused, config_for, good_table, set_up
 from tests.synthetic import fit_one, labelled
@@ -98,7 +99,8 @@ def test_a_property_that_no_validation_row_has_is_as_uncertain_as_its_labels() -
     model = fit_baseline(
         "ridge", train, Labelled(validation.inputs, blank), settings=settings, seed=0, threads=1
     )
-    assert model.std_aleatoric[1] == pytest.approx(train.t[:, 1].std())
+    widened = np.sqrt(few_rows(np.ones((20, 1))))[0]
+    assert model.std_aleatoric[1] == pytest.approx(train.t[:, 1].std() * widened)
 
 
 def test_hclmp_learns_from_what_is_there(workdir: Path) -> None:
@@ -144,6 +146,31 @@ def test_metrics_count_the_labels_that_are_there(workdir: Path, command: Command
     counts = summary.query("variant == 'mean'").set_index("property")["n"]
     assert counts.to_dict() == {"gap": 7, "rate": 10, "all": 10}
     assert summary["value"].notna().all()
+    overall = json.loads(Path("results/metrics/metrics.json").read_text())
+    assert overall["n"] == 10, "samples, not labels of the first property"
+    systems = pd.read_csv("results/metrics/by_system.csv").query("variant == 'mean'")
+    assert systems.query("property == 'all' and metric == 'mae'")["n"].sum() == 10
+
+
+def test_how_sure_a_variant_is_of_a_sample_does_not_hang_on_its_labels() -> None:
+    """Of four samples the last is uncertain in `y` alone, which nobody has measured there."""
+    frame = pd.DataFrame(
+        {
+            "sample_id": list("abcd") * 2,
+            "system": "A-B",
+            "fold": "fold-1",
+            "property": ["x"] * 4 + ["y"] * 4,
+            "t_true": [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, np.nan],
+            "t_pred": [2.0, 2.0, 2.0, 9.0, 2.0, 2.0, 2.0, 2.0],
+            "t_std_aleatoric": [1.0] * 7 + [5.0],
+            "t_std_epistemic": 0.0,
+            "train_std": 1.0,
+        }
+    )
+    frame = frame.assign(y_true=frame["t_true"], y_pred=frame["t_pred"])
+    summary = summarise({"v": frame}).query("property == 'x'").set_index("metric")["value"]
+    assert summary["mae_std"] == pytest.approx((3 * 1 + 8) / 4)
+    assert summary["mae_std_certain"] == pytest.approx(1.0)
 
 
 def test_intervals_bear_systems_without_a_label() -> None:

@@ -15,10 +15,11 @@ from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from threadpoolctl import threadpool_limits
 
 from hclmp.config import CALIBRATION_TREES, BaselinesConfig
+from hclmp.models.calibration import LEAST, of_spread
 from hclmp.models.descriptors import descriptors
 from hclmp.models.interface import Floats, Inputs, Labelled, Prediction
-from hclmp.models.scaling import Scaler
-from hclmp.models.weights import label_weights
+from hclmp.models.scaling import ROUNDING, Scaler
+from hclmp.models.weights import label_weights, weighted_mean
 
 # Shares of the descriptors tried at each split, and fully grown trees. Measured on held-out
 # ternary systems: extra trees want all descriptors (Geurts et al., Mach. Learn. 63, 3, 2006,
@@ -34,11 +35,6 @@ LEAF_WEIGHT = 0.5
 RIDGE_FOLDS = 5
 PAIR_LEAST_ROWS = 3  # a pair of elements seen less often has no coefficient of its own
 PAIR_MOST = 2000  # pairs with a coefficient, the most frequent: bounds time and memory
-
-# Shares of the squared error that the spread over trees may explain. Never all of it: where all
-# trees agree, some error is still to be expected.
-EPISTEMIC_SHARES = np.linspace(0.0, 0.95, 20)
-LEAST_STD = 1e-6  # of an aleatoric std, in standardised units: likelihoods stay finite
 
 
 class _Regressor(Protocol):
@@ -120,7 +116,7 @@ class _Ridge:
     def __init__(self, inputs: Inputs, y: Floats, weights: Floats | None, *, seed: int) -> None:
         dense = inputs.compositions.dense()
         self._pairs = _frequent_pairs(dense > 0)
-        self._scaler = Scaler.fit(descriptors(inputs))
+        self._scaler = Scaler.fit(descriptors(inputs), least=ROUNDING)
         products = self._products(dense)
         self._centre = products.mean(axis=0)
         deviation = np.sqrt(((products - self._centre) ** 2).mean()) if products.size else 0.0
@@ -367,7 +363,7 @@ def fit_baseline(
     )
     if kind == "mean":
         aleatoric = np.nanstd(everything.t, axis=0)
-    aleatoric = np.maximum(aleatoric, LEAST_STD * fit.labels.std)
+    aleatoric = np.maximum(aleatoric, LEAST * fit.labels.std)
     return Baseline(kind, seed, len(everything), aleatoric, scale, fit)
 
 
@@ -388,37 +384,7 @@ def _calibrated(
         unmeasured = np.isnan(residuals).all(axis=0)
         residuals = np.where(unmeasured, fit.labels.std, residuals)
         weights = label_weights(residuals, validation.noise, fit.labels.std)
-        error = float(_mean(np.abs(residuals) / fit.labels.std, weights).mean())
-        found.append((error, with_range, *_uncertainty(residuals, spread, weights)))
+        error = float(weighted_mean(np.abs(residuals) / fit.labels.std, weights).mean())
+        found.append((error, with_range, *of_spread(residuals, spread, weights)))
     _, best, aleatoric, scale = min(found, key=lambda each: each[0])
     return best, aleatoric, scale
-
-
-def _mean(values: Floats, weights: Floats) -> Floats:
-    """Weighted mean over the rows that are not NaN, whose weight is 0: [n, L] -> [L]."""
-    out: Floats = (np.nan_to_num(values) * weights).sum(axis=0) / weights.sum(axis=0)
-    return out
-
-
-def _uncertainty(residuals: Floats, spread: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Aleatoric std and the factor on the spread over trees, both [L], from validation rows.
-
-    The spread of fully grown trees often follows the error closely from row to row, but is that
-    of one tree: wider than the error of their mean. It is therefore never widened, and shrunk to
-    the share of the mean squared error that makes the residuals most likely (as Gaussian ones).
-    The aleatoric variance is the rest of it, so that the two add up to the measured error.
-    """
-    total, epistemic = _mean(residuals**2, weights), (spread**2).mean(axis=0)
-    if not epistemic.any():
-        return np.sqrt(total), np.ones_like(total)
-    total = np.where(total > 0, total, LEAST_STD**2)
-    relative = spread**2 / np.where(epistemic > 0, epistemic, 1.0)
-    widest = epistemic / total
-    shares = np.minimum(EPISTEMIC_SHARES[:, None], widest)  # [candidates, L]
-    surprise = np.empty_like(shares)
-    for i, share in enumerate(shares):
-        variance = total * (1.0 - share + share * relative)
-        surprise[i] = _mean(np.log(variance) + residuals**2 / variance, weights)
-    share = np.take_along_axis(shares, surprise.argmin(axis=0)[None], axis=0)[0]
-    scale = np.sqrt(share * total / np.where(epistemic > 0, epistemic, 1.0))
-    return np.sqrt((1.0 - share) * total), np.where(epistemic > 0, scale, 1.0)

@@ -6,9 +6,15 @@ import numpy as np
 from scipy.optimize import minimize
 
 from hclmp.models.interface import Floats
+from hclmp.models.weights import few_rows, rows_counted, weighted_mean
 
 PRIOR_ROWS = 20  # validation rows that outweigh the correlation learned in training
+EQUAL_ROWS = 10  # validation rows that outweigh that all predictions are equally uncertain
+TINY = 1e-300  # a variance that is divided by
 LEAST = 1e-6  # of the spread of the labels: likelihoods stay finite
+# Shares of the squared error that the spread over trees may explain. Never all of it: where all
+# trees agree, some error is still to be expected.
+EPISTEMIC_SHARES = np.linspace(0.0, 0.95, 20)
 SMALLEST_SHARE, LARGEST_SHARE = -9.0, 4.0  # of the mean squared residual, as logarithms
 
 
@@ -75,6 +81,32 @@ class Calibration:
         return cls(shares[0], shares[1], shares[2], np.sqrt(aleatoric), correlation)
 
 
+def of_spread(residuals: Floats, spread: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Of a baseline: aleatoric std and the factor on the spread over trees, both [L].
+
+    The spread of fully grown trees often follows the error closely from row to row, but is that
+    of one tree: wider than the error of their mean. It is therefore never widened, and shrunk to
+    the share of the mean squared error that makes the residuals most likely (as Gaussian ones).
+    The aleatoric variance is the rest of it, so that the two add up to the measured error, a
+    little widened where few rows have shown it.
+    """
+    total = weighted_mean(residuals**2, weights) * few_rows(weights)
+    epistemic = weighted_mean(spread**2, weights)
+    if not epistemic.any():
+        return np.sqrt(total), np.ones_like(total)
+    total = np.maximum(total, TINY)
+    relative = spread**2 / np.where(epistemic > 0, epistemic, 1.0)
+    widest = epistemic / total
+    shares = np.minimum(EPISTEMIC_SHARES[:, None], widest)  # [candidates, L]
+    surprise = np.empty_like(shares)
+    for i, share in enumerate(shares):
+        variance = total * (1.0 - share + share * relative)
+        surprise[i] = weighted_mean(np.log(variance) + residuals**2 / variance, weights)
+    share = np.take_along_axis(shares, surprise.argmin(axis=0)[None], axis=0)[0]
+    scale = np.sqrt(share * total / np.where(epistemic > 0, epistemic, 1.0))
+    return np.sqrt((1.0 - share) * total), np.where(epistemic > 0, scale, 1.0)
+
+
 def _correlation(residuals: Floats, weights: Floats, learned: Floats) -> Floats:
     """Correlation of residuals [n, L] in the rows that have all, and of what was learned."""
     whole = ~np.isnan(residuals).any(axis=1)
@@ -91,14 +123,17 @@ def _correlation(residuals: Floats, weights: Floats, learned: Floats) -> Floats:
 def _most_likely(squares: Floats, parts: Floats, counts: Floats) -> Floats:
     """Weights [3] >= 0 of variance parts [3, n] that make squared residuals [n] most likely.
 
-    Each residual ``counts`` [n] as much.
+    Each residual ``counts`` [n] as much. Of few rows some combination of the parts always looks
+    right by chance, so that at first all residuals are taken for equal: as if ``EQUAL_ROWS`` more
+    rows, with the parts of these, had shown the mean squared residual.
     """
+    rows, widening = (float(f(counts[:, None])[0]) for f in (rows_counted, few_rows))
     counts = counts / counts.sum()
-    total = max(float(counts @ squares), 1e-300)
+    total = max(float(counts @ squares), TINY)
     means = parts.mean(axis=1)
     used = means > 0
     scaled = parts[used] / means[used, None]  # each of mean 1, squares too: weights are shares
-    ratio = squares / total
+    ratio = (rows * squares / total + EQUAL_ROWS) / (rows + EQUAL_ROWS)
 
     def surprise(logs: Floats) -> tuple[float, Floats]:
         shares = np.exp(logs)
@@ -111,5 +146,5 @@ def _most_likely(squares: Floats, parts: Floats, counts: Floats) -> Floats:
     bounds = [(SMALLEST_SHARE, LARGEST_SHARE)] * len(start)
     found = minimize(surprise, start, jac=True, method="L-BFGS-B", bounds=bounds)
     weights = np.zeros(len(parts))
-    weights[used] = np.exp(found.x) * total / means[used]
+    weights[used] = np.exp(found.x) * total * widening / means[used]
     return weights

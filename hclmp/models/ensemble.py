@@ -23,7 +23,7 @@ from hclmp.models.hclmp import HCLMP
 from hclmp.models.interface import Floats, Inputs, Labelled, Prediction
 from hclmp.models.members import stacked
 from hclmp.models.pretrained_encoder import Pretrained
-from hclmp.models.scaling import FARTHEST, Scaler
+from hclmp.models.scaling import FARTHEST, ROUNDING, Scaler
 from hclmp.models.stack import Fold, History, Stage
 from hclmp.models.training import predicted
 from hclmp.models.weights import label_weights
@@ -46,8 +46,10 @@ class Scalers:
         dos = train.inputs.dos
         return cls(
             Scaler.fit(train.t),
-            Scaler.fit(descriptors(train.inputs)) if start is None else start.statistics,
-            None if dos is None else Scaler.fit(dos.astype(np.float64)),
+            Scaler.fit(descriptors(train.inputs), least=ROUNDING)
+            if start is None
+            else start.statistics,
+            None if dos is None else Scaler.fit(dos.astype(np.float64), least=ROUNDING),
         )
 
     def batch(self, inputs: Inputs) -> Batch:
@@ -103,7 +105,8 @@ class Ensemble:
         """Predict n compositions; nothing is drawn, and a row does not depend on its batch."""
         outputs = self.outputs(inputs)
         aleatoric, epistemic = self.calibration.stds(outputs.spread, outputs.disagreement)
-        return Prediction(outputs.mean, aleatoric, epistemic, self.calibration.covariance())
+        covariance = self.calibration.covariance() if self.network.config.covariance else None
+        return Prediction(outputs.mean, aleatoric, epistemic, covariance)
 
     def outputs(self, inputs: Inputs) -> Outputs:
         """What ``predict`` and a calibration are made of."""
@@ -293,10 +296,14 @@ def _from_tensors(config: ModelConfig, scalers: Scalers, tensors: dict[str, Tens
 
 
 def learned_covariance(network: HCLMP) -> Floats:
-    """The mean of the members' covariances of scaled residuals: [L, L]."""
+    """The mean of the members' covariances of scaled residuals: [L, L].
+
+    That of independent ones where none was fitted to residuals, as in the paper.
+    """
     learned = network.refinement.covariance().mean(dim=0).detach().cpu()
     covariance = learned.numpy().astype(np.float64)
-    return covariance if network.config.covariance else np.eye(len(covariance))
+    fitted = network.config.covariance and network.config.likelihood_weight > 0
+    return covariance if fitted else np.eye(len(covariance))
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import numpy as np
 
 from hclmp.models.interface import Floats
 
+ROUNDING = 1e-12  # of statistics of the elements and of densities of states
 FARTHEST = 6.0  # statistics are cut off at so many standard deviations from their mean
 
 
@@ -17,11 +18,16 @@ class Scaler:
     std: Floats
 
     @classmethod
-    def fit(cls, values: Floats) -> "Scaler":
-        """Fit to training values [n, d], NaN where missing; a constant column keeps its unit."""
+    def fit(cls, values: Floats, *, least: float = 0.0) -> "Scaler":
+        """Fit to training values [n, d], NaN where missing; a constant column keeps its unit.
+
+        Args:
+            values: the training values.
+            least: values as near to 0 as this are rounding errors, where the unit is ours.
+        """
         mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
         # The std of n equal numbers is their rounding error, not always 0.
-        constant = std <= 1e-12 * np.maximum(1.0, np.abs(mean))
+        constant = std <= np.maximum(least, 1e-12 * np.abs(mean))
         return cls(mean, np.where(constant, 1.0, std))
 
     def scale(self, values: Floats) -> Floats:
