@@ -174,10 +174,20 @@ def split_random(n: int, *, validation_fraction: float, seed: int) -> Fold:
     return Fold(np.sort(train), np.sort(validation), np.sort(test), empty)
 
 
-def split_given(given: Sequence[str], *, validation_fraction: float, seed: int) -> Fold:
+def split_given(
+    systems: Sequence[str], given: Sequence[str], *, validation_fraction: float, seed: int
+) -> Fold:
     """Divide samples as their table says: ``train``, ``val`` or ``test``; others are left out.
 
-    Where no row is ``val``, a share of the training rows is drawn at random.
+    Where no row is ``val``, a share of the training rows is drawn at random; where no system of the
+    test rows is one of theirs, whole systems instead: epochs and uncertainty are then chosen for
+    systems that are new, as those of the test are.
+
+    Args:
+        systems: the system of each sample.
+        given: what the table says of each.
+        validation_fraction: share of the training rows, or of their systems.
+        seed: of the draw.
 
     Raises:
         UserError: no training or no test rows.
@@ -187,9 +197,14 @@ def split_given(given: Sequence[str], *, validation_fraction: float, seed: int) 
         np.flatnonzero(words == word).astype(np.int64) for word in ("train", "val", "test")
     )
     if not len(validation) and len(train) > 1:
-        drawn = np.random.default_rng([seed, 2]).permutation(train)
-        count = max(1, round(validation_fraction * len(train)))
-        validation, train = np.sort(drawn[:count]), np.sort(drawn[count:])
+        names = np.array(list(systems))
+        known = sorted(set(names[train]))
+        new = len(known) > 1 and set(known).isdisjoint(names[test])
+        units = np.array(known) if new else train
+        drawn = np.random.default_rng([seed, 2]).permutation(units)
+        chosen = drawn[: max(1, round(validation_fraction * len(units)))]
+        validated = np.isin(names[train] if new else train, chosen)
+        validation, train = train[validated], train[~validated]
     if not len(train) or not len(validation) or not len(test):
         raise UserError(
             f"the given split has {len(train)} rows `train`, {len(validation)} `val` and "
@@ -225,7 +240,7 @@ def split_rows(
     if config.given_split:
         if given is None:
             raise UserError(f"`split: {config.split}`: the source does not say how rows divide")
-        return split_given(given, **drawn)
+        return split_given(systems, given, **drawn)
     return split_random(len(systems), **drawn)
 
 

@@ -149,12 +149,35 @@ def test_rows_of_a_run_follow_its_split(workdir: Path) -> None:
 
 def test_a_given_split_without_validation_draws_it_from_training() -> None:
     words = ["train"] * 20 + ["test"] * 5
-    rows = split_given(words, validation_fraction=0.2, seed=0)
+    systems = ["Fe-Ti", "Ti-W", "Fe-W", "Cu-Fe", "Cu-Ti"] * 5  # of all systems in both
+    rows = split_given(systems, words, validation_fraction=0.2, seed=0)
     assert rows.test.tolist() == list(range(20, 25))
     assert len(rows.validation) == 4
     assert sorted([*rows.train, *rows.validation]) == list(range(20))
     with pytest.raises(UserError, match=r"20 rows `train`.*0 `test`"):
-        split_given(["train"] * 20 + ["val"], validation_fraction=0.2, seed=0)
+        split_given(["Fe"] * 21, ["train"] * 20 + ["val"], validation_fraction=0.2, seed=0)
+
+
+HALF: dict[str, Any] = {"validation_fraction": 0.5, "seed": 0}
+
+
+def test_a_given_split_by_system_is_validated_on_whole_systems() -> None:
+    systems = [s for s in ("Cu-Fe", "Cu-Ti", "Fe-Ti", "Fe-W", "Ti-W") for _ in range(5)]
+    words = ["train"] * 20 + ["test"] * 5
+    drawn = set()
+    for seed in range(12):
+        rows = split_given(systems, words, validation_fraction=0.2, seed=seed)
+        names = np.array(systems)
+        assert set(names[rows.validation]).isdisjoint(names[rows.train])
+        assert len(rows.validation) == 5
+        assert sorted([*rows.train, *rows.validation]) == list(range(20))
+        drawn |= set(names[rows.validation])
+    assert drawn == {"Cu-Fe", "Cu-Ti", "Fe-Ti", "Fe-W"}
+    words[0] = "test"  # a row of a training system: not by system
+    rows = split_given(systems, words, validation_fraction=0.2, seed=0)
+    assert len(rows.validation) == 4
+    alone = split_given(["Fe-Ti"] * 20 + ["Ti-W"] * 5, ["train"] * 20 + words[20:], **HALF)
+    assert len(alone.train) == len(alone.validation) == 10, "one system alone: rows of it"
 
 
 @pytest.mark.parametrize(
