@@ -114,6 +114,8 @@ def measure(name: str, config_file: Path, rows: int) -> dict[str, float]:
     if name == "predict":
         import torch
 
+        # as many to recall as a trained model has
+        model.network.remember(model.scalers.table(labelled(table, inputs, fold.train)))
         many = inputs.take(np.arange(PREDICTED) % len(inputs))
         torch.set_num_threads(2)
         start = time.perf_counter()

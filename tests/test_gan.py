@@ -202,14 +202,28 @@ def test_others_hold_a_system_where_they_have_all_of_its_elements() -> None:
     assert holding(mixed, mixed).int().tolist() == wanted
 
 
-def test_a_large_table_is_remembered_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = generator(DosScaler.fit(synthetic_dos(20)[1]))
+def test_of_a_large_table_all_is_known_and_a_part_is_recalled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(recall, "MOST_REMEMBERED", 30)
-    dos = torch.arange(31.0)[:, None].expand(31, GRID.n)
-    model.remember(torch.rand(31, len(VOCABULARY)), dos)
-    kept = model.memory.dos[:, 0].tolist()
-    assert kept == sorted(set(kept))
+    made = generator(DosScaler.fit(synthetic_dos(20)[1])).eval()
+    dos = torch.arange(61.0)[:, None].expand(61, GRID.n).contiguous()
+    fractions = torch.rand(61, len(VOCABULARY), generator=torch.Generator().manual_seed(0))
+    made.remember(fractions, dos)
+    made.save(tmp_path / "generator.safetensors", provenance={})
+    model = Generator.from_file(tmp_path / "generator.safetensors")
+    feature = model.feature(fractions.numpy(), draws=3, seed=0)
+    assert feature.known.all()
+    assert torch.equal(feature.dos, dos)
+    other = 0.5 * fractions[:5] + 0.5 * fractions[5:10]
+    recalled = model._recalled(other, hide_own_system=False)
+    assert recalled is not None
+    assert not recalled.known.any()
+    kept = recall.remembered(61)
     assert len(kept) == 30
+    keys, near = model._keys(fractions[kept]), model._keys(other)
+    wanted = model.attend(near, keys, dos[kept].double(), None)
+    torch.testing.assert_close(recalled.dos, wanted.float())
 
 
 def test_the_best_epoch_is_kept() -> None:
@@ -337,3 +351,4 @@ def test_wasserstein_along_the_energy_axis_by_hand() -> None:
     truth[0, 5], shifted[0, 8] = 3.0, 7.0  # areas do not matter: three steps of 0.2 eV apart
     assert _wasserstein(shifted, truth, GRID) == pytest.approx(0.6)
     assert _wasserstein(truth, truth, GRID) == 0
+    assert _wasserstein(np.zeros_like(truth), truth, GRID) is None, "no shape to compare"

@@ -35,7 +35,8 @@ class GanConfig(Section):
     """Hidden layers of the critic."""
     memory: Annotated[int, Field(ge=0)] = 2048
     """Training materials per step among which each composition recalls the DOS of those most like
-    it; trained, the generator recalls among all of them. 0: none, as in the paper."""
+    it; trained, the generator recalls among all of them (16,384 evenly spread ones where there are
+    more; the DOS of a composition itself is always found). 0: none, as in the paper."""
     epochs: Positive = 20
     """Passes over the training DOS. The best on the validation systems counts, and is how many the
     generator that is kept is trained for, on all DOS."""
@@ -122,7 +123,8 @@ class ModelConfig(Section):
     label_branch: bool = True
     """Learn q(z | y) beside p(z | x) and align the two; false for an ablation."""
     covariance: bool = True
-    """Learn the factor of a covariance between properties; false for an ablation."""
+    """Learn the covariance between the errors of different properties; false for an ablation, in
+    which they are independent."""
     property_attention: bool = True
     """Refine by self-attention over the properties; false for an ablation."""
     token_noise: Literal["learned", "drawn"] = "learned"
@@ -150,7 +152,8 @@ class TrainingConfig(Section):
     epochs: Positive = 30
     """Passes over the training rows; the best epoch on the validation systems is kept."""
     batch_size: Positive = 1024
-    """Rows predicted per step, about (paper: 128); at most a quarter of the training rows."""
+    """Rows predicted per step, about (paper: 128); at most a quarter of the training rows, if
+    not very few."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """AdamW's learning rate at the start (paper: 5e-4)."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
@@ -203,7 +206,7 @@ class EncoderConfig(Section):
     epochs: Annotated[int, Field(ge=0)] = 30
     """Passes over the densities of states. 0: no pretraining, as in the paper."""
     batch_size: Positive = 1024
-    """Compositions predicted per step, about; at most a quarter of them."""
+    """Compositions predicted per step, about; at most a quarter of them, if not very few."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """AdamW's highest learning rate."""
 
@@ -231,8 +234,8 @@ class VariantConfig(Section):
     """With `transfer` and `preset: default`: start from the encoder that `encoder:` describes."""
     preset: Literal["default", "paper"] = "default"
     """`hclmp` only. `paper`: the published sizes, losses and optimiser instead of `model:` and
-    `training:` (of which `members`, `seed`, `validation_fraction` and how it is computed still
-    hold)."""
+    `training:` (of which `embedding`, `members`, `seed`, `validation_fraction` and how it is
+    computed still hold)."""
     overrides: dict[Literal["model", "training"], dict[str, Any]] = {}
     """`hclmp` only: keys of `model:` and `training:` that differ for this variant."""
 

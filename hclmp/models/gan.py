@@ -191,10 +191,10 @@ class Generator(nn.Module):
     def remember(self, fractions: Tensor, dos: Tensor) -> None:
         """Keep materials to be recalled: fractions [n, V] and scaled DOS [n, D].
 
-        Of more than ``recall.MOST_REMEMBERED`` so many, evenly spread, are kept.
+        All of them are known by their composition; of more than ``recall.MOST_REMEMBERED`` so many,
+        evenly spread, are what other compositions recall.
         """
-        kept = remembered(len(dos))
-        self.memory = Memory(fractions[kept], dos[kept])
+        self.memory = Memory(fractions, dos)
 
     @torch.no_grad()
     def samples(
@@ -269,14 +269,16 @@ class Generator(nn.Module):
         """What each composition recalls; None for a generator without a memory."""
         if self.memory is None:
             return None
-        x, dos = self.memory.fractions, self.memory.dos.double()
-        keys, recalled = self._keys(x), []
+        x, dos = self.memory.fractions.double(), self.memory.dos.double()
+        kept = remembered(len(x))
+        others, their_dos = self.memory.fractions[kept], dos[kept]
+        keys, recalled = self._keys(others), []
         for rows in torch.split(fractions, ROWS_AT_ONCE):
-            hidden = holding(rows, x) if hide_own_system else None
-            near = self.attend(self._keys(rows), keys, dos, hidden)
+            hidden = holding(rows, others) if hide_own_system else None
+            near = self.attend(self._keys(rows), keys, their_dos, hidden)
             known = torch.zeros(len(rows), dtype=torch.bool)
             if not hide_own_system:
-                same = torch.cdist(rows.double(), x.double()) < SAME
+                same = torch.cdist(rows.double(), x) < SAME
                 known = same.any(dim=1)
                 near[known] = (same.double() @ dos / same.sum(dim=1, keepdim=True))[known]
             recalled.append((near.float(), known))

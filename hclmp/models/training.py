@@ -1,4 +1,4 @@
-"""The training loop: flat, with the best epoch by validation and a checkpoint after every epoch.
+"""The training loop: flat, with the best epoch by validation, and checkpoints.
 
 The members of an ensemble train side by side, each on batches in an order of its own; so do those
 of several folds, where the steps of the folds are alike.

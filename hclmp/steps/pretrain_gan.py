@@ -217,13 +217,16 @@ def _mae(guess: NDArray[np.floating[Any]], truth: NDArray[np.floating[Any]]) -> 
 
 def _wasserstein(
     guess: NDArray[np.floating[Any]], truth: NDArray[np.floating[Any]], grid: EnergyGrid
-) -> float:
+) -> float | None:
     """Mean Wasserstein-1 distance along the energy axis between DOS scaled to area 1.
 
-    In the unit of the grid: the area between the two cumulated DOS. Empty DOS are passed over.
+    In the unit of the grid: the area between the two cumulated DOS. Empty DOS are passed over; None
+    where that leaves none.
     """
     areas = guess.sum(axis=1, dtype=np.float64), truth.sum(axis=1, dtype=np.float64)
     filled = (areas[0] > 0) & (areas[1] > 0)
+    if not filled.any():
+        return None
     a, b = (
         np.cumsum(dos[filled], axis=1, dtype=np.float64) / area[filled, None]
         for dos, area in zip((guess, truth), areas, strict=True)
