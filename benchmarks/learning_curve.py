@@ -26,7 +26,7 @@ from hclmp.folds import Fold, Rows, fold_names, split_rows
 from hclmp.models.baselines import fit_baseline
 from hclmp.models.interface import Floats, Labelled, Model
 from hclmp.models.pretrained_encoder import Pretrained
-from hclmp.origins import encoder_of
+from hclmp.origins import encoder_of, trained_inputs
 from hclmp.provenance import Provenance, provenance
 from hclmp.slices import train_slice
 from hclmp.steps.train import fit_network, labelled, start_of, without_dos
@@ -71,20 +71,18 @@ def fitted(
 
 def fold_errors(config: Config, fold: str, variants: list[str]) -> Found:
     """Each variant and fraction fitted on one fold."""
-    files = {
-        "targets": paths.TARGETS,
-        "features": paths.features(fold if config.generator_per_fold else None),
-    }
-    table, (inputs, _, _) = read_targets(files["targets"]), read_features(files["features"])
+    features = paths.features(fold if config.generator_per_fold else None)
+    table, (inputs, _, _) = read_targets(paths.TARGETS), read_features(features)
     rows = split_rows(config, fold, systems=table.system, given=table.split)
     train_std = np.nanstd(table.transformed()[rows.train], axis=0)
     found = {}
     for variant in variants:
         keep = config.variants[variant].transfer
-        seen = without_dos(inputs, keep=keep, features=files["features"])
+        seen = without_dos(inputs, keep=keep, features=features)
         start = start_of(config, fold, encoder_of(config, variant, fold))
         validation, test = (labelled(table, seen, r) for r in (rows.validation, rows.test))
-        origin = provenance("train", config=train_slice(config, variant, fold), inputs=files)
+        of_variant, read = train_slice(config, variant, fold), trained_inputs(config, variant, fold)
+        origin = provenance("train", config=of_variant, inputs=read)
         for fraction in FRACTIONS:
             train = labelled(table, seen, subset(rows, table.system, fraction))
             key = origin | {"fraction": fraction}
