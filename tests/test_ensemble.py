@@ -377,6 +377,26 @@ def test_correlation_of_validation_residuals_outweighs_what_was_learned() -> Non
     np.testing.assert_allclose(np.diag(found.covariance()), [1, 4], rtol=0.1)
 
 
+def test_the_correlation_is_that_of_residuals_over_their_standard_deviations() -> None:
+    """Rows of very different uncertainty: the largest residuals alone would tell little."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(20):
+        z = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], size=300)
+        spread = np.exp(1.5 * rng.normal(size=(300, 1))) * np.ones(2)
+        fitted = Calibration.fit(
+            z * spread,
+            spread,
+            np.zeros_like(z),
+            unmeasured=np.ones(2),
+            weights=np.ones_like(z),
+            learned=np.array([[1.0, 0.6], [0.6, 1.0]]),
+        )
+        found.append(fitted.correlation[0, 1])
+    assert np.mean(found) == pytest.approx(0.6, abs=0.03)
+    assert np.std(found) < 0.06  # 0.037 of 300 equal rows
+
+
 def test_the_unit_of_a_property_is_nothing_to_the_model() -> None:
     """Joule instead of electronvolt: numbers of 1e-19 are not taken for constant."""
     parts = [labelled(60), labelled(20, seed=1)]

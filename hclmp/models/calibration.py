@@ -27,7 +27,8 @@ class Calibration:
         spread_weight: [L] a, of the spread of the labels that were recalled (aleatoric).
         disagreement_weight: [L] b, of the disagreement between the members (epistemic).
         typical: [L], root mean square of the aleatoric part over the validation rows.
-        correlation: [L, L], of the residuals of different properties.
+        correlation: [L, L], of the residuals of different properties, each over its standard
+            deviation.
     """
 
     constant: Floats
@@ -77,7 +78,9 @@ class Calibration:
             shares[:, i] = _most_likely(residuals[there, i] ** 2, parts, weights[there, i])
         shares[0] = np.maximum(shares[0], (LEAST * unmeasured) ** 2)
         aleatoric = shares[0] + shares[1] * (spread**2).mean(axis=0)
-        correlation = _correlation(residuals, weights.mean(axis=1), learned)
+        # Over its own standard deviation each: a row that is very uncertain must not outvote all.
+        stds = np.sqrt(shares[0] + shares[1] * spread**2 + shares[2] * disagreement**2)
+        correlation = _correlation(residuals / stds, weights.mean(axis=1), learned)
         return cls(shares[0], shares[1], shares[2], np.sqrt(aleatoric), correlation)
 
 
