@@ -71,7 +71,7 @@ def fitted(
 
 def fold_errors(config: Config, fold: str, variants: list[str]) -> Found:
     """Each variant and fraction fitted on one fold."""
-    features = paths.features(fold if config.generator_per_fold else None)
+    features = paths.features(config.scope_of(fold))
     table, (inputs, _, _) = read_targets(paths.TARGETS), read_features(features)
     rows = split_rows(config, fold, systems=table.system, given=table.split)
     train_std = np.nanstd(table.transformed()[rows.train], axis=0)

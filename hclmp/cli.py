@@ -115,16 +115,6 @@ def _scope(config: Config, fold: str | None) -> str | None:
     return fold
 
 
-def _features(config: Config) -> dict[str, Path]:
-    """Fold -> the features file of its models."""
-    from hclmp.folds import fold_names
-
-    return {
-        fold: paths.features(fold if config.generator_per_fold else None)
-        for fold in fold_names(config)
-    }
-
-
 @app.command("pull-dos")
 def pull_dos(
     config: ConfigOption = paths.CONFIG,
@@ -243,8 +233,7 @@ def train(
 
     settings = load_config(config)
     variant_settings(settings, variant)  # is there such a variant?
-    per_fold = settings.generator_per_fold
-    features = {fold: paths.features(fold if per_fold else None) for fold in folds}
+    features = {fold: paths.features(settings.scope_of(fold)) for fold in folds}
     others = f"+{len(features) - 1}" if len(features) > 1 else ""
     _run(
         f"train.{variant}.{folds[0]}{others}",
@@ -284,7 +273,6 @@ def finalize(config: ConfigOption = paths.CONFIG, threads: Threads = 1) -> None:
         lambda: step(
             settings,
             targets=paths.TARGETS,
-            features=_features(settings),
             encoder=final_encoder_of(settings),
             generator=final_generator_of(settings),
             metrics=paths.METRICS / "metrics.json",

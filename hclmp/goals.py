@@ -24,7 +24,7 @@ from scipy.stats import qmc
 
 from hclmp.errors import UserError, listed
 from hclmp.models.interface import Floats, Prediction
-from hclmp.tables import Property
+from hclmp.tables import Property, correlation_of
 
 POINTS = 256  # of an integral; a power of 2, as Sobol' points want it
 RIDGE = 1e-6  # of the correlation: properties that always go together leave no Cholesky factor
@@ -322,9 +322,7 @@ def _factor(covariance: Floats | None, columns: Sequence[int]) -> Floats:
     if covariance is None:
         correlation = (np.array(columns)[:, None] == np.array(columns)).astype(np.float64)
     else:
-        chosen = covariance[np.ix_(columns, columns)]
-        typical = np.sqrt(np.diag(chosen))
-        correlation = chosen / np.outer(typical, typical)
+        correlation = correlation_of(covariance[np.ix_(columns, columns)])
     factor: Floats = np.linalg.cholesky((1 - RIDGE) * correlation + RIDGE * np.eye(len(columns)))
     return factor
 

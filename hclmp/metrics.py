@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import multivariate_normal, norm
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from hclmp.tables import Floats, Property
+from hclmp.tables import Floats, Property, correlation_of
 
 ALL = "all"  # the property that stands for the mean over properties
 COVERAGE = 0.90
@@ -138,13 +138,6 @@ def correlations(
     if covariances:
         found = {"learned": np.mean([correlation_of(c) for c in covariances], axis=0)} | found
     return found
-
-
-def correlation_of(covariance: Floats) -> Floats:
-    """The correlation of a covariance: [L, L] each."""
-    std = np.sqrt(np.diag(covariance))
-    correlation: Floats = covariance / np.outer(std, std)
-    return correlation
 
 
 def _metrics(frame: pd.DataFrame) -> dict[str, float]:

@@ -69,15 +69,24 @@ def encoder_of(config: Config, variant: str, fold: str) -> Path | None:
     """The pretrained encoder that a variant starts from on a fold, if any."""
     if not config.starts_pretrained(variant):
         return None
-    return paths.Encoder(fold if config.generator_per_fold else None).weights
+    return paths.Encoder(config.scope_of(fold)).weights
 
 
 def trained_inputs(config: Config, variant: str, fold: str) -> dict[str, Path]:
     """Name -> file that a variant is trained from on a fold."""
-    scope = fold if config.generator_per_fold else None
-    inputs = {"targets": paths.TARGETS, "features": paths.features(scope)}
+    features = paths.features(config.scope_of(fold))
+    inputs = {"targets": paths.TARGETS, "features": features}
     encoder = encoder_of(config, variant, fold)
     return inputs if encoder is None else inputs | {"encoder": encoder}
+
+
+def predictions_of(config: Config) -> dict[str, Path]:
+    """Name -> file of predictions, of all variants and folds: what the metrics are made from."""
+    return {
+        f"{variant}/{fold}": paths.Trained(variant, fold).predictions
+        for variant in config.variants
+        for fold in fold_names(config)
+    }
 
 
 def final_encoder_of(config: Config) -> Path | None:
@@ -120,13 +129,12 @@ def check_metrics(config: Config, metrics: Path) -> None:
     Raises:
         UserError: they are not, or a file of predictions is missing.
     """
-    for variant in config.variants:
-        for fold in fold_names(config):
-            predictions = paths.Trained(variant, fold).predictions
-            if not predictions.is_file():
-                raise UserError(f"{predictions}: no such file; `hclmp train` makes it")
-    ((_, expected),) = _aggregate(config)
-    wanted = {key: expected[key] for key in ("config", "inputs")}
+    inputs = predictions_of(config)
+    for path in inputs.values():
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; `hclmp train` makes it")
+    digests = {name: sha256(path) for name, path in inputs.items()}
+    wanted = {"config": aggregate_slice(config), "inputs": digests}
     if other := differing(read_provenance(metrics), wanted):
         raise UserError(
             f"{metrics}: made with other {listed(other)} than this run's. "
@@ -217,12 +225,8 @@ def _train(config: Config) -> Expected:
 
 
 def _aggregate(config: Config) -> Expected:
-    inputs = {
-        f"{variant}/{fold}": paths.Trained(variant, fold).predictions
-        for variant in config.variants
-        for fold in fold_names(config)
-    }
-    expected = provenance("aggregate", config=aggregate_slice(config), inputs=inputs)
+    of_run, inputs = aggregate_slice(config), predictions_of(config)
+    expected = provenance("aggregate", config=of_run, inputs=inputs)
     yield paths.METRICS / "metrics.json", expected
 
 

@@ -98,6 +98,13 @@ class Targets:
         return np.stack(columns, axis=1) if known else None
 
 
+def correlation_of(covariance: Floats) -> Floats:
+    """The correlation of a covariance: [L, L]."""
+    std = np.sqrt(np.diag(covariance))
+    correlation: Floats = covariance / np.outer(std, std)
+    return correlation
+
+
 def varied(values: Floats) -> NDArray[np.bool_]:
     """Which columns of values [n, L] hold two different ones, NaN aside: [L]."""
     return np.array([len(np.unique(v[~np.isnan(v)])) > 1 for v in values.T], dtype=bool)

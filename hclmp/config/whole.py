@@ -162,6 +162,10 @@ class Config(Section):
         """Whether each fold has a generator, encoder and features of its own."""
         return self.pretrains and self.dos.held_out == "drop"
 
+    def scope_of(self, fold: str | None) -> str | None:
+        """What generator, encoder and features of a fold are made for: it, or (None) all folds."""
+        return fold if self.generator_per_fold else None
+
     def guesses_dos(self, variant: str) -> bool:
         """Whether the DOS feature of a variant is a guess for every composition."""
         return self.variants[variant].transfer and self.generator_per_fold

@@ -7,6 +7,7 @@ from scipy.optimize import minimize
 
 from hclmp.models.interface import Floats
 from hclmp.models.weights import few_rows, rows_counted, weighted_mean
+from hclmp.tables import correlation_of
 
 PRIOR_ROWS = 20  # validation rows that outweigh the correlation learned in training
 EQUAL_ROWS = 10  # validation rows that outweigh that all predictions are equally uncertain
@@ -118,9 +119,7 @@ def _correlation(residuals: Floats, weights: Floats, learned: Floats) -> Floats:
     scaled = complete / np.where(size > 0, size, 1.0)
     std = np.sqrt(np.diag(learned))
     both = scaled.T @ scaled + PRIOR_ROWS * learned / np.outer(std, std)
-    std = np.sqrt(np.diag(both))
-    correlation: Floats = both / np.outer(std, std)
-    return correlation
+    return correlation_of(both)
 
 
 def _most_likely(squares: Floats, parts: Floats, counts: Floats) -> Floats:

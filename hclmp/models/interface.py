@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hclmp.composition import Compositions
+from hclmp.tables import correlation_of
 
 Floats = NDArray[np.float64]
 
@@ -118,10 +119,8 @@ class Prediction:
         properties = self.mean.shape[1]
         factor = np.eye(properties)
         if self.covariance is not None:
-            typical = np.sqrt(np.diag(self.covariance))
-            correlation = self.covariance / np.outer(typical, typical)
             # by eigenvalues: properties that always go together leave no Cholesky factor
-            values, vectors = np.linalg.eigh(correlation)
+            values, vectors = np.linalg.eigh(correlation_of(self.covariance))
             factor = vectors * np.sqrt(values.clip(min=0))
         noise = np.random.default_rng(seed).normal(size=(draws, properties)) @ factor.T
         std = np.hypot(self.std_aleatoric, self.std_epistemic)

@@ -160,7 +160,7 @@ def _provenance(run: Run, origin: Provenance) -> dict[str, Any]:
 
 def _fixed(value: float, digits: int = 3) -> str:
     """A number with so many decimals; a dash where there is none."""
-    return "–" if value is None or value != value else f"{value:.{digits}f}"
+    return "–" if value != value else f"{value:.{digits}f}"
 
 
 def _interval(ends: tuple[float, float]) -> str:

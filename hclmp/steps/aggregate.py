@@ -13,12 +13,12 @@ from hclmp import plots
 from hclmp.config import Config
 from hclmp.errors import UserError, listed
 from hclmp.folds import fold_names
-from hclmp.metrics import by_system, correlation_of, summarise
-from hclmp.origins import trained_inputs
+from hclmp.metrics import by_system, summarise
+from hclmp.origins import predictions_of, trained_inputs
 from hclmp.paths import Gan, Trained
 from hclmp.provenance import hash_of, provenance, sha256, write_csv, write_json
 from hclmp.slices import aggregate_slice, dos_of_held_out_systems, train_slice
-from hclmp.tables import Predictions, read_predictions
+from hclmp.tables import Predictions, correlation_of, read_predictions
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +50,8 @@ def aggregate(config: Config, *, folder: Path) -> None:
     _plots(config, frames, tables, folds, folder / "plots")
     _plot_data(config, frames, folds, folder / "plots")
     first = next(iter(tables.values()))[0]
-    inputs = {
-        f"{variant}/{fold}": path
-        for variant, paths in files.items()
-        for fold, path in zip(folds, paths, strict=True)
-    }
-    origin = provenance("aggregate", config=aggregate_slice(config), inputs=inputs)
+    of_run, inputs = aggregate_slice(config), predictions_of(config)
+    origin = provenance("aggregate", config=of_run, inputs=inputs)
     write_csv(folder / "summary.csv", summary)
     write_json(folder / "metrics.json", _overall(config, summary, first) | {"provenance": origin})
 
@@ -156,7 +152,7 @@ def _plots(
             simulated=simulated,
         )
     if config.pretrains:
-        gan = Gan(folds[0] if config.generator_per_fold else None)
+        gan = Gan(config.scope_of(folds[0]))
         plots.generated_dos(folder / "generated_dos.png", gan.examples, gan.metrics)
         plots.gan_curves(folder / "gan_curves.png", gan.history)
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from hclmp.config import Config, variant_settings
 from hclmp.elements import TABULATED, describable, element_vectors
 from hclmp.errors import UserError, listed
 from hclmp.features import read_features
-from hclmp.folds import split_rows
+from hclmp.folds import fold_names, split_rows
 from hclmp.model import SCHEMA_VERSION, write_elements
 from hclmp.models.compute import prepare
 from hclmp.models.ensemble import Ensemble
@@ -48,7 +47,6 @@ def finalize(
     config: Config,
     *,
     targets: Path,
-    features: Mapping[str, Path],
     encoder: Path | None,
     generator: Path | None,
     metrics: Path,
@@ -63,7 +61,6 @@ def finalize(
     Args:
         config: the resolved configuration.
         targets: the targets table.
-        features: fold -> the features file of its models.
         encoder: the encoder to start from, which has seen all DOS; None if none is pretrained.
         generator: the generator of the DOS feature, which has seen all DOS; None without transfer.
         metrics: ``metrics.json`` of the held-out evaluation, which goes with the model.
@@ -93,9 +90,9 @@ def finalize(
         | ({} if generator is None else {"generator": generator})
         | ({} if encoder is None else {"encoder": encoder}),
     )
-    held_out, whole_systems = _held_out(config, variant, table, features)
+    held_out, whole_systems = _held_out(config, variant, table)
     model, training = variant_settings(config, variant)
-    training = training.model_copy(update={"epochs": _epochs(variant, list(features))})
+    training = training.model_copy(update={"epochs": _epochs(variant, fold_names(config))})
     inputs, dos_known = _inputs(
         config, table, generator, embedding=model.embedding, origin=str(targets)
     )
@@ -126,16 +123,14 @@ def finalize(
     log.info("%s: %s on all %d samples, %d epochs", out.folder, variant, len(data), training.epochs)
 
 
-def _held_out(
-    config: Config, variant: str, table: Targets, features: Mapping[str, Path]
-) -> tuple[HeldOut, bool]:
+def _held_out(config: Config, variant: str, table: Targets) -> tuple[HeldOut, bool]:
     """What the folds' models say of their test samples; and whether whole systems are held out.
 
     Raises:
         UserError: a model is of another configuration, or of other targets or features.
     """
     parts, whole = [], True
-    for fold, file in features.items():
+    for fold in fold_names(config):
         weights = Trained(variant, fold).weights
         fitted = Ensemble.from_file(weights)
         found, read = read_provenance(weights), trained_inputs(config, variant, fold)
@@ -154,8 +149,9 @@ def _held_out(
                 f"{weights}: made with other {listed(other)} than this run's. Train it again: "
                 f"`hclmp train --variant {variant} --fold {fold}`."
             )
-        inputs = read_features(file)[0]
-        inputs = without_dos(inputs, keep=config.variants[variant].transfer, features=file)
+        inputs = read_features(read["features"])[0]
+        keep = config.variants[variant].transfer
+        inputs = without_dos(inputs, keep=keep, features=read["features"])
         rows = split_rows(config, fold, systems=table.system, given=table.split)
         systems = np.array(table.system)
         whole &= set(systems[rows.train]).isdisjoint(systems[rows.validation])

@@ -128,7 +128,7 @@ def start_of(config: Config, fold: str | None, encoder: Path | None) -> "Pretrai
         return None
     from hclmp.models.pretrained_encoder import Pretrained  # torch, which baselines do without
 
-    made_with = encoder_slice(config, fold if config.generator_per_fold else None)
+    made_with = encoder_slice(config, config.scope_of(fold))
     return Pretrained.from_file(encoder, made_with=made_with)
 
 
