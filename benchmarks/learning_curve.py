@@ -19,18 +19,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hclmp import paths
 from hclmp.config import Config, load_config
-from hclmp.features import read_features
-from hclmp.folds import Fold, Rows, fold_names, split_rows
+from hclmp.data.features import read_features
+from hclmp.data.folds import Fold, Rows, fold_names, split_rows
+from hclmp.data.tables import read_targets
 from hclmp.models.baselines import fit_baseline
+from hclmp.models.hclmp.pretrained import Pretrained
 from hclmp.models.interface import Floats, Labelled, Model
-from hclmp.models.pretrained_encoder import Pretrained
-from hclmp.origins import encoder_of, trained_inputs
+from hclmp.pipeline import paths
+from hclmp.pipeline.origins import encoder_of, trained_inputs
+from hclmp.pipeline.slices import train_slice
+from hclmp.pipeline.steps.train import fit_network, labelled, start_of, without_dos
 from hclmp.provenance import Provenance, provenance
-from hclmp.slices import train_slice
-from hclmp.steps.train import fit_network, labelled, start_of, without_dos
-from hclmp.tables import read_targets
 
 VARIANTS = ("hclmp_t", "hclmp", "extra_trees")
 FRACTIONS = (0.1, 0.2, 0.4, 0.7, 1.0)

@@ -25,7 +25,7 @@ def bulk() -> dict[str, float]:
     from mp_api.client import MPRester  # noqa: F401
 
     from hclmp.config import DosConfig
-    from hclmp.sources.materials_project import read_dos
+    from hclmp.sources.materials_project.read import read_dos
 
     config = DosConfig(source="materials_project")
     imported, start = _peak(), time.monotonic()
@@ -46,7 +46,7 @@ def bulk() -> dict[str, float]:
 
 def single(calls: int) -> dict[str, float]:
     """The client's own call per material, for the first so many materials."""
-    from hclmp.sources.mp_client import connect
+    from hclmp.sources.materials_project.client import connect
     from tests.mp.data import alpha
 
     client = connect().materials.electronic_structure_dos

@@ -28,8 +28,8 @@ SIGNALS = 9
 CHILD = """
 import json, resource, sys, time
 from hclmp.config import TargetsConfig
-from hclmp.sources.plates import read_targets
-import hclmp.steps.prepare_targets, pandas, pyarrow.csv, pooch
+from hclmp.sources.plates.read import read_targets
+import hclmp.pipeline.steps.prepare_targets, pandas, pyarrow.csv, pooch
 from pymatgen.core.periodic_table import Element
 Element.is_valid_symbol("Fe")
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -52,7 +52,7 @@ SERIES: dict[str, list[Size]] = {
 
 def made_up(size: Size, rows: int, seed: int) -> Any:
     """Labelled mixtures of so many elements with smooth nonlinear labels."""
-    from hclmp.composition import Compositions
+    from hclmp.data.composition import Compositions
     from hclmp.models.interface import ElementTable, Inputs, Labelled
 
     rng, of_elements = np.random.default_rng(seed), np.random.default_rng(0)
@@ -72,11 +72,11 @@ def made_up(size: Size, rows: int, seed: int) -> Any:
 def measure(size: Size, steps: int) -> dict[str, float]:
     """Seconds of a step and of the end of an epoch, steps of an epoch, and peak memory in MB."""
     from hclmp.config import ModelConfig, TrainingConfig
-    from hclmp.models import training as loop
     from hclmp.models.checkpoint import Checkpoint
     from hclmp.models.compute import prepare
-    from hclmp.models.ensemble import Scalers, fresh, member_seeds
-    from hclmp.models.members import stacked
+    from hclmp.models.hclmp import training as loop
+    from hclmp.models.hclmp.ensemble import Scalers, fresh, member_seeds
+    from hclmp.models.hclmp.layers import stacked
 
     prepare(1, deterministic=True)
     model, training = ModelConfig(), TrainingConfig(members=1, epochs=2)

@@ -34,7 +34,7 @@ WARM_UP = 256  # rows
 
 NO_TORCH = """
 import sys
-from hclmp.cli import main
+from hclmp.cli.main import main
 sys.argv = ["hclmp", "--help"]
 try:
     main()
@@ -78,8 +78,8 @@ def configuration(table: Path, batch_size: int) -> dict[str, Any]:
 def prepare(config_file: Path) -> None:
     """The targets and features that all measurements read, by the workflow's own steps."""
     from hclmp.config import load_config
-    from hclmp.steps.featurize import featurize
-    from hclmp.steps.prepare_targets import prepare_targets
+    from hclmp.pipeline.steps.featurize import featurize
+    from hclmp.pipeline.steps.prepare_targets import prepare_targets
 
     config = load_config(config_file)
     prepare_targets(config, table=Path("targets.parquet"), record=Path("targets.json"))
@@ -94,10 +94,10 @@ def prepare(config_file: Path) -> None:
 def measure(name: str, config_file: Path, rows: int) -> dict[str, float]:
     """Fit a variant, or predict with one that was hardly trained."""
     from hclmp.config import load_config
-    from hclmp.features import read_features
-    from hclmp.folds import split_rows
-    from hclmp.steps.train import fit_network, labelled
-    from hclmp.tables import read_targets
+    from hclmp.data.features import read_features
+    from hclmp.data.folds import split_rows
+    from hclmp.data.tables import read_targets
+    from hclmp.pipeline.steps.train import fit_network, labelled
 
     config, table = load_config(config_file), read_targets("targets.parquet")
     inputs, _, _ = read_features("features.safetensors")

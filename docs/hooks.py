@@ -51,7 +51,7 @@ def commands_text() -> str:
     import typer.main
     from typer.cli import get_docs_for_click
 
-    from hclmp.cli import app
+    from hclmp.cli.main import app
 
     command = typer.main.get_command(app)
     context = typer.Context(command, info_name="hclmp")

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from hclmp.composition import Compositions, Fractions, pad, parse_formulas, system_of
+from hclmp.data.composition import Compositions, Fractions, pad, parse_formulas, system_of
+from hclmp.data.tables import Property
 from hclmp.errors import UserError, listed
-from hclmp.models.ensemble import Ensemble
-from hclmp.models.final import distances
-from hclmp.models.gan import Generator
+from hclmp.models.generator.network import Generator
+from hclmp.models.hclmp.ensemble import Ensemble
+from hclmp.models.hclmp.final import distances
 from hclmp.models.interface import ElementTable, Floats, Inputs, Prediction
-from hclmp.paths import FINAL, Final
+from hclmp.pipeline.paths import FINAL, Final
 from hclmp.provenance import Provenance, written
-from hclmp.tables import Property
 
 SCHEMA_VERSION = 1  # of the folder; later versions of this file must read all earlier ones
 ABOUT = {"left_out", "trained_on", "far", "transfer", "properties", "citation"}  # must be there

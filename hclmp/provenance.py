@@ -46,10 +46,13 @@ def source_files(step: str) -> list[Path]:
     With a package come the templates, styles and scripts that lie in its folder.
 
     Args:
-        step: a module of ``hclmp.steps``, such as ``train``.
+        step: a module of ``hclmp.pipeline.steps``, such as ``train``.
     """
     found: set[Path] = set()
-    todo = [PACKAGE / "steps" / f"{step}.py", PACKAGE / "steps" / "__init__.py"]
+    todo = [
+        PACKAGE / "pipeline" / "steps" / f"{step}.py",
+        PACKAGE / "pipeline" / "steps" / "__init__.py",
+    ]
     while todo:
         module = todo.pop()
         if module not in found:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from hclmp.cli import main
+from hclmp.cli.main import main
 
 TERNARIES = ("Cu-Fe-Mn", "Cu-Ti-W", "Fe-Ti-W", "Mn-Ti-W")
 UNARIES = ("Cu", "Fe", "Mn", "Ti", "W")

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from hclmp.composition import Compositions, pad
 from hclmp.config import ModelConfig, TrainingConfig
+from hclmp.data.composition import Compositions, pad
 from hclmp.models.checkpoint import Checkpoint
-from hclmp.models.ensemble import Ensemble, Part, fit_hclmp
+from hclmp.models.hclmp.ensemble import Ensemble, Part, fit_hclmp
+from hclmp.models.hclmp.pretrained import Pretrained
+from hclmp.models.hclmp.stack import History
 from hclmp.models.interface import ElementTable, Inputs, Labelled
-from hclmp.models.pretrained_encoder import Pretrained
-from hclmp.models.stack import History
 
 # Small tensors: more threads only wait for each other, above all beside other work.
 torch.set_num_threads(1)

@@ -386,7 +386,7 @@ def test_the_real_program_prints_one_message(workdir: Path) -> None:
     import sys
 
     config = set_up(workdir, spoiled("gap", "?"))
-    program = [sys.executable, "-m", "hclmp.cli", "prepare-targets", "--config", str(config)]
+    program = [sys.executable, "-m", "hclmp.cli.main", "prepare-targets", "--config", str(config)]
     ended = subprocess.run(program, cwd=workdir, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stdout == ""

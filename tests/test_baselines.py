@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hclmp.composition import Compositions, pad
 from hclmp.config import BaselinesConfig
+from hclmp.data.composition import Compositions, pad
 from hclmp.models.baselines import Baseline, fit_baseline
 from hclmp.models.descriptors import descriptors
 from hclmp.models.interface import ElementTable, Floats, Inputs, Labelled

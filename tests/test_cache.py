@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hclmp import cache
+from hclmp.pipeline import cache
 from hclmp.provenance import Provenance
 from tests.conftest import Command, config_for, set_up
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hclmp.candidates import Grid
-from hclmp.composition import parse_formula
+from hclmp.data.composition import parse_formula
 from hclmp.errors import UserError
+from hclmp.screening.grid import Grid
 
 ELEMENTS = ("Co", "Cu", "Fe", "Mn", "Ti", "W")
 

@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent / "fixtures/model_v1"
     ],
 )
 def test_a_closed_pipe_ends_quietly(arguments: list[str]) -> None:
-    program = [sys.executable, "-m", "hclmp.cli", *arguments]
+    program = [sys.executable, "-m", "hclmp.cli.main", *arguments]
     with subprocess.Popen(
         program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:

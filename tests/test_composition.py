@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hclmp.composition import (
+from hclmp.data.composition import (
     composition_key,
     pad,
     parse_formula,

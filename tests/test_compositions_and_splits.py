@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hclmp.composition import composition_key, formula_text, parse_formula
 from hclmp.config import load_config
-from hclmp.tables import read_predictions, read_targets
+from hclmp.data.composition import composition_key, formula_text, parse_formula
+from hclmp.data.tables import read_predictions, read_targets
 from tests.conftest import Command, assert_refused, config_for, good_table, set_up, write
 
 ELEMENTS = ["Cu", "Fe", "Mn", "Ti", "W"]

@@ -10,11 +10,11 @@ import torch
 from hclmp.config import ModelConfig, TrainingConfig, resolve
 from hclmp.errors import UserError
 from hclmp.models import checkpoint as checkpoints
-from hclmp.models import stack
-from hclmp.models.composition_encoder import lengths_of, longest_of_parts
 from hclmp.models.compute import device_of
-from hclmp.models.ensemble import Part, fit_hclmp
-from hclmp.slices import final_slice, train_slice
+from hclmp.models.hclmp import stack
+from hclmp.models.hclmp.composition_encoder import lengths_of, longest_of_parts
+from hclmp.models.hclmp.ensemble import Part, fit_hclmp
+from hclmp.pipeline.slices import final_slice, train_slice
 from tests.conftest import Command, set_up
 from tests.synthetic import inputs, labelled
 

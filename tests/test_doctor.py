@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from hclmp import doctor
-from hclmp.cli import main
+from hclmp.cli import doctor
+from hclmp.cli.main import main
 from tests.conftest import Command, config_for, set_up
 
 

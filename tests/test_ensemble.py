@@ -13,9 +13,9 @@ from scipy.stats import t as student
 from hclmp.config import ModelConfig, TrainingConfig
 from hclmp.errors import UserError
 from hclmp.models import checkpoint as checkpoints
-from hclmp.models import training as loop
 from hclmp.models.calibration import Calibration
-from hclmp.models.ensemble import Ensemble
+from hclmp.models.hclmp import training as loop
+from hclmp.models.hclmp.ensemble import Ensemble
 from hclmp.models.interface import Labelled, Prediction
 from hclmp.models.scaling import Scaler
 from tests.synthetic import fit_one, inputs, labelled

@@ -12,8 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hclmp.config import Config
-from hclmp.errors import UserError
-from hclmp.folds import (
+from hclmp.data.folds import (
     Fold,
     fold_names,
     group_systems,
@@ -24,6 +23,7 @@ from hclmp.folds import (
     split_random,
     split_rows,
 )
+from hclmp.errors import UserError
 
 SYSTEMS = ["-".join(s) for n in (1, 2, 3, 4) for s in itertools.combinations("BCFNO", n)]
 SAMPLES = st.lists(st.sampled_from(SYSTEMS), min_size=3, max_size=60)

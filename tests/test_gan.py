@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from hclmp.config import GanConfig
+from hclmp.data.tables import EnergyGrid
 from hclmp.errors import UserError
-from hclmp.models import gan_training, recall
+from hclmp.models import recall
 from hclmp.models.checkpoint import Checkpoint
-from hclmp.models.gan import DosScaler, Generator
-from hclmp.models.gan_training import (
+from hclmp.models.generator import training as gan_training
+from hclmp.models.generator.network import DosScaler, Generator
+from hclmp.models.generator.training import (
     Part,
     best_epoch,
     energy_score,
@@ -21,8 +23,7 @@ from hclmp.models.gan_training import (
     train_generator,
 )
 from hclmp.models.recall import holding
-from hclmp.steps.pretrain_gan import _wasserstein
-from hclmp.tables import EnergyGrid
+from hclmp.pipeline.steps.pretrain_gan import _wasserstein
 from tests.synthetic import VOCABULARY, compositions
 
 GRID = EnergyGrid(-2.0, 2.0, 21, "eV")

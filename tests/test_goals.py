@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from hclmp.data.tables import Property
 from hclmp.errors import UserError
-from hclmp.goals import Question, Record, chances, improvement, on_front
 from hclmp.models.interface import Floats, Prediction
-from hclmp.tables import Property
+from hclmp.screening.question import Question, Record, chances, improvement, on_front
 
 PROPERTIES = (
     Property("gap", "eV"),

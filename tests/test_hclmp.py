@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hclmp.config import PAPER_PRESET, ModelConfig
-from hclmp.models import composition_encoder, recall
-from hclmp.models.batch import Batch, Labels, Table
-from hclmp.models.composition_encoder import weighted_softmax
+from hclmp.models import recall
 from hclmp.models.descriptors import descriptors
-from hclmp.models.hclmp import HCLMP
+from hclmp.models.hclmp import composition_encoder
+from hclmp.models.hclmp.batch import Batch, Labels, Table
+from hclmp.models.hclmp.composition_encoder import weighted_softmax
+from hclmp.models.hclmp.layers import Draws, TokenAttention, stacked
+from hclmp.models.hclmp.losses import gaussian_kl, gaussian_nll, mean_error, shape_divergence
+from hclmp.models.hclmp.network import HCLMP
 from hclmp.models.interface import Inputs
-from hclmp.models.losses import gaussian_kl, gaussian_nll, mean_error, shape_divergence
-from hclmp.models.members import Draws, TokenAttention, stacked
 from hclmp.models.recall import attention, hidden_in_training, holding
 from tests.synthetic import inputs, labelled, permuted
 

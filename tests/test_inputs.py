@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from hclmp.cli.estimate import estimate
 from hclmp.config import Config, DosConfig, TargetsConfig, resolve
 from hclmp.errors import UserError
-from hclmp.estimate import estimate
 from hclmp.sources.inputs import input_files
 from tests.conftest import Command, assert_refused, config_for, good_table, set_up, write
 from tests.reference_archive import DOS, UVIS, files, write_folder, write_zip

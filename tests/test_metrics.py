@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hclmp.metrics import SUMMARY_COLUMNS, SYSTEM_COLUMNS, by_system, summarise
+from hclmp.evaluation.metrics import SUMMARY_COLUMNS, SYSTEM_COLUMNS, by_system, summarise
 from tests.conftest import Command
 
 BASIC = {"mae", "rmse", "r2", "mae_std", "mae_std_certain", "coverage90", "nll"}

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hclmp.composition import parse_formulas, system_of
 from hclmp.config import Config, load_config
-from hclmp.folds import read_systems, split_fold
+from hclmp.data.composition import parse_formulas, system_of
+from hclmp.data.folds import read_systems, split_fold
 from tests.conftest import (
     TERNARIES,
     Answer,

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hclmp.composition import pad
 from hclmp.config import BaselinesConfig, ModelConfig, TrainingConfig, load_config
-from hclmp.features import read_features
-from hclmp.folds import split_rows
+from hclmp.data.composition import pad
+from hclmp.data.features import read_features
+from hclmp.data.folds import split_rows
+from hclmp.data.tables import read_predictions, read_targets
 from hclmp.models.baselines import Baseline, fit_baseline
 from hclmp.models.interface import ElementTable, Floats, Inputs, Labelled, Model
 from hclmp.models.weights import MODEL_ERROR, label_weights
-from hclmp.steps.train import labelled as rows_of
-from hclmp.tables import read_predictions, read_targets
+from hclmp.pipeline.steps.train import labelled as rows_of
 from tests.conftest import Command, assert_refused, config_for, good_table, set_up
 from tests.synthetic import fit_one, labelled
 

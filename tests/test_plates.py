@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hclmp.composition import DECIMALS, parse_formula
 from hclmp.config import TargetsConfig
+from hclmp.data.composition import DECIMALS, parse_formula
 from hclmp.errors import UserError
 from hclmp.provenance import sha256
-from hclmp.sources import plate_rows, plates
-from hclmp.sources.plate_rows import SIGNALS
-from hclmp.sources.plates import read_targets
+from hclmp.sources.plates import read as plates
+from hclmp.sources.plates import rows as plate_rows
+from hclmp.sources.plates.read import read_targets
+from hclmp.sources.plates.rows import SIGNALS
 from hclmp.sources.raw import RawTargets
 from tests.conftest import Command, assert_refused, set_up
 

@@ -11,10 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hclmp import plots
-from hclmp.metrics import standardised_error
-from hclmp.styles import STYLES, variant_styles
-from hclmp.tables import PREDICTION_COLUMNS, Property
+from hclmp.data.tables import PREDICTION_COLUMNS, Property
+from hclmp.evaluation import plots
+from hclmp.evaluation.metrics import standardised_error
+from hclmp.evaluation.styles import STYLES, variant_styles
 
 ELEMENTS = ["Co", "Cr", "Cu", "Fe", "Mn", "Mo", "Nb", "Ni", "Ti"]
 SPECTRUM = tuple(Property(f"a_{e}", "1e5/cm", "log10", e) for e in (1.4, 1.8, 2.2))

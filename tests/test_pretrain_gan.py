@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
-from hclmp.composition import formula_text, pad, parse_formulas
 from hclmp.config import Config, resolve
-from hclmp.features import read_features
-from hclmp.models.gan import Generator
+from hclmp.data.composition import formula_text, pad, parse_formulas
+from hclmp.data.features import read_features
+from hclmp.data.tables import DosTable, Property, Targets, write_dos, write_targets
+from hclmp.models.generator.network import Generator
 from hclmp.models.recall import holding
-from hclmp.steps import pretrain_gan as step
-from hclmp.steps.featurize import featurize
-from hclmp.tables import DosTable, Property, Targets, write_dos, write_targets
+from hclmp.pipeline.steps import pretrain_gan as step
+from hclmp.pipeline.steps.featurize import featurize
 from tests.synthetic import VOCABULARY
 from tests.test_gan import GRID, synthetic_dos
 
@@ -120,7 +120,7 @@ def test_a_kill_between_and_in_the_trainings_changes_no_byte(
         pretrained("keep", "resumed")
     assert not list(Path("resumed").iterdir())
     monkeypatch.setattr(step, "refit_generator", real)
-    monkeypatch.setattr("hclmp.models.gan_training._validate", killed)  # selection is done
+    monkeypatch.setattr("hclmp.models.generator.training._validate", killed)  # selection is done
     resumed = pretrained("keep", "resumed")
     for name in ("generator.safetensors", "metrics.json", "history.csv", "examples.csv"):
         assert (resumed / name).read_bytes() == (whole / name).read_bytes()

@@ -10,20 +10,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hclmp.composition import formula_text
 from hclmp.config import Config, ModelConfig, TrainingConfig, resolve
+from hclmp.data.composition import formula_text
+from hclmp.data.tables import DosTable, read_dos, write_dos
 from hclmp.errors import UserError
-from hclmp.models import encoder_training
 from hclmp.models.checkpoint import Checkpoint
-from hclmp.models.encoder_training import pretrain
-from hclmp.models.ensemble import Scalers, fresh
-from hclmp.models.gan import DosScaler
+from hclmp.models.generator.network import DosScaler
+from hclmp.models.hclmp import encoder_training
+from hclmp.models.hclmp.encoder_training import pretrain
+from hclmp.models.hclmp.ensemble import Scalers, fresh
+from hclmp.models.hclmp.pretrained import BY_ELEMENT, Pretrained
 from hclmp.models.interface import Inputs
-from hclmp.models.pretrained_encoder import BY_ELEMENT, Pretrained
-from hclmp.origins import read_provenance
-from hclmp.steps import pretrain_encoder as step
-from hclmp.steps.train import train
-from hclmp.tables import DosTable, read_dos, write_dos
+from hclmp.pipeline.origins import read_provenance
+from hclmp.pipeline.steps import pretrain_encoder as step
+from hclmp.pipeline.steps.train import train
 from tests.synthetic import VOCABULARY, fit_one, inputs, labelled
 from tests.test_gan import GRID, synthetic_dos
 

@@ -29,7 +29,9 @@ from hclmp.provenance import (
 )
 from tests.conftest import Command, set_up
 
-STEPS = sorted(p.stem for p in (PACKAGE / "steps").glob("*.py") if p.stem != "__init__")
+STEPS = sorted(
+    p.stem for p in (PACKAGE / "pipeline" / "steps").glob("*.py") if p.stem != "__init__"
+)
 
 
 def names(step: str) -> set[str]:
@@ -38,13 +40,18 @@ def names(step: str) -> set[str]:
 
 def test_a_step_depends_on_what_it_imports() -> None:
     train, gan, dos = names("train"), names("pretrain_gan"), names("pull_dos")
-    assert "models/hclmp.py" in train
-    assert "models/hclmp.py" not in gan
-    assert "models/gan.py" in gan
-    assert {"steps/pull_dos.py", "sources/table.py", "composition.py", "__init__.py"} <= dos
+    assert "models/hclmp/network.py" in train
+    assert "models/hclmp/network.py" not in gan
+    assert "models/generator/network.py" in gan
+    assert {
+        "pipeline/steps/pull_dos.py",
+        "sources/table.py",
+        "data/composition.py",
+        "__init__.py",
+    } <= dos
     for step in STEPS:
-        assert f"steps/{step}.py" in names(step)
-        assert "cli.py" not in names(step)
+        assert f"pipeline/steps/{step}.py" in names(step)
+        assert "cli/main.py" not in names(step)
 
 
 @pytest.mark.parametrize("step", ["pull_dos", "prepare_targets"])
@@ -58,16 +65,18 @@ def test_steps_on_tables_depend_on_no_module_with_torch(step: str) -> None:
 def test_the_closure_holds_what_the_interpreter_loads() -> None:
     """Modules that Python itself loads for a step are all in the closure found without running."""
     program = (
-        "import hclmp.steps.pull_dos, sys; "
+        "import hclmp.pipeline.steps.pull_dos, sys; "
         "print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'hclmp'))"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     loaded = {Path(name) for name in answer.stdout.split()}
-    assert PACKAGE / "steps" / "pull_dos.py" in loaded
+    assert PACKAGE / "pipeline" / "steps" / "pull_dos.py" in loaded
     assert loaded <= set(source_files("pull_dos"))
 
 
-@pytest.mark.parametrize("name", ["hclmp.cli", "hclmp.slices", "hclmp.steps.prepare_targets"])
+@pytest.mark.parametrize(
+    "name", ["hclmp.cli.main", "hclmp.pipeline.slices", "hclmp.pipeline.steps.prepare_targets"]
+)
 def test_an_import_does_not_bring_torch(name: str) -> None:
     """A dry run and the help text must not wait for it."""
     program = f"import sys, {name}; print(sorted(sys.modules.keys() & {{'torch', 'numba'}}))"
@@ -79,12 +88,13 @@ def test_the_source_hash_follows_bytes_and_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "hclmp"
-    (package / "steps").mkdir(parents=True)
+    (package / "pipeline" / "steps").mkdir(parents=True)
     files = {
         "__init__.py": "",
-        "steps/__init__.py": "",
-        "steps/one.py": "from hclmp.tool import x\n",
-        "steps/two.py": "def later() -> None:\n    import hclmp.other\n",
+        "pipeline/__init__.py": "",
+        "pipeline/steps/__init__.py": "",
+        "pipeline/steps/one.py": "from hclmp.tool import x\n",
+        "pipeline/steps/two.py": "def later() -> None:\n    import hclmp.other\n",
         "tool.py": "x = 1\n",
         "other.py": "y = 1\n",
     }

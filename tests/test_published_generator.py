@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from hclmp.config import Config
 from hclmp.config.data import PAPER_CATIONS
+from hclmp.data.features import read_features
 from hclmp.errors import UserError
-from hclmp.features import read_features
-from hclmp.models.gan import Generator
-from hclmp.models.published_generator import import_generator
-from hclmp.steps.featurize import featurize
-from hclmp.steps.prepare_targets import prepare_targets
+from hclmp.models.generator.network import Generator
+from hclmp.models.generator.published import import_generator
+from hclmp.pipeline.steps.featurize import featurize
+from hclmp.pipeline.steps.prepare_targets import prepare_targets
 from tests.conftest import Command, good_table, write
 
 State = dict[str, Tensor]

@@ -12,20 +12,20 @@ import pytest
 import torch
 import yaml
 
-from hclmp.composition import parse_formulas, system_of
 from hclmp.config import Config, DosConfig, TargetsConfig, load_config, variant_settings
 from hclmp.config.data import PAPER_CATIONS
 from hclmp.config.models import HOW_COMPUTED
+from hclmp.data.composition import parse_formulas, system_of
+from hclmp.data.folds import read_systems
+from hclmp.data.tables import read_dos as read_dos_table
+from hclmp.data.tables import read_targets as read_targets_table
 from hclmp.errors import UserError
-from hclmp.folds import read_systems
+from hclmp.pipeline.steps.prepare_targets import prepare_targets
+from hclmp.pipeline.steps.pull_dos import pull_dos
 from hclmp.provenance import sha256
-from hclmp.sources import archive
 from hclmp.sources.raw import check_dos
-from hclmp.sources.reference import read_dos, read_targets, row_counts
-from hclmp.steps.prepare_targets import prepare_targets
-from hclmp.steps.pull_dos import pull_dos
-from hclmp.tables import read_dos as read_dos_table
-from hclmp.tables import read_targets as read_targets_table
+from hclmp.sources.reference import archive
+from hclmp.sources.reference.read import read_dos, read_targets, row_counts
 from tests.conftest import Command, assert_refused
 from tests.reference_archive import (
     DOS,

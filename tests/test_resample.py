@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hclmp.sources.resample import Resampler, bin_edges, bin_means
-from hclmp.tables import EnergyGrid
+from hclmp.data.tables import EnergyGrid
+from hclmp.sources.materials_project.resample import Resampler, bin_edges, bin_means
 
 GRID = EnergyGrid(start=-8.0, stop=8.0, n=161, unit="eV")
 Floats = NDArray[np.float64]

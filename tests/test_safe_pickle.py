@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from hclmp.errors import UserError
-from hclmp.sources.safe_pickle import load_npy, load_torch
+from hclmp.sources.reference.safe_pickle import load_npy, load_torch
 from tests.reference_archive import npy
 
 

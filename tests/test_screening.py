@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hclmp.candidates import Grid
-from hclmp.composition import composition_key, parse_formula
+from hclmp.data.composition import composition_key, parse_formula
+from hclmp.data.tables import PREDICTED, RANKED
 from hclmp.errors import UserError
-from hclmp.goals import Question
 from hclmp.model import Model
-from hclmp.screening import RankBy, Reference, Screened, read_measured, screen
-from hclmp.tables import PREDICTED, RANKED
+from hclmp.screening.grid import Grid
+from hclmp.screening.question import Question
+from hclmp.screening.search import RankBy, Reference, Screened, read_measured, screen
 from tests.conftest import Command
 
 FOLDER = Path(__file__).parent / "fixtures/model_v1"
@@ -226,7 +226,7 @@ def test_files_have_all_columns_and_units(command: Command, workdir: Path) -> No
 def test_json_for_scripts(
     command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hclmp.cli import main
+    from hclmp.cli.main import main
 
     arguments = ["screen", str(FOLDER), *ASK, "--maximize", "alpha_5", "--top", "2", "--json"]
     monkeypatch.setattr(sys, "argv", ["hclmp", "--quiet", *arguments])
@@ -378,7 +378,7 @@ def test_the_table_must_be_the_models(model: Model, tmp_path: Path) -> None:
 
 MEASURE = """
 import resource, sys
-from hclmp.cli import main
+from hclmp.cli.main import main
 sys.argv = ["hclmp", "-q", *sys.argv[1:]]
 try:
     main()

@@ -8,9 +8,9 @@ import pytest
 
 from hclmp.config import resolve
 from hclmp.errors import UserError
-from hclmp.slices import embeddings, encoder_slice, train_slice
+from hclmp.pipeline.slices import embeddings, encoder_slice, train_slice
+from hclmp.pipeline.steps.pretrain_gan import _divide
 from hclmp.sources import demo
-from hclmp.steps.pretrain_gan import _divide
 
 SEEDED = {"mine": {"model": "hclmp", "overrides": {"training": {"seed": 7}}}}
 

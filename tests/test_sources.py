@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from hclmp.config import DosConfig, TargetsConfig, resolve
+from hclmp.data.tables import read_dos, read_targets
+from hclmp.pipeline.steps.pull_dos import pull_dos
 from hclmp.provenance import sha256
 from hclmp.sources import demo, table
 from hclmp.sources.registry import DOS, TARGETS
-from hclmp.steps.pull_dos import pull_dos
-from hclmp.tables import read_dos, read_targets
 from tests.conftest import Command, config_for, good_dos, good_table, set_up, wide_dos, write
 
 TARGETS_FILE = Path("data/processed/targets.parquet")

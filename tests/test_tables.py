@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hclmp.errors import UserError
-from hclmp.tables import (
+from hclmp.data.tables import (
     METADATA_KEY,
     PREDICTION_COLUMNS,
     DosTable,
@@ -29,6 +28,7 @@ from hclmp.tables import (
     write_predictions,
     write_targets,
 )
+from hclmp.errors import UserError
 
 PROPERTIES = (
     Property("gap", unit="eV", coordinate=1.5),

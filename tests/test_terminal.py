@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.table import Table
 
-from hclmp.terminal import say, show_table
+from hclmp.cli.terminal import say, show_table
 
 
 def test_a_table_wider_than_the_output_is_whole(

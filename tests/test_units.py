@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hclmp.data.tables import read_targets
+from hclmp.data.units import check_unit, same_unit
 from hclmp.errors import UserError
-from hclmp.tables import read_targets
-from hclmp.units import check_unit, same_unit
 from tests.conftest import Command, assert_refused, config_for, good_dos, good_table, set_up
 
 

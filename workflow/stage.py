@@ -19,11 +19,11 @@ from pathlib import Path
 
 import yaml
 
-from hclmp import cache, paths
 from hclmp.config import Config, load_config
+from hclmp.data.folds import fold_batches, fold_names
 from hclmp.errors import UserError, listed
-from hclmp.folds import fold_batches, fold_names
-from hclmp.origins import (
+from hclmp.pipeline import cache, paths
+from hclmp.pipeline.origins import (
     RESULTS,
     check_results,
     encoder_scopes,

@@ -25,7 +25,7 @@ from hclmp.config.models import (
     VariantConfig,
 )
 from hclmp.config.reading import as_json, load_config, resolve
-from hclmp.config.whole import Config, variant_settings
+from hclmp.config.run import Config, variant_settings
 
 __all__ = [
     "CALIBRATION_TREES",

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hclmp.config.explain import explain
-from hclmp.config.whole import Config
+from hclmp.config.run import Config
 from hclmp.errors import UserError
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
+from hclmp.data.tables import correlation_of
 from hclmp.models.interface import Floats
 from hclmp.models.weights import few_rows, rows_counted, weighted_mean
-from hclmp.tables import correlation_of
 
 PRIOR_ROWS = 20  # validation rows that outweigh the correlation learned in training
 EQUAL_ROWS = 10  # validation rows that outweigh that all predictions are equally uncertain

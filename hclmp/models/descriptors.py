@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hclmp.composition import Compositions
+from hclmp.data.composition import Compositions
 from hclmp.models.interface import Floats, Inputs
 
 

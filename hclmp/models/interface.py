@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hclmp.composition import Compositions
-from hclmp.tables import correlation_of
+from hclmp.data.composition import Compositions
+from hclmp.data.tables import correlation_of
 
 Floats = NDArray[np.float64]
 

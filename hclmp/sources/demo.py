@@ -24,11 +24,11 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from hclmp.config import DosConfig, EnergiesConfig, TargetsConfig
+from hclmp.data.tables import EnergyGrid, Property
 from hclmp.errors import UserError
 from hclmp.progress import progress as progress_bar
 from hclmp.sources import tight_binding as physics
 from hclmp.sources.raw import RawDos, RawTargets
-from hclmp.tables import EnergyGrid, Property
 
 Array = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]

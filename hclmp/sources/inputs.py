@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hclmp.config import DosConfig, TargetsConfig
 from hclmp.errors import UserError
-from hclmp.sources.plates import plate_files, plate_folder
-from hclmp.sources.reference import DOS, UVIS
+from hclmp.sources.plates.read import plate_files, plate_folder
+from hclmp.sources.reference.read import DOS, UVIS
 
 
 def input_files(section: TargetsConfig | DosConfig) -> list[str]:

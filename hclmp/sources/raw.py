@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hclmp.data.tables import EnergyGrid, Property
 from hclmp.errors import UserError, listed
-from hclmp.tables import EnergyGrid, Property
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,11 @@
 from collections.abc import Callable
 
 from hclmp.config import DosConfig, TargetsConfig
-from hclmp.sources import demo, materials_project, plates, reference, table
+from hclmp.sources import demo, table
+from hclmp.sources.materials_project import read as materials_project
+from hclmp.sources.plates import read as plates
 from hclmp.sources.raw import RawDos, RawTargets
+from hclmp.sources.reference import read as reference
 
 TARGETS: dict[str, Callable[[TargetsConfig], RawTargets]] = {
     "demo": demo.read_targets,

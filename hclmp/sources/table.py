@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hclmp.composition import formula_text
 from hclmp.config import DosConfig, PropertyConfig, TargetsConfig
+from hclmp.data.composition import formula_text
+from hclmp.data.tables import EnergyGrid, Property
+from hclmp.data.units import same_unit
 from hclmp.errors import UserError, listed
 from hclmp.provenance import sha256
 from hclmp.sources.csv_file import UNNAMED, read_csv
 from hclmp.sources.raw import RawDos, RawTargets, row_names
-from hclmp.tables import EnergyGrid, Property
-from hclmp.units import same_unit
 
 # Columns with a meaning of their own, which are never taken for a property.
 RESERVED = ("sample_id", "system", UNNAMED)

@@ -12,9 +12,8 @@ import yaml
 
 from hclmp.config import Config, load_config, resolve
 from hclmp.errors import UserError
-from hclmp.origins import RESULTS
-from hclmp.provenance import PACKAGE, source_files
-from hclmp.slices import (
+from hclmp.pipeline.origins import RESULTS
+from hclmp.pipeline.slices import (
     dos_slice,
     encoder_slice,
     features_slice,
@@ -24,6 +23,7 @@ from hclmp.slices import (
     targets_slice,
     train_slice,
 )
+from hclmp.provenance import PACKAGE, source_files
 from tests.conftest import Command, good_table, wide_dos, write
 from tests.docs.blocks import blocks_of
 from tests.workflow.conftest import ROOT, snakemake, succeeded, write_config

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hclmp.origins import read_provenance
+from hclmp.pipeline.origins import read_provenance
 from tests.dvc.conftest import FOLDS, Repository, environment, epochs
 
 pytestmark = pytest.mark.dvc
@@ -223,7 +223,7 @@ def test_a_killed_repro_leaves_nothing_and_the_next_one_is_right(
     for fold, model in zip(FOLDS, models, strict=True):  # without DVC, Snakemake and checkpoints
         model.unlink()
         train = ("train", "--variant", "hclmp_t", "--fold", fold)
-        run.done("python", "-m", "hclmp.cli", *train)
+        run.done("python", "-m", "hclmp.cli.main", *train)
     assert [model.read_bytes() for model in models] == content
 
 

@@ -73,7 +73,7 @@ def servers(running: Servers, workdir: Path, monkeypatch: pytest.MonkeyPatch) ->
     """The servers without faults, in a new working directory, with short waits."""
     from mp_api.client.core.settings import MAPI_CLIENT_SETTINGS
 
-    from hclmp.sources import mp_client
+    from hclmp.sources.materials_project import client as mp_client
 
     for name, value in running.environment.items():
         monkeypatch.setenv(name, value)

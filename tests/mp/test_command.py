@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
-from hclmp.sources import materials_project
-from hclmp.tables import read_dos
+from hclmp.data.tables import read_dos
+from hclmp.sources.materials_project import read as materials_project
 from tests.mp.conftest import ROOT, Servers
 from tests.mp.data import CATIONS
 from tests.mp.servers import KEY
@@ -28,16 +28,16 @@ pytestmark = pytest.mark.mp
 Done = subprocess.CompletedProcess[str]
 
 IMPATIENT = """
-from hclmp.sources import mp_client
+from hclmp.sources.materials_project import client as mp_client
 mp_client.FIRST_WAIT, mp_client.ATTEMPTS, mp_client.STORAGE["max_retries"] = 0.01, 3, "1"
-from hclmp.cli import main
+from hclmp.cli.main import main
 main()
 """
 
 
 def hclmp(servers: Servers, *arguments: str, impatient: bool = False, **environment: str) -> Done:
     """The command line in the working directory, which is also its home."""
-    program = ["-c", IMPATIENT] if impatient else ["-m", "hclmp.cli"]
+    program = ["-c", IMPATIENT] if impatient else ["-m", "hclmp.cli.main"]
     places = {"HOME": str(Path.cwd()), "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, *program, *arguments],

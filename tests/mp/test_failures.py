@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hclmp.errors import UserError
-from hclmp.sources import mp_client
-from hclmp.sources.materials_project import read_dos
+from hclmp.sources.materials_project import client as mp_client
+from hclmp.sources.materials_project.read import read_dos
 from tests.mp.conftest import Servers
 from tests.mp.test_pull import LISTING_REQUESTS, folder, record, settings, table_reads
 

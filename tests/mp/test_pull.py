@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from hclmp.config import DosConfig
+from hclmp.data.tables import EnergyGrid
 from hclmp.errors import UserError
-from hclmp.sources import mp_client, mp_snapshot
-from hclmp.sources.materials_project import read_dos, resampled
+from hclmp.sources.materials_project import client as mp_client
+from hclmp.sources.materials_project import snapshot as mp_snapshot
+from hclmp.sources.materials_project.read import read_dos, resampled
+from hclmp.sources.materials_project.resample import Resampler
 from hclmp.sources.raw import RawDos
-from hclmp.sources.resample import Resampler
-from hclmp.tables import EnergyGrid
 from tests.mp.conftest import ENERGIES, Servers
 from tests.mp.data import CATIONS, Material, materials, odd_materials
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from hclmp.cli import main
+from hclmp.cli.main import main
 from hclmp.config import Config, load_config
-from hclmp.folds import fold_names
-from hclmp.origins import report_inputs
-from hclmp.report.run import Run
-from hclmp.steps.report import _read
+from hclmp.data.folds import fold_names
+from hclmp.evaluation.report.run import Run
+from hclmp.pipeline.origins import report_inputs
+from hclmp.pipeline.steps.report import _read
 from tests.conftest import good_table, write
 from tests.workflow.conftest import TINY, write_config
 

@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 
 from hclmp.errors import UserError
-from hclmp.origins import check_results, read_provenance
+from hclmp.pipeline.origins import check_results, read_provenance
+from hclmp.pipeline.steps.report import report
 from hclmp.provenance import PACKAGE, source_files
-from hclmp.steps.report import report
 from tests.report.conftest import NASTY, Made, Tables, embedded
 
 
@@ -139,7 +139,7 @@ def test_equal_inputs_give_equal_bytes(
 ) -> None:
     run = copy_of(demo, tmp_path, monkeypatch)
     subprocess.run(
-        [sys.executable, "-m", "hclmp.cli", "report"],
+        [sys.executable, "-m", "hclmp.cli.main", "report"],
         env={**os.environ, "PYTHONHASHSEED": "7"},
         check=True,
         cwd=run,

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hclmp.report import data
-from hclmp.report.page import _interval
-from hclmp.report.run import Run
-from hclmp.report.words import FEW_SYSTEMS, Finding, findings, what_is_held_out
-from hclmp.tables import Property
+from hclmp.data.tables import Property
+from hclmp.evaluation.report import data
+from hclmp.evaluation.report.page import _interval
+from hclmp.evaluation.report.run import Run
+from hclmp.evaluation.report.words import FEW_SYSTEMS, Finding, findings, what_is_held_out
 from tests.report.conftest import Made
 from tests.test_plots import predictions
 

@@ -14,8 +14,8 @@ import pytest
 
 from hclmp.config import load_config
 from hclmp.config.data import PAPER_CATIONS
-from hclmp.origins import check_results
-from hclmp.tables import read_predictions
+from hclmp.data.tables import read_predictions
+from hclmp.pipeline.origins import check_results
 from tests.workflow.conftest import (
     ROOT,
     TINY,
@@ -52,7 +52,16 @@ def test_a_batch_makes_the_files_of_its_folds(
     for fold in FOLDS:
         for name in FILES:
             (alone / f"results/models/hclmp/{fold}/{name}").unlink()
-        train = [sys.executable, "-m", "hclmp.cli", "train", "--variant", "hclmp", "--fold", fold]
+        train = [
+            sys.executable,
+            "-m",
+            "hclmp.cli.main",
+            "train",
+            "--variant",
+            "hclmp",
+            "--fold",
+            fold,
+        ]
         subprocess.run(train, cwd=alone, env=environment(ROOT), check=True)
         path = Path("results/predictions/hclmp") / f"{fold}.parquet"
         one, stacked = (read_predictions(where / path) for where in (alone, run))

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from hclmp.config import load_config
+from hclmp.data.tables import read_dos, read_predictions, read_targets
 from hclmp.model import Model
-from hclmp.models.ensemble import Ensemble
-from hclmp.models.gan import Generator
-from hclmp.tables import read_dos, read_predictions, read_targets
+from hclmp.models.generator.network import Generator
+from hclmp.models.hclmp.ensemble import Ensemble
 from tests.conftest import good_table, write
 from tests.workflow.conftest import (
     ROOT,
@@ -164,7 +164,7 @@ def test_an_edit_of_a_model_file_reruns_training_but_not_the_generator(
         shutil.copytree(ROOT / part, root / part)
     shutil.copy(ROOT / "environment.yml", root)
     assert planned(run, root=root) == {}, "another checkout of the same source changes nothing"
-    with open(root / "hclmp/models/hclmp.py", "a") as file:
+    with open(root / "hclmp/models/hclmp/network.py", "a") as file:
         file.write("# edited\n")
     again = planned(run, root=root)
     assert again == {"pretrain_encoder": 1, "train": 4, "train_baseline": 8, **ENDS}
@@ -259,6 +259,6 @@ def _hclmp(*arguments: str) -> None:
     import sys
 
     done = subprocess.run(
-        [sys.executable, "-m", "hclmp.cli", *arguments], capture_output=True, text=True
+        [sys.executable, "-m", "hclmp.cli.main", *arguments], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr

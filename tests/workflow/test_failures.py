@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from hclmp.paths import Trained
+from hclmp.pipeline.paths import Trained
 from tests.conftest import Command
 from tests.workflow.conftest import (
     ROOT,

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
+from hclmp.data.tables import read_dos, read_targets
 from hclmp.errors import UserError
 from hclmp.model import Model
-from hclmp.models.ensemble import Ensemble
-from hclmp.origins import read_provenance
+from hclmp.models.hclmp.ensemble import Ensemble
+from hclmp.pipeline.origins import read_provenance
 from hclmp.provenance import sha256
-from hclmp.tables import read_dos, read_targets
 from tests.conftest import Command, write
 from tests.workflow.conftest import TINY
 
@@ -180,7 +180,7 @@ def test_the_folder_needs_no_library_tables(folder: Path, monkeypatch: pytest.Mo
     def gone(name: str) -> Any:
         raise AssertionError("the embedding library was asked")
 
-    monkeypatch.setattr("hclmp.elements._load", gone)
+    monkeypatch.setattr("hclmp.data.elements._load", gone)
     assert len(Model.load(folder).predict(FORMULAS)) == 3
     own = read_provenance(folder / "model.json")
     assert read_provenance(folder / "elements.safetensors") == own

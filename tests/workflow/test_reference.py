@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from hclmp.models.published_generator import import_generator
-from hclmp.tables import read_predictions
+from hclmp.data.tables import read_predictions
+from hclmp.models.generator.published import import_generator
 from tests.reference_archive import compositions, files, npy, write_folder, write_zip
 from tests.test_published_generator import published
 from tests.workflow.conftest import ROOT, TINY, planned, snakemake, succeeded, write_config

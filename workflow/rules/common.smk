@@ -9,14 +9,14 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
-from hclmp import paths
+from hclmp.pipeline import paths
 from hclmp.config import as_json, resolve
 from hclmp.errors import UserError
-from hclmp.estimate import estimate
-from hclmp.folds import fold_batches, fold_names
-from hclmp.origins import report_inputs
+from hclmp.cli.estimate import estimate
+from hclmp.data.folds import fold_batches, fold_names
+from hclmp.pipeline.origins import report_inputs
 from hclmp.provenance import source_hash, write_text
-from hclmp.slices import (
+from hclmp.pipeline.slices import (
     aggregate_slice,
     dos_slice,
     encoder_slice,

@@ -1,0 +1,289 @@
+"""``hclmp doctor``: whether what hclmp needs is here, and how to mend what is not."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hclmp.config import Config, load_config
+from hclmp.errors import UserError, listed
+from hclmp.provenance import PACKAGE
+
+Status = Literal["ok", "warning", "problem"]
+STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "problem": "red"}
+DEFAULT_CONFIG = Path("config/config.yaml")
+GIGABYTE = 1e9
+LEAST_DISK, LITTLE_DISK = 1.0, 5.0  # GB
+INSTALL = "pip install -c constraints.txt -e ."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found; the remedy is empty where there is nothing to mend."""
+
+    check: str
+    status: Status
+    found: str
+    remedy: str = ""
+
+
+def examine(config: Path | None, *, as_json: bool) -> bool:
+    """Make all checks and print what they found.
+
+    Nothing is downloaded, and no key is printed.
+
+    Args:
+        config: the configuration; None for ``config/config.yaml``, if there is one.
+        as_json: print JSON instead of a table.
+
+    Returns:
+        Whether there is no problem.
+    """
+    findings = list(_findings(config))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        _show(findings)
+    return all(finding.status != "problem" for finding in findings)
+
+
+def _findings(config: Path | None) -> Iterator[Finding]:
+    settings, finding = _config(config)
+    yield _python()
+    yield _packages()
+    yield _versions()
+    yield _torch(settings)
+    yield finding
+    yield _key(settings)
+    for check in (_snakemake, _dvc, _git, _slurm, _directory, _disk):
+        yield check()
+
+
+def _python() -> Finding:
+    found = f"{platform.python_version()} ({sys.executable})"
+    needed = importlib.metadata.metadata("hclmp")["Requires-Python"]
+    if not SpecifierSet(needed).contains(platform.python_version(), prereleases=True):
+        return Finding("Python", "problem", found, f"hclmp needs Python {needed}")
+    return Finding("Python", "ok", found)
+
+
+def _requirements() -> list[Requirement]:
+    """What hclmp always needs, by its own metadata."""
+    every = [Requirement(text) for text in importlib.metadata.requires("hclmp") or []]
+    return [r for r in every if r.marker is None or r.marker.evaluate({"extra": ""})]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _packages() -> Finding:
+    """Whether all requirements are met."""
+    wrong = []
+    for requirement in _requirements():
+        version = _version(requirement.name)
+        if version is None:
+            wrong.append(f"{requirement.name} is missing")
+        elif not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} {version}, needed {requirement.specifier}")
+    if wrong:
+        return Finding("packages", "problem", listed(wrong), INSTALL)
+    return Finding("packages", "ok", f"all {len(_requirements())} are there")
+
+
+def _versions() -> Finding:
+    """Whether versions are those that hclmp was tested with."""
+    file = PACKAGE.parent / "constraints.txt"
+    if not file.is_file():
+        return Finding("versions", "ok", "no constraints.txt to hold them against")
+    lines = (line.partition("==") for line in file.read_text().splitlines() if "==" in line)
+    locked = {canonicalize_name(name): version for name, _, version in lines}
+    other = []
+    for requirement in _requirements():
+        name = canonicalize_name(requirement.name)
+        version = _version(name)
+        # 2.13.0+cpu is 2.13.0 of another index
+        if version and name in locked and version.partition("+")[0] != locked[name]:
+            other.append(f"{name} {version} instead of {locked[name]}")
+    if other:
+        return Finding("versions", "warning", listed(other), f"as tested: {INSTALL}")
+    return Finding("versions", "ok", f"as in {file}")
+
+
+def _torch(config: Config | None) -> Finding:
+    """Whether torch is here, and the device that the configuration asks for."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding("torch", "problem", f"cannot be imported ({error})", INSTALL)
+    found = f"{torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} CPU cores"
+    if config is None or config.training.device == "cpu":
+        gpu = "; `training.device: auto` would use the GPU" if torch.cuda.is_available() else ""
+        return Finding("torch", "ok", f"{found}{gpu}")
+    from hclmp.models.compute import device_of
+
+    try:
+        device = device_of(config.training.device)
+    except UserError as error:
+        remedy = "correct it, or run where the device is (on a cluster: in a job)"
+        return Finding("torch", "problem", f"{found}; {error}", remedy)
+    return Finding("torch", "ok", f"{found}; training on {device}")
+
+
+def _config(path: Path | None) -> tuple[Config | None, Finding]:
+    """The configuration, if it is one, and whether it is."""
+    from hclmp.data.folds import fold_names
+
+    if path is None and not DEFAULT_CONFIG.is_file():
+        return None, Finding(
+            "configuration",
+            "warning",
+            f"no {DEFAULT_CONFIG} here",
+            "go to a checkout of hclmp or a directory that `hclmp new` made, or name it: --config",
+        )
+    file = path or DEFAULT_CONFIG
+    try:
+        config = load_config(file)
+        folds = fold_names(config)
+        _check_inputs(config)
+    except UserError as error:
+        return None, Finding("configuration", "problem", str(error), "correct it as it says")
+    found = f"{file}: {len(config.variants)} variants, {len(folds)} folds"
+    return config, Finding("configuration", "ok", found)
+
+
+def _check_inputs(config: Config) -> None:
+    """The files that the configuration names must be there; those it does not use need not.
+
+    Raises:
+        UserError: names the key and the file.
+    """
+    from hclmp.pipeline.origins import generator_of
+    from hclmp.sources.inputs import input_files
+
+    sections = {"targets": config.targets} | ({"dos": config.dos} if config.pretrains else {})
+    for key, section in sections.items():
+        try:
+            input_files(section)
+        except UserError as error:
+            raise UserError(f"`{key}.path`: {error}") from error
+    generator = generator_of(config, None) if not config.pretrains else None
+    if generator is not None and not generator.is_file():
+        raise UserError(
+            f"`gan.path`: {generator}: no such file (relative to the working directory)"
+        )
+
+
+def _key(config: Config | None) -> Finding:
+    """Whether a key of the Materials Project is set, where one is needed; it is not tried."""
+    name = "Materials Project"
+    needed = config is not None and config.dos.source == "materials_project"
+    from hclmp.sources.materials_project.client import api_key
+
+    try:
+        api_key()
+    except UserError as error:
+        if needed:
+            return Finding(name, "problem", "`dos.source` is materials_project", str(error))
+        return Finding(name, "ok", "no usable key; only `dos.source: materials_project` needs one")
+    return Finding(name, "ok", "a key is set (not tried)")
+
+
+def _snakemake() -> Finding:
+    version = _version("snakemake")
+    if shutil.which("snakemake") is None:
+        remedy = "activate the environment: `. .venv/bin/activate`"
+        return Finding("Snakemake", "problem", "the command is not on PATH", remedy)
+    return Finding("Snakemake", "ok", f"{version}")
+
+
+def _dvc() -> Finding:
+    version = _version("dvc")
+    if version is None:
+        if Path(".dvc").is_dir():
+            remedy = 'pip install -c constraints.txt -e ".[dvc]"'
+            return Finding("DVC", "warning", "not installed, but this directory uses it", remedy)
+        return Finding("DVC", "ok", "not installed (optional, docs/dvc.md)")
+    return Finding("DVC", "ok", version)
+
+
+def _git() -> Finding:
+    if shutil.which("git") is None:
+        found = "not installed: results cannot note the commit they were made at"
+        return Finding("Git", "warning", found, "install Git")
+    works, told = _told("git", "--version")
+    if not works:
+        found = f"`git --version` fails ({told}): results cannot note the commit they were made at"
+        return Finding("Git", "warning", found, "mend or reinstall Git")
+    return Finding("Git", "ok", told)
+
+
+def _slurm() -> Finding:
+    if shutil.which("sbatch") is None:
+        return Finding("Slurm", "ok", "none here (optional, docs/cluster.md)")
+    works, found = _told("sbatch", "--version")
+    if not works:
+        remedy = "Slurm is installed but not configured here; only the profile needs it"
+        return Finding("Slurm", "warning", f"`sbatch --version` fails ({found})", remedy)
+    if _version("snakemake-executor-plugin-slurm") is None:
+        remedy = 'pip install -c constraints.txt -e ".[slurm]"'
+        return Finding("Slurm", "warning", f"{found}, but Snakemake lacks its plugin", remedy)
+    return Finding("Slurm", "ok", found)
+
+
+def _told(*command: str) -> tuple[bool, str]:
+    """Whether a program works, and what it says, in one line."""
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return False, f"no answer: {error}"
+    return answer.returncode == 0, (answer.stdout + answer.stderr).strip().partition("\n")[0]
+
+
+def _directory() -> Finding:
+    try:
+        with tempfile.NamedTemporaryFile(dir="."):
+            pass
+    except OSError as error:
+        remedy = "work in a directory of your own: `snakemake --directory DIR`"
+        return Finding("directory", "problem", f"{Path.cwd()} cannot be written ({error})", remedy)
+    return Finding("directory", "ok", f"{Path.cwd()} can be written")
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(".").free / GIGABYTE
+    found, remedy = f"{free:.1f} GB free", "make room, or work elsewhere"
+    if free < LEAST_DISK:
+        return Finding("disk", "problem", found, remedy)
+    if free < LITTLE_DISK:
+        return Finding("disk", "warning", found, remedy)
+    return Finding("disk", "ok", found)
+
+
+def _show(findings: list[Finding]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("check", "", "found"):
+        table.add_column(heading)
+    for finding in findings:
+        found = finding.found + (f"\n-> {finding.remedy}" if finding.remedy else "")
+        status = Text(finding.status, style=STYLES[finding.status])
+        table.add_row(Text(finding.check), status, Text(found))
+    Console().print(table)

@@ -1,0 +1,161 @@
+"""How many jobs, minutes and megabytes a run takes, before it starts."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hclmp.config import (
+    CALIBRATION_TREES,
+    MOST_REMEMBERED,
+    Config,
+    DosConfig,
+    TargetsConfig,
+    variant_settings,
+)
+from hclmp.sources.reference.read import row_counts
+
+# Measured on one core of the machine that hclmp was written on (benchmarks/README.md); another
+# machine is within a factor of three or so.
+DEMO_ROWS, DEMO_MATERIALS = 1500, 1048
+SECONDS_TO_START_A_JOB = 4.0
+SECONDS_PER_DEMO_ROW = 0.012
+SECONDS_PER_GAN_ROW_AND_EPOCH = 1e-3  # its second training, on all DOS, included
+SECONDS_PER_ROW_AND_EPOCH = 3.5e-4
+SECONDS_PER_ROW_AND_TREE = 1.5e-5
+SECONDS_PER_ROW_OF_RIDGE = 2e-3
+BYTES_PER_PREDICTION = 120
+BYTES_PER_PARAMETER = 4 * 300_000
+BYTES_PER_REMEMBERED_ROW = 4 * 256  # the key, of each member
+BYTES_OF_A_PLOT = 150_000
+BYTES_OF_THE_REPORT = 6_500_000
+
+
+def estimate(config: Config, *, folds: int) -> str:
+    """A sentence on a whole run (what is finished already costs nothing).
+
+    Args:
+        config: the resolved configuration.
+        folds: how many there are.
+    """
+    rows = _rows(config.targets, DEMO_ROWS, part=0)
+    materials = _rows(config.dos, DEMO_MATERIALS, part=1) if config.pretrains else 0
+    generators = folds if config.generator_per_fold else int(config.pretrains)
+    # also without knowing how many materials there are, they are read and a generator trained
+    final = config.final_variant
+    # where no fold's generator has seen all DOS, the final model has one of its own
+    generators_in_all = generators + (
+        config.generator_per_fold and final is not None and config.variants[final].transfer
+    )
+    jobs = 3 + max(1, generators) + config.pretrains
+    jobs += generators_in_all * (1 + config.pretrains_encoder)
+    neural = sum(v.model == "hclmp" for v in config.variants.values())
+    batches = -(-folds // config.training.folds_per_job)
+    jobs += batches * neural + folds * (len(config.variants) - neural) + (final is not None)
+    what = f"{jobs} jobs ({len(config.variants)} variants x {folds} folds"
+    if rows is None:
+        return (
+            f"A whole run: {what}). How long it takes is not known before the source is read: its "
+            "rows are not. What is finished already is not done again."
+        )
+    seconds = (
+        rows * (config.targets.source == "demo") * SECONDS_PER_DEMO_ROW
+        + _generator_seconds(config, materials or 0, generators_in_all)
+        + _encoder_seconds(config, materials or 0, generators_in_all)
+        + folds * sum(_training_seconds(config, name, rows) for name in config.variants)
+        + (0 if final is None else _training_seconds(config, final, rows))
+        + jobs * SECONDS_TO_START_A_JOB
+    )
+    cores = os.cpu_count() or 1
+    unknown = (
+        ", and what the generator takes, which is not known before its materials are read"
+        if materials is None
+        else ""
+    )
+    return (
+        f"A whole run: {what}, {rows} rows), "
+        f"about {max(1, round(seconds / 60))} minutes of computing "
+        f"({max(1, round(seconds / 60 / cores))} on {cores} cores), "
+        f"{max(1, round(_bytes(config, rows, folds) / 1e6))} MB{unknown}. "
+        "What is finished already is not done again."
+    )
+
+
+def _generator_seconds(config: Config, materials: int, generators: int) -> float:
+    """Seconds on one core to simulate the demo's materials and to train all generators."""
+    return (
+        materials * (config.dos.source == "demo") * SECONDS_PER_DEMO_ROW
+        + generators * materials * config.gan.epochs * SECONDS_PER_GAN_ROW_AND_EPOCH
+    )
+
+
+def _encoder_seconds(config: Config, materials: int, encoders: int) -> float:
+    """Seconds on one core to train all encoders on densities of states."""
+    training = config.training
+    passes = config.encoder.epochs * training.members * config.pretrains_encoder
+    return encoders * materials * passes * SECONDS_PER_ROW_AND_EPOCH
+
+
+def _bytes(config: Config, rows: int, folds: int) -> int:
+    """What the results take on disk."""
+    neural = sum(v.model == "hclmp" for v in config.variants.values())
+    return (
+        rows * 10 * len(config.variants) * BYTES_PER_PREDICTION
+        + folds
+        * neural
+        * config.training.members
+        * (BYTES_PER_PARAMETER + min(rows, MOST_REMEMBERED) * BYTES_PER_REMEMBERED_ROW)
+        + (len(config.variants) + 6) * BYTES_OF_A_PLOT
+        + BYTES_OF_THE_REPORT
+    )
+
+
+def _training_seconds(config: Config, variant: str, rows: int) -> float:
+    """Seconds on one core for one fold."""
+    kind = config.variants[variant].model
+    if kind == "hclmp":
+        _, training = variant_settings(config, variant)
+        cost = SECONDS_PER_ROW_AND_EPOCH
+        if config.variants[variant].preset == "paper":
+            cost *= 15
+        return rows * (training.epochs + training.refit_epochs) * training.members * cost
+    if kind in ("extra_trees", "random_forest"):
+        # two smaller forests before it say whether the range helps
+        trees = config.baselines.trees + 2 * min(config.baselines.trees, CALIBRATION_TREES)
+        return rows * trees * SECONDS_PER_ROW_AND_TREE
+    return rows * SECONDS_PER_ROW_OF_RIDGE if kind == "ridge" else 0.0
+
+
+def _rows(section: TargetsConfig | DosConfig, demo: int, *, part: int) -> int | None:
+    """Rows of a source, counted without reading it; None where only reading it would tell.
+
+    A missing or damaged file is the step's to complain of.
+
+    Args:
+        section: of the configuration.
+        demo: rows of the demo.
+        part: of the paper's archive: 0 its samples, 1 its densities of states.
+    """
+    path, limit = section.path, section.limit
+    if section.source == "demo":
+        rows: int | None = demo
+    elif path is not None and section.source == "reference":
+        rows = row_counts(path)[part]
+    elif path is not None and section.source == "table" and Path(path).is_file():
+        rows = _rows_of_file(path)
+    else:
+        rows = None
+    if rows is None:  # at most so many, and seldom fewer
+        return limit
+    return min(rows, limit or rows)
+
+
+def _rows_of_file(path: str) -> int:
+    if path.lower().endswith(".parquet"):
+        try:
+            return int(pq.read_metadata(path).num_rows)
+        except pa.ArrowException:
+            return 0
+    with open(path, "rb") as file:
+        return max(0, sum(1 for _ in file) - 1)

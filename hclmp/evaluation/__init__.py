@@ -1,0 +1,1 @@
+"""How good the predictions are: metrics, plots and the page of results."""

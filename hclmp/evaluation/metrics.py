@@ -1,0 +1,216 @@
+"""Metrics of predictions on held-out systems, and the bootstrap of their ratios."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import multivariate_normal, norm
+from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+from hclmp.data.tables import Floats, Property, correlation_of
+
+ALL = "all"  # the property that stands for the mean over properties
+COVERAGE = 0.90
+SET_ASIDE = 4  # one sample in so many, the least certain, does not count in `mae_std_certain`
+BOOTSTRAPS = 2000
+INTERVAL = (0.025, 0.975)
+SUMMARY_COLUMNS = ["variant", "property", "metric", "value", "n"]
+SYSTEM_COLUMNS = ["variant", "system", "property", "metric", "value", "n"]
+
+
+def summarise(
+    frames: Mapping[str, pd.DataFrame],
+    learned: Mapping[str, Mapping[str, pd.DataFrame]] | None = None,
+) -> pd.DataFrame:
+    """The table of ``summary.csv``.
+
+    Rows of all folds are pooled per property; property ``all`` is the mean over properties.
+    ``mae``, ``rmse`` and ``r2`` are in property units; ``mae_std`` (the headline) is the mean of
+    |t_pred - t_true| / train_std; ``coverage90`` the share of labels in the central 90 %
+    interval; ``mae_std_certain`` the ``mae_std`` of the samples left when the variant's least
+    certain quarter is set aside (`certain`); ``nll`` the negative log-likelihood of the
+    standardised label under a Gaussian; ``nll_joint`` (of ``all``) that of all labels of a sample
+    together, per label, with the correlations that the variant learned;
+    ``mae_std_vs_{other}_low`` and ``_high`` a 95 % bootstrap interval over systems of the ratio of
+    two variants' ``mae_std`` (NaN of one system alone).
+
+    Args:
+        frames: variant -> predictions of all folds, columns as in ``PREDICTION_COLUMNS``. Rows
+            without a label count for nothing but how uncertain their sample is.
+        learned: variant -> fold -> correlation between the properties (by name, both axes), of
+            variants that learn one; the labels of a sample are independent to others.
+    """
+    rows = []
+    frames = {v: f.assign(certain=certain(f)) for v, f in frames.items()}
+    frames = {v: f[f["y_true"].notna()] for v, f in frames.items()}
+    for variant, frame in frames.items():
+        groups = frame.groupby("property", sort=False)
+        per_property = {str(p): _metrics(f) for p, f in groups}
+        counts = frame.groupby("property").size()
+        n = frame["sample_id"].nunique()
+        for prop, metrics in per_property.items():
+            count = int(counts[prop])
+            rows += [(variant, prop, name, value, count) for name, value in metrics.items()]
+        for name in next(iter(per_property.values())):
+            values = [metrics[name] for metrics in per_property.values()]
+            # a property whose metric is not defined (r2 of a single label) does not count there
+            known = [value for value in values if np.isfinite(value)]
+            mean = float(np.mean(known)) if known else float("nan")
+            rows.append((variant, ALL, name, mean, n))
+        rows.append((variant, ALL, "nll_joint", _joint_nll(frame, (learned or {}).get(variant)), n))
+        for name, value in _intervals(variant, frames).items():
+            rows.append((variant, ALL, name, value, frame["system"].nunique()))
+    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+
+
+def by_system(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The table of ``by_system.csv``: ``mae`` and ``mae_std`` per held-out system and property.
+
+    ``n`` is the number of labels of a property, and of samples of ``all``. ``frames`` has labelled
+    rows alone.
+    """
+    parts = []
+    for variant, frame in frames.items():
+        errors = pd.DataFrame(
+            {
+                "system": frame["system"],
+                "property": frame["property"],
+                "mae": np.abs(frame["y_pred"] - frame["y_true"]),
+                "mae_std": standardised_error(frame),
+            }
+        )
+        grouped = errors.groupby(["system", "property"], sort=False)
+        part = grouped.mean().join(grouped.size().rename("n")).reset_index()
+        overall = part.groupby("system", sort=False)[["mae", "mae_std"]].mean()
+        overall = overall.assign(n=frame.groupby("system")["sample_id"].nunique()).reset_index()
+        part = pd.concat([part, overall.assign(property=ALL)])
+        part = part.melt(["system", "property", "n"], ["mae", "mae_std"], "metric", "value")
+        parts.append(part.assign(variant=variant, n=part["n"].astype(int)))
+    table = pd.concat(parts).sort_values(["system", "variant"], kind="stable")
+    return table[SYSTEM_COLUMNS].reset_index(drop=True)
+
+
+def standardised_error(frame: pd.DataFrame) -> "pd.Series[float]":
+    """|t_pred - t_true| / train_std of each row."""
+    return (frame["t_pred"] - frame["t_true"]).abs() / frame["train_std"]
+
+
+def certain(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether a row is of the three quarters of the samples of which a variant is surest.
+
+    A sample is as uncertain as the mean of t_std / train_std over its properties. Samples as
+    uncertain as the last one that stays stay too: where all are alike, nothing is set aside.
+    A variant whose uncertainty tells good predictions from bad ones has a ``mae_std_certain``
+    clearly below its ``mae_std``.
+    """
+    std = np.hypot(frame["t_std_aleatoric"], frame["t_std_epistemic"]) / frame["train_std"]
+    uncertainty = std.groupby(frame["sample_id"]).transform("mean")
+    samples = np.sort(uncertainty[~frame["sample_id"].duplicated()].to_numpy())
+    # equal but for rounding is equal
+    limit = samples[len(samples) - len(samples) // SET_ASIDE - 1] * (1 + 1e-9)
+    kept: pd.Series[bool] = uncertainty <= limit
+    return kept
+
+
+def correlations(
+    frame: pd.DataFrame, covariances: Sequence[Floats], properties: Sequence[Property]
+) -> dict[str, Floats]:
+    """Correlation between the properties: [L, L] each, NaN where not defined.
+
+    Args:
+        frame: predictions of one variant.
+        covariances: [L, L] per fold, in the transformed space.
+        properties: the L properties.
+
+    Returns:
+        ``learned``, the mean over the folds, if there are covariances; ``residuals`` and
+        ``labels`` of the held-out samples.
+    """
+    names = [p.name for p in properties]
+    true, predicted = (
+        frame.pivot(index=["fold", "sample_id"], columns="property", values=v)[names]
+        for v in ("t_true", "t_pred")
+    )
+    found = {
+        "residuals": (predicted - true).corr().to_numpy(),
+        "labels": true.corr().to_numpy(),
+    }
+    if covariances:
+        found = {"learned": np.mean([correlation_of(c) for c in covariances], axis=0)} | found
+    return found
+
+
+def _metrics(frame: pd.DataFrame) -> dict[str, float]:
+    """Metrics of one property; ``frame`` has the column ``certain`` too."""
+    y_true, y_pred = frame["y_true"], frame["y_pred"]
+    std = np.hypot(frame["t_std_aleatoric"], frame["t_std_epistemic"])
+    deviation = frame["t_pred"] - frame["t_true"]
+    inside = deviation.abs() <= norm.ppf((1 + COVERAGE) / 2) * std
+    scaled, scaled_std = deviation / frame["train_std"], std / frame["train_std"]
+    return {
+        "mae": float(mean_absolute_error(y_true, y_pred)),
+        "rmse": float(root_mean_squared_error(y_true, y_pred)),
+        "r2": float(r2_score(y_true, y_pred)) if len(frame) > 1 else float("nan"),
+        "mae_std": float(standardised_error(frame).mean()),
+        "mae_std_certain": float(standardised_error(frame[frame["certain"]]).mean()),
+        "coverage90": float(inside.mean()),
+        "nll": float(-norm.logpdf(scaled, scale=scaled_std).mean()),
+    }
+
+
+def _joint_nll(frame: pd.DataFrame, learned: Mapping[str, pd.DataFrame] | None) -> float:
+    """Negative log-likelihood of a sample's standardised labels together, per label.
+
+    A sample has the standard deviations of its row and the correlations of its fold's model, as
+    samples drawn jointly have; labels that are missing do not count.
+    """
+    std = np.hypot(frame["t_std_aleatoric"], frame["t_std_epistemic"])
+    if learned is None:
+        scaled = (frame["t_true"] - frame["t_pred"]) / frame["train_std"]
+        return float(-norm.logpdf(scaled, scale=std / frame["train_std"]).mean())
+    total = float(np.log(std / frame["train_std"]).sum())
+    frame = frame.assign(z=(frame["t_true"] - frame["t_pred"]) / std)
+    for fold, part in frame.groupby("fold"):
+        correlation = learned[str(fold)]
+        table = part.pivot(index="sample_id", columns="property", values="z")
+        z = table.reindex(columns=correlation.columns).to_numpy()
+        patterns, pattern = np.unique(np.isfinite(z), axis=0, return_inverse=True)
+        for i, known in enumerate(patterns):
+            among = correlation.to_numpy()[np.ix_(known, known)]
+            density = multivariate_normal(cov=among, allow_singular=True)
+            total -= float(density.logpdf(z[pattern.ravel() == i][:, known]).sum())
+    return total / len(frame)
+
+
+def _intervals(variant: str, frames: Mapping[str, pd.DataFrame]) -> dict[str, float]:
+    """Bootstrap intervals of the ratio of a variant's ``mae_std`` to each other's.
+
+    NaN of a single system: it is drawn every time, and an interval without width would look sure.
+    """
+    one = frames[variant]["system"].nunique() < 2
+    own = _resampled(frames[variant])
+    intervals: dict[str, float] = {}
+    for other, frame in frames.items():
+        if other != variant:
+            ratios = own / _resampled(frame)
+            low, high = (np.nan, np.nan) if one else np.quantile(ratios, INTERVAL)
+            intervals[f"mae_std_vs_{other}_low"] = float(low)
+            intervals[f"mae_std_vs_{other}_high"] = float(high)
+    return intervals
+
+
+def _resampled(frame: pd.DataFrame) -> Floats:
+    """``mae_std`` under resampling of the systems with replacement: [BOOTSTRAPS].
+
+    Systems are taken in alphabetical order and the draws are seeded, so that two variants of the
+    same samples are resampled alike.
+    """
+    errors = standardised_error(frame).groupby([frame["system"], frame["property"]])
+    sums, counts = (t.unstack(fill_value=0) for t in (errors.sum(), errors.size()))
+    systems = len(sums)
+    drawn = np.random.default_rng(0).multinomial(systems, np.full(systems, 1 / systems), BOOTSTRAPS)
+    # with missing labels a draw of systems may have none of some property
+    with np.errstate(invalid="ignore"):
+        per_property = (drawn @ sums.to_numpy()) / (drawn @ counts.to_numpy())
+    ratios: Floats = np.nanmean(per_property, axis=1)
+    return ratios

@@ -1,0 +1,129 @@
+"""A finished run as the page sees it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hclmp.config import Config
+from hclmp.data.tables import Floats, Property
+from hclmp.evaluation.metrics import ALL
+
+NAMES = {
+    "extra_trees": "extremely randomised trees",
+    "random_forest": "random forest",
+    "ridge": "ridge regression",
+    "mean": "the mean of the training values, whatever the composition",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the page is made of.
+
+    Attributes:
+        config: the resolved configuration.
+        properties: the L properties.
+        frames: variant -> predictions of all folds, columns as in ``PREDICTION_COLUMNS``; a label
+            may be missing.
+        covariances: variant -> [L, L] per fold, in the transformed space; none of a baseline.
+        histories: neural variant -> fold -> training history.
+        summary, by_system: the tables of these names.
+        simulated: whether the labels come from a simulation.
+        targets, dos: the records of the two tables; no ``dos`` where no generator is trained.
+        gan: fold, or ``all``, -> metrics of its generator.
+        examples: true and generated DOS of some materials, by the first generator.
+        sheet: fold -> its systems; empty where no systems are held out.
+    """
+
+    config: Config
+    properties: tuple[Property, ...]
+    frames: Mapping[str, pd.DataFrame]
+    covariances: Mapping[str, list[Floats]]
+    histories: Mapping[str, Mapping[str, pd.DataFrame]]
+    summary: pd.DataFrame
+    by_system: pd.DataFrame
+    simulated: bool
+    targets: Mapping[str, Any]
+    dos: Mapping[str, Any] | None
+    gan: Mapping[str, Mapping[str, Any]]
+    examples: pd.DataFrame | None
+    sheet: Mapping[str, tuple[str, ...]]
+
+    @cached_property
+    def overall(self) -> pd.DataFrame:
+        """Metrics over all properties: a row per variant, best first, and a column per metric."""
+        rows = self.summary[self.summary["property"] == ALL]
+        wide = rows.pivot(index="variant", columns="metric", values="value")
+        return wide.sort_values("mae_std", kind="stable")
+
+    @cached_property
+    def by_property(self) -> pd.DataFrame:
+        """The same of each property: indexed by variant and property, in the properties' order."""
+        rows = self.summary[self.summary["property"] != ALL]
+        wide = rows.pivot(index=["variant", "property"], columns="metric", values="value")
+        order = [(v, p.name) for v in self.frames for p in self.properties]
+        return wide.reindex(pd.MultiIndex.from_tuples(order, names=["variant", "property"]))
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """Standardised error of each held-out system, a row per system and a column per variant."""
+        table = self.by_system
+        table = table[(table["property"] == ALL) & (table["metric"] == "mae_std")]
+        return table.pivot(index="system", columns="variant", values="value")[list(self.frames)]
+
+    @property
+    def neural(self) -> list[str]:
+        return [v for v, settings in self.config.variants.items() if settings.model == "hclmp"]
+
+    @property
+    def shown(self) -> str:
+        """The variant that is looked into: H-CLMP's first, else the best of all."""
+        return self.config.final_variant or str(self.overall.index[0])
+
+    @property
+    def baseline(self) -> str | None:
+        """The best variant that is no H-CLMP: the one to beat."""
+        return next((str(v) for v in self.overall.index if v not in self.neural), None)
+
+    @property
+    def is_spectrum(self) -> bool:
+        """Whether the properties are one quantity along one axis."""
+        properties = self.properties
+        return (
+            len(properties) > 2
+            and all(p.coordinate is not None for p in properties)
+            and len({(p.unit, p.transform) for p in properties}) == 1
+        )
+
+    @property
+    def samples(self) -> int:
+        """Held-out samples with a label."""
+        frame = self.frames[self.shown]
+        return int(frame.loc[frame["y_true"].notna(), "sample_id"].nunique())
+
+    def ratio(self, variant: str, other: str) -> tuple[float, float, float]:
+        """Of the errors of two variants: the ratio, and its 95 % interval (NaN if it has none)."""
+        row = self.overall.loc[variant].to_dict()
+        low, high = (float(row.get(f"mae_std_vs_{other}_{end}", np.nan)) for end in ("low", "high"))
+        return float(row["mae_std"] / self.overall["mae_std"][other]), low, high
+
+    def describe(self, variant: str) -> str:
+        """What a variant is."""
+        settings = self.config.variants[variant]
+        if settings.model != "hclmp":
+            return NAMES.get(settings.model, settings.model)
+        text = "H-CLMP(T): with the density of states" if settings.transfer else "H-CLMP"
+        return f"{text}; {changes}" if (changes := self.changes(variant)) else text
+
+    def changes(self, variant: str) -> str:
+        """What an H-CLMP variant does differently from the configuration's model."""
+        settings = self.config.variants[variant]
+        parts = ["published sizes and losses"] if settings.preset == "paper" else []
+        parts += ["pretrained: false"] if settings.transfer and not settings.pretrained else []
+        for section in settings.overrides.values():
+            parts += [f"{key}: {str(value).lower()}" for key, value in section.items()]
+        return ", ".join(parts)

@@ -1,0 +1,347 @@
+"""The generator of density of states: a conditional Wasserstein GAN with gradient penalty.
+
+After Kong et al. 2021 (section "Generative transfer learning") and Gulrajani et al., *Improved
+training of Wasserstein GANs*, 2017. What differs from the paper and why:
+
+- the condition is [fractions, fraction-weighted mean of fixed element vectors], not the fractions
+  alone, so that elements with few DOS borrow from their neighbours in the periodic table;
+- heavy tails (values up to hundreds of times the median) are tamed by a logarithm before scaling;
+- it keeps the DOS that it was trained on: an attention over the materials most like a composition
+  recalls their DOS, and the network adds to that. What it has seen it need not generate.
+
+A generator without element vectors, scaler and memory is the published one
+(`hclmp.models.generator.published`): its condition is the fractions, its values are standardised by
+statistics that it does not bring along.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from hclmp.data.composition import Compositions
+from hclmp.data.tables import EnergyGrid
+from hclmp.errors import UserError
+from hclmp.models.mlp import mlp
+from hclmp.models.recall import attention, holding, remembered
+from hclmp.provenance import Provenance, written
+
+ROWS_AT_ONCE = 256
+KEY_HIDDEN, KEY_SIZE = 256, 128
+SAME = 1e-5  # apart (Euclidean), fractions are of one composition: they are 32-bit numbers
+MAKERS = "`hclmp pretrain-gan` or, from a published one, `hclmp import-generator` makes it"
+
+
+@dataclass(frozen=True)
+class DosScaler:
+    """Scaled DOS: u = (log(1 + dos / unit) - mean) / std, per energy.
+
+    Attributes:
+        unit: the median of the positive training values, in the unit of the DOS.
+        mean, std: [D], of the logarithm over the training DOS.
+        top: the largest logarithm in training; samples are not taken beyond it.
+    """
+
+    unit: float
+    mean: Tensor
+    std: Tensor
+    top: float
+
+    @classmethod
+    def fit(cls, dos: NDArray[np.float32]) -> "DosScaler":
+        """Fit to training DOS: [n, D]."""
+        positive = dos[dos > 0]
+        unit = float(np.median(positive)) if len(positive) else 1.0
+        logs = np.log1p(dos.astype(np.float64) / unit)
+        std = logs.std(axis=0)
+        # Energies where nearly every material has no states would otherwise be blown up.
+        floor = 0.1 * std.mean() if std.any() else 1.0
+        mean = torch.tensor(logs.mean(axis=0), dtype=torch.float32)
+        scale = torch.tensor(np.maximum(std, floor), dtype=torch.float32)
+        return cls(unit, mean, scale, float(logs.max()))
+
+    def scale(self, dos: NDArray[np.float32]) -> Tensor:
+        """DOS in their unit to scaled DOS: [n, D]."""
+        logs = torch.from_numpy(np.log1p(dos.astype(np.float64) / self.unit)).float()
+        return (logs - self.mean) / self.std
+
+    def unscale(self, scaled: Tensor) -> Tensor:
+        """Scaled DOS back to their unit: [..., D], not negative."""
+        logs = (scaled * self.std + self.mean).clamp(0.0, self.top)
+        return self.unit * torch.expm1(logs)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Materials to be recalled: fractions [m, V] and scaled DOS [m, D]."""
+
+    fractions: Tensor
+    dos: Tensor
+
+
+@dataclass(frozen=True)
+class CompositionDos:
+    """DOS of compositions: what they recall, or what the generator makes of that.
+
+    Attributes:
+        dos: [n, D] scaled.
+        known: [n] whether that is the remembered DOS of the very composition, to which nothing is
+            added; else it is a guess.
+    """
+
+    dos: Tensor
+    known: Tensor
+
+    def rows(self, rows: slice) -> "CompositionDos":
+        """Of some of the compositions."""
+        return CompositionDos(self.dos[rows], self.known[rows])
+
+
+class Generator(nn.Module):
+    """Composition and noise to a scaled density of states.
+
+    Args:
+        vocabulary: the V elements that it knows, in the order of its input.
+        vectors: [V, d] fixed element vectors, part of the condition; d may be 0.
+        seen: [V] 1 for elements of the training DOS, 0 for those it knows by their vector alone.
+        noise: length of the noise vector.
+        hidden: hidden layers.
+        grid: the D energies.
+        scaler: between scaled values and the unit of the DOS; None where it is not known, so that
+            scaled values are all there is.
+        recalls: whether it recalls DOS; the published one does not.
+
+    Attributes:
+        memory: what it recalls; None before training, and for one that does not recall.
+        provenance: of the file that it was read from; empty for one that was made here.
+    """
+
+    vectors: Tensor
+    seen: Tensor
+    provenance: Provenance
+
+    def __init__(
+        self,
+        *,
+        vocabulary: Sequence[str],
+        vectors: Tensor,
+        seen: Tensor,
+        noise: int,
+        hidden: Sequence[int],
+        grid: EnergyGrid,
+        scaler: DosScaler | None,
+        recalls: bool,
+    ) -> None:
+        super().__init__()
+        self.vocabulary = tuple(vocabulary)
+        self.noise, self.hidden, self.grid, self.scaler = noise, tuple(hidden), grid, scaler
+        self.provenance = {}
+        self.register_buffer("vectors", vectors)
+        self.register_buffer("seen", seen)
+        condition = len(self.vocabulary) + vectors.shape[1]
+        self.recalls = recalls
+        self.memory: Memory | None = None
+        if recalls:
+            self.key = mlp([condition, KEY_HIDDEN, KEY_SIZE])
+            self.log_sharpness = nn.Parameter(torch.zeros(()))
+        self.network = mlp([condition + noise + recalls * grid.n, *hidden, grid.n])
+
+    def fractions(self, compositions: Compositions) -> NDArray[np.float32]:
+        """Fractions of compositions over its own elements, which must hold all of theirs: [n, V].
+
+        A vocabulary may hold elements that it does not know, as long as no composition has them.
+        """
+        position = {element: i for i, element in enumerate(self.vocabulary)}
+        theirs = compositions.vocabulary
+        columns = [i for i, element in enumerate(theirs) if element in position]
+        fractions = np.zeros((len(compositions), len(position)), dtype=np.float32)
+        fractions[:, [position[theirs[i]] for i in columns]] = compositions.dense()[:, columns]
+        return fractions
+
+    def condition(self, fractions: Tensor) -> Tensor:
+        """Fractions [n, V] to the condition [n, V + d]."""
+        return torch.cat([fractions * self.seen, fractions @ self.vectors.to(fractions)], dim=-1)
+
+    def forward(self, condition: Tensor, noise: Tensor, recalled: Tensor | None = None) -> Tensor:
+        """Condition [..., V + d], noise [..., z], recalled DOS [..., D]: scaled DOS [..., D]."""
+        if recalled is None:
+            plain: Tensor = self.network(torch.cat([condition, noise], dim=-1))
+            return plain
+        change: Tensor = self.network(torch.cat([condition, noise, recalled], dim=-1))
+        return recalled + change
+
+    def attend(self, queries: Tensor, keys: Tensor, dos: Tensor, hidden: Tensor | None) -> Tensor:
+        """Mean of scaled DOS [m, D], weighted by how near their keys [m, k] are: [n, D].
+
+        The weights of queries [n, k] are a softmax over distances times a learned sharpness; what
+        is hidden, [n, m], has none.
+        """
+        return attention(queries, keys, self.log_sharpness.exp(), hidden) @ dos
+
+    def remember(self, fractions: Tensor, dos: Tensor) -> None:
+        """Keep materials to be recalled: fractions [n, V] and scaled DOS [n, D].
+
+        All of them are known by their composition; of more than ``recall.MOST_REMEMBERED`` so many,
+        evenly spread, are what other compositions recall.
+        """
+        self.memory = Memory(fractions, dos)
+
+    @torch.no_grad()
+    def samples(
+        self, fractions: Tensor, *, draws: int, seed: int, hide_own_system: bool = False
+    ) -> Tensor:
+        """Scaled DOS samples: fractions [n, V] -> [n, draws, D].
+
+        Every composition gets the same noise vectors, so that a row does not depend on its batch.
+        All samples of a composition that it remembers are the DOS that it remembers.
+
+        Args:
+            fractions: of the compositions.
+            draws: samples of each.
+            seed: of the noise.
+            hide_own_system: recall no DOS of a composition's own system, as if none were known.
+        """
+        recalled = self._recalled(fractions, hide_own_system)
+        return torch.cat(list(self._samples(fractions, recalled, draws, seed)))
+
+    @torch.no_grad()
+    def feature(
+        self,
+        fractions: NDArray[np.float32],
+        *,
+        draws: int,
+        seed: int,
+        hide_own_system: bool = False,
+    ) -> CompositionDos:
+        """The DOS feature, the mean of samples, of compositions given by fractions [n, V].
+
+        The arguments are those of ``samples``.
+        """
+        given = torch.from_numpy(fractions)
+        recalled = self._recalled(given, hide_own_system)
+        parts = self._samples(given, recalled, draws, seed)
+        known = torch.zeros(len(given), dtype=torch.bool) if recalled is None else recalled.known
+        return CompositionDos(torch.cat([part.mean(dim=1) for part in parts]), known)
+
+    def _samples(
+        self, fractions: Tensor, recalled: CompositionDos | None, draws: int, seed: int
+    ) -> Iterator[Tensor]:
+        """Samples of some compositions after the other, which bounds memory."""
+        for start in range(0, len(fractions), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            part = None if recalled is None else recalled.rows(rows)
+            yield self._drawn(fractions[rows], part, draws=draws, seed=seed)
+
+    def _drawn(
+        self, fractions: Tensor, recalled: CompositionDos | None, *, draws: int, seed: int
+    ) -> Tensor:
+        """Samples around what is recalled: [n, draws, D].
+
+        As ``forward``, but the first layer, the widest, sees each condition and each noise once.
+        """
+        noise = torch.randn(draws, self.noise, generator=torch.Generator().manual_seed(seed))
+        given = [self.condition(fractions)] + ([] if recalled is None else [recalled.dos])
+        first, *others = self.network
+        assert isinstance(first, nn.Linear)
+        widths = [given[0].shape[1], self.noise, self.recalls * self.grid.n]
+        of_condition, of_noise, of_recalled = torch.split(first.weight, widths, dim=1)
+        of_given = torch.cat([of_condition, of_recalled], dim=1)
+        drawn = F.linear(torch.cat(given, dim=1), of_given, first.bias)[:, None]
+        drawn = drawn + F.linear(noise, of_noise)
+        for layer in others:
+            drawn = layer(drawn)
+        if recalled is None:
+            return drawn
+        dos = recalled.dos[:, None]
+        return torch.where(recalled.known[:, None, None], dos, dos + drawn)
+
+    def _recalled(self, fractions: Tensor, hide_own_system: bool) -> CompositionDos | None:
+        """What each composition recalls; None for a generator without a memory."""
+        if self.memory is None:
+            return None
+        x, dos = self.memory.fractions.double(), self.memory.dos.double()
+        kept = remembered(len(x))
+        others, their_dos = self.memory.fractions[kept], dos[kept]
+        keys, recalled = self._keys(others), []
+        for rows in torch.split(fractions, ROWS_AT_ONCE):
+            hidden = holding(rows, others) if hide_own_system else None
+            near = self.attend(self._keys(rows), keys, their_dos, hidden)
+            known = torch.zeros(len(rows), dtype=torch.bool)
+            if not hide_own_system:
+                same = torch.cdist(rows.double(), x) < SAME
+                known = same.any(dim=1)
+                near[known] = (same.double() @ dos / same.sum(dim=1, keepdim=True))[known]
+            recalled.append((near.float(), known))
+        return CompositionDos(*(torch.cat(part) for part in zip(*recalled, strict=True)))
+
+    def _keys(self, fractions: Tensor) -> Tensor:
+        """Keys in double precision, so that no row depends on its batch: [n, k]."""
+        weights = {name: weight.double() for name, weight in self.key.state_dict().items()}
+        keys: Tensor = functional_call(self.key, weights, self.condition(fractions.double()))
+        return keys
+
+    def save(self, path: str | Path, *, provenance: Provenance) -> None:
+        """Write the generator as safetensors, with all that rebuilds it in the metadata."""
+        about: dict[str, Any] = {
+            "vocabulary": self.vocabulary,
+            "noise": self.noise,
+            "hidden": self.hidden,
+            "grid": asdict(self.grid),
+            "recalls": self.recalls,
+            "scaler": None,
+            "provenance": provenance,
+        }
+        tensors = dict(self.state_dict())
+        if self.scaler is not None:
+            about["scaler"] = {"unit": self.scaler.unit, "top": self.scaler.top}
+            tensors |= {"scaler.mean": self.scaler.mean, "scaler.std": self.scaler.std}
+        if self.memory is not None:
+            tensors |= {f"memory.{name}": t for name, t in vars(self.memory).items()}
+        with written(path) as temporary:
+            save_file(tensors, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "Generator":
+        """Read a generator that ``save`` wrote.
+
+        Raises:
+            UserError: the file is missing or is no generator.
+        """
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file; {MAKERS}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                about: dict[str, Any] = json.loads(file.metadata()["hclmp"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            known, scaler = about["scaler"], None
+            if known is not None:
+                statistics = {k: tensors.pop(f"scaler.{k}") for k in ("mean", "std")}
+                scaler = DosScaler(**statistics, **known)
+            generator = cls(
+                vocabulary=about["vocabulary"],
+                vectors=tensors["vectors"],
+                seen=tensors["seen"],
+                noise=about["noise"],
+                hidden=about["hidden"],
+                grid=EnergyGrid(**about["grid"]),
+                scaler=scaler,
+                recalls=about.get("recalls", False),
+            )
+            if generator.recalls:
+                kept = {name: tensors.pop(f"memory.{name}") for name in ("fractions", "dos")}
+                generator.memory = Memory(**kept)
+            generator.load_state_dict(tensors)
+            generator.provenance = dict(about["provenance"])
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{path}: not a generator; {MAKERS} ({error})") from error
+        return generator.eval()

@@ -1,0 +1,255 @@
+"""Training of the generator: critic and generator in turn, the best epoch kept, then all DOS."""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hclmp.config import GanConfig
+from hclmp.errors import UserError
+from hclmp.models.checkpoint import DIVERGED, Checkpoint, State
+from hclmp.models.generator.network import Generator
+from hclmp.models.mlp import mlp
+from hclmp.models.recall import hidden_in_training
+from hclmp.progress import progress
+
+DRAWS = 4  # of a composition in a generator step, compared with its true DOS
+DRAWS_OF_VALIDATION = 16
+SCORE_SHARE = 0.5  # of the energy score beside the error of the mean: it keeps draws apart
+BETAS = (0.5, 0.9)  # Gulrajani et al. use (0, 0.9); some momentum is steadier on small tables
+FEWEST_STEPS = 16  # per epoch: smaller tables get smaller batches
+
+Part = tuple[Tensor, Tensor]
+"""Some materials: fractions [n, V] and scaled DOS [n, D]."""
+
+
+@dataclass(frozen=True)
+class _Materials:
+    """Training materials: fractions [n, V], conditions [n, c] and scaled DOS [n, D]."""
+
+    fractions: Tensor
+    conditions: Tensor
+    dos: Tensor
+
+
+def train_generator(
+    generator: Generator,
+    *,
+    train: Part,
+    validation: Part,
+    settings: GanConfig,
+    checkpoint: Checkpoint,
+) -> list[dict[str, Any]]:
+    """Train a generator in place, and leave it at its best epoch on the validation DOS.
+
+    Args:
+        generator: freshly built.
+        train, validation: DOS that it learns and keeps, and DOS that choose the epoch.
+        settings: of the training.
+        checkpoint: where an interrupted training goes on from.
+
+    Returns:
+        One row per epoch: losses, and energy score and error of the conditional mean on validation.
+    """
+    state = _train(generator, train, validation, settings.epochs, settings, checkpoint)
+    state.restore_best(generator)
+    return state.history
+
+
+def refit_generator(
+    generator: Generator,
+    *,
+    train: Part,
+    epochs: int,
+    settings: GanConfig,
+    checkpoint: Checkpoint,
+) -> list[dict[str, Any]]:
+    """Train a generator in place for so many epochs of the schedule, which nothing chooses again.
+
+    Args:
+        generator: freshly built.
+        train: all DOS that there are.
+        epochs: how many; ``best_epoch`` of a training on a part of them.
+        settings: of both trainings; the learning rate falls along the same schedule.
+        checkpoint: of this training alone.
+
+    Returns:
+        One row per epoch: losses.
+
+    Raises:
+        UserError: the training diverged.
+    """
+    state = _train(generator, train, None, epochs, settings, checkpoint)
+    if not all(weight.isfinite().all() for weight in generator.parameters()):
+        raise UserError(DIVERGED)
+    generator.eval()
+    return state.history
+
+
+def best_epoch(history: list[dict[str, Any]]) -> int:
+    """The epoch that ``train_generator`` chose."""
+    scored = [row for row in history if isfinite(row["validation_energy_score"])]
+    return int(min(scored, key=lambda row: row["validation_energy_score"])["epoch"])
+
+
+def _train(
+    generator: Generator,
+    train: Part,
+    validation: Part | None,
+    epochs: int,
+    settings: GanConfig,
+    checkpoint: Checkpoint,
+) -> State:
+    """Train for so many epochs, from the checkpoint if there is one."""
+    data = _Materials(train[0], generator.condition(train[0]), train[1])
+    if generator.recalls:
+        generator.remember(*train)
+    torch.manual_seed(settings.seed + 1)
+    critic = mlp([data.conditions.shape[1] + data.dos.shape[1], *settings.critic_hidden, 1])
+    rate = settings.learning_rate
+    g_opt = torch.optim.Adam(generator.parameters(), lr=rate, betas=BETAS)
+    c_opt = torch.optim.Adam(critic.parameters(), lr=rate, betas=BETAS)
+    networks: dict[str, nn.Module] = {"generator": generator, "critic": critic}
+    optimizers: dict[str, torch.optim.Optimizer] = {"generator_adam": g_opt, "critic_adam": c_opt}
+    state = checkpoint.resume(networks, optimizers)
+    with progress("generator" if validation else "generator, all DOS", epochs) as advance:
+        while state.epoch < epochs:
+            # Seeding each epoch by its number makes a resumed training equal an uninterrupted one.
+            torch.manual_seed(settings.seed * 100_003 + state.epoch + 2)
+            _set_rate(optimizers, rate * _cosine(state.epoch / settings.epochs))
+            row = _epoch(generator, critic, g_opt, c_opt, data, settings)
+            if validation:
+                row |= _validate(generator, *validation)
+            score = row.get("validation_energy_score", float("nan"))
+            state.finish_epoch([row], scores=[score], network=generator)
+            checkpoint.save(state, networks, optimizers, last=state.epoch == epochs)
+            advance(state.epoch, f"mean error {row['mean_error']:.4f}")
+    return state
+
+
+def energy_score(samples: Tensor, truth: Tensor) -> Tensor:
+    """Energy score of samples [n, m, D] against the truth [n, D]: one number per row, [n].
+
+    E|X - y| - E|X - X'| / 2 with the norm of the whole DOS, per square root of D; a strictly proper
+    score (Gneiting and Raftery, J. Am. Stat. Assoc. 102, 359, 2007), lower is better.
+    """
+    m, scale = samples.shape[1], samples.shape[2] ** 0.5
+    to_truth = torch.linalg.vector_norm(samples - truth[:, None], dim=-1).mean(dim=1)
+    apart = torch.cdist(samples, samples).sum(dim=(1, 2)) / (m * (m - 1))
+    score: Tensor = (to_truth - apart / 2) / scale
+    return score
+
+
+def _epoch(
+    generator: Generator,
+    critic: nn.Module,
+    g_opt: torch.optim.Optimizer,
+    c_opt: torch.optim.Optimizer,
+    data: _Materials,
+    settings: GanConfig,
+) -> dict[str, float]:
+    """One pass over the DOS in a new order; mean losses."""
+    totals: dict[str, Tensor] = {}
+    n = len(data.dos)
+    size = min(settings.batch_size, -(-n // FEWEST_STEPS))
+    order = torch.randperm(n)
+    # Each material is generated once; what it recalls are those that follow in the random order.
+    cycle = torch.cat([order, order])
+    starts = range(0, n, size)
+    for start in starts:
+        queries = min(size, n - start)
+        rows = cycle[start : start + max(queries, min(settings.memory, n))]
+        x, real = data.conditions[rows[:queries]], data.dos[rows[:queries]]
+        recalled = _recalled(generator, data, rows, queries)
+        fixed = None if recalled is None else recalled.detach()
+        losses: dict[str, Tensor] = {}
+        for _ in range(settings.critic_steps):
+            losses["critic_loss"] = _critic_step(generator, critic, c_opt, x, real, fixed, settings)
+        losses |= _generator_step(generator, critic, g_opt, x, real, recalled, settings)
+        for name, loss in losses.items():
+            totals[name] = totals.get(name, torch.zeros(())) + loss.detach()
+    return {name: float(total) / len(starts) for name, total in totals.items()}
+
+
+def _recalled(generator: Generator, data: _Materials, rows: Tensor, queries: int) -> Tensor | None:
+    """What the first rows recall of all these rows, [queries, D], with gradients to the keys.
+
+    A composition to be predicted has no DOS of its own system to recall; here none has either.
+    """
+    if not generator.recalls:
+        return None
+    keys = generator.key(data.conditions[rows])
+    hidden = hidden_in_training(data.fractions[rows[:queries]], data.fractions[rows])
+    return generator.attend(keys[:queries], keys, data.dos[rows], hidden)
+
+
+def _critic_step(
+    generator: Generator,
+    critic: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    real: Tensor,
+    recalled: Tensor | None,
+    settings: GanConfig,
+) -> Tensor:
+    """Wasserstein loss with gradient penalty (Gulrajani et al., algorithm 1)."""
+    with torch.no_grad():
+        fake = generator(x, torch.randn(len(x), settings.noise), recalled)
+    between = torch.rand(len(x), 1)
+    mixed = (between * real + (1 - between) * fake).requires_grad_()
+    (slope,) = torch.autograd.grad(
+        critic(torch.cat([x, mixed], dim=1)).sum(), mixed, create_graph=True
+    )
+    penalty = (torch.linalg.vector_norm(slope, dim=1) - 1).square().mean()
+    loss: Tensor = (
+        critic(torch.cat([x, fake], dim=1)).mean() - critic(torch.cat([x, real], dim=1)).mean()
+    )
+    optimizer.zero_grad()
+    (loss + settings.gradient_penalty * penalty).backward()
+    optimizer.step()
+    return loss
+
+
+def _generator_step(
+    generator: Generator,
+    critic: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    real: Tensor,
+    recalled: Tensor | None,
+    settings: GanConfig,
+) -> dict[str, Tensor]:
+    """The critic's judgement, and how far a few draws and their mean are from the true DOS."""
+    several = (-1, DRAWS, -1)
+    noise = torch.randn(len(x), DRAWS, settings.noise)
+    base = None if recalled is None else recalled[:, None].expand(several)
+    fake = generator(x[:, None].expand(several), noise, base)
+    judged = critic(torch.cat([x, fake[:, 0]], dim=1)).mean()
+    mean_error = (fake.mean(dim=1) - real).abs().mean()
+    score = energy_score(fake, real).mean()
+    optimizer.zero_grad()
+    (settings.mean_weight * (mean_error + SCORE_SHARE * score) - judged).backward()
+    optimizer.step()
+    return {"generator_loss": -judged, "mean_error": mean_error, "energy_score": score}
+
+
+@torch.no_grad()
+def _validate(generator: Generator, fractions: Tensor, dos: Tensor) -> dict[str, float]:
+    samples = generator.samples(fractions, draws=DRAWS_OF_VALIDATION, seed=0)
+    return {
+        "validation_energy_score": float(energy_score(samples, dos).mean()),
+        "validation_mae": float((samples.mean(dim=1) - dos).abs().mean()),
+    }
+
+
+def _cosine(done: float) -> float:
+    """From 1 to a hundredth."""
+    return 0.01 + 0.99 * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * done))))
+
+
+def _set_rate(optimizers: dict[str, torch.optim.Optimizer], rate: float) -> None:
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = rate

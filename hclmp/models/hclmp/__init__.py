@@ -1,0 +1,1 @@
+"""H-CLMP(T): the network, its training, and the fitted ensemble."""

@@ -1,0 +1,262 @@
+"""The training loop: flat, with the best epoch by validation, and checkpoints.
+
+The members of an ensemble train side by side, each on batches in an order of its own; so do those
+of several folds, where the steps of the folds are alike.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+
+from hclmp.config import TrainingConfig
+from hclmp.errors import UserError
+from hclmp.models.checkpoint import DIVERGED, Checkpoint
+from hclmp.models.hclmp.batch import Batch, Table, padded
+from hclmp.models.hclmp.composition_encoder import lengths_of, longest_of_parts
+from hclmp.models.hclmp.layers import Draws
+from hclmp.models.hclmp.losses import mean_error
+from hclmp.models.hclmp.network import HCLMP, rows_at_once
+from hclmp.models.recall import evenly_spread
+from hclmp.progress import progress
+
+WARM_UP = 0.1  # share of the training in which the learning rate rises
+MEASURED = 4096  # validation rows at most that choose the best epoch, evenly spread
+FEWEST_STEPS = 4  # per epoch: a small table is cut into smaller batches
+DIGITS = 5  # binary ones of a number of rows that decide on the steps
+ORDERS = 2**24  # added to a seed for the random orders
+
+
+class Steps(NamedTuple):
+    """The steps of an epoch.
+
+    Attributes:
+        number: how many.
+        queries: rows that are predicted in each.
+        recalled: rows among which these recall; they are the first of them.
+    """
+
+    number: int
+    queries: int
+    recalled: int
+
+
+def steps_of(n: int, *, batch_size: int, memory: int) -> Steps:
+    """The steps of a table of n rows: each row is predicted once, a few twice.
+
+    Tables of nearly as many rows have the same steps, so that folds can train as one model: only
+    the first binary ``DIGITS`` of n count. Steps are of the size that the largest such table needs
+    (up to a sixteenth larger), and recall from what the smallest has.
+    """
+    alike = 1 << max(0, n.bit_length() - DIGITS)
+    smallest = n // alike * alike
+    largest = smallest + alike - 1
+    number = max(round(largest / batch_size), min(n, FEWEST_STEPS))
+    queries = -(-largest // number)
+    return Steps(-(-largest // queries), queries, min(max(memory, queries), smallest))
+
+
+def train_model(
+    model: HCLMP,
+    *,
+    train: Table,
+    validation: Table | None,
+    settings: TrainingConfig,
+    seeds: Sequence[int],
+    checkpoint: Checkpoint,
+    whole_systems: bool,
+) -> list[dict[str, Any]]:
+    """Train the members of a model in place and leave each at its best epoch by validation error.
+
+    Args:
+        model: freshly built, or one that goes on from where it is: of the members of each of F
+            folds, one fold after the other; on the device that is to compute.
+        train, validation: whole tables of the folds, indexed by row; the folds' ``steps_of`` agree.
+            Without validation the last epoch is kept.
+        settings: epochs, batch size, optimiser.
+        seeds: of batches, draws and dropout, of the members of a fold: the same in each.
+        checkpoint: where an interrupted training goes on from.
+        whole_systems: whether the model is to predict systems it has no row of, as in validation.
+
+    Returns:
+        One row per member (counted through all folds) and epoch: learning rate, parts of the loss,
+        mean absolute error on validation where there is one.
+
+    Raises:
+        UserError: the training diverged.
+    """
+    rate, decay = settings.learning_rate, settings.weight_decay
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay, fused=True)
+    average = copy.deepcopy(model)
+    networks: dict[str, nn.Module] = {"model": model, "average": average}
+    optimizers: dict[str, torch.optim.Optimizer] = {"adam": optimizer}
+    state = checkpoint.resume(networks, optimizers)
+    train = train.to(model.device)  # whole, once
+    validation = None if validation is None else validation.to(model.device)
+    folds = len(train.counts)
+    members = folds * len(seeds)
+    what = f"{len(seeds)} members" + (f" x {folds} folds" if folds > 1 else "")
+    what += "" if validation else ", all rows"
+    with progress(what, settings.epochs) as advance:
+        while state.epoch < settings.epochs:
+            try:
+                losses = _epoch(
+                    model, average, optimizer, train, settings, state.epoch, seeds, whole_systems
+                )
+            except LinAlgError as error:  # a covariance that is not finite
+                raise UserError(DIVERGED) from error
+            now = {"learning_rate": _rate(settings, state.epoch)}
+            rows: list[dict[str, Any]] = [
+                {"member": i, **now, **parts} for i, parts in enumerate(losses)
+            ]
+            errors = [math.nan] * members
+            told, numbers = "loss", [parts["loss"] for parts in losses]
+            if validation is not None:
+                average.remember(train)
+                errors = validation_errors(average, validation)
+                rows = [row | {"validation_mae": e} for row, e in zip(rows, errors, strict=True)]
+                told, numbers = "validation", errors
+            state.finish_epoch(rows, scores=errors, network=average)
+            checkpoint.save(state, networks, optimizers, last=state.epoch == settings.epochs)
+            advance(state.epoch, f"{told} {sum(numbers) / len(numbers):.4f}")
+    if validation is not None:
+        state.restore_best(model)
+    else:
+        _keep_last(model, average)
+    return state.history
+
+
+def measured(validation: Table) -> Table:
+    """The rows of a fold's validation table that choose the best epoch."""
+    return validation.taken(evenly_spread(validation.counts[0], MEASURED))
+
+
+def _keep_last(model: HCLMP, average: HCLMP) -> None:
+    """Leave a model, ready to predict, at the average of its last weights."""
+    if not all(weight.isfinite().all() for weight in average.parameters()):
+        raise UserError(DIVERGED)
+    model.load_state_dict(average.state_dict())
+    model.eval()
+
+
+@torch.no_grad()
+def predicted(model: HCLMP, inputs: Batch, fold: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Predictions of whole tables and the spread of what was recalled: [m, n, L] each.
+
+    Args:
+        model: of m members.
+        inputs: [F, n, ...].
+        fold: [m, 1], the table of each member; None where all see the first.
+    """
+    folds, n = inputs.present.shape[:2]
+    parts = torch.split(torch.arange(n, device=inputs.present.device), rows_at_once(folds))
+    outputs = [model(inputs.rows(rows, fold)) for rows in parts]
+    mean, spread = (torch.cat(part, dim=1) for part in zip(*outputs, strict=True))
+    return mean, spread
+
+
+def validation_errors(model: HCLMP, table: Table) -> list[float]:
+    """Weighted mean absolute error of each member's deterministic prediction: [m]."""
+    fold = table.fold(len(model.properties))
+    mean = predicted(model, table.inputs, fold)[0]
+    seen = (part if fold is None else part[fold[:, 0]] for part in table.labels)
+    errors: list[float] = mean_error(mean, *(part.expand_as(mean) for part in seen)).tolist()
+    return errors
+
+
+def _epoch(
+    model: HCLMP,
+    average: HCLMP,
+    optimizer: torch.optim.Optimizer,
+    train: Table,
+    settings: TrainingConfig,
+    epoch: int,
+    seeds: Sequence[int],
+    whole_systems: bool,
+) -> list[dict[str, float]]:
+    """One pass over the rows in a new order; the mean of each part of the loss, per member."""
+    size, memory = settings.batch_size, model.config.memory
+    (steps,) = {steps_of(n, batch_size=size, memory=memory) for n in train.counts}
+    # Seeding each epoch by its number makes a resumed training equal an uninterrupted one.
+    draws = Draws([_generator(seed, epoch, model.device) for seed in seeds], len(train.counts))
+    rows = _rows(train.counts, steps, seeds, epoch, model.device)
+    longest = _longest(train, rows)
+    totals: dict[str, Tensor] = {}  # on the device: to wait for it at every step would take time
+    for step in range(steps.number):
+        batch, labels = train.rows(rows[step])
+        for group in optimizer.param_groups:
+            group["lr"] = _rate(settings, epoch + step / steps.number)
+        parts = model.loss(
+            batch._replace(longest=longest[step]),
+            labels,
+            queries=steps.queries,
+            draws=draws,
+            whole_systems=whole_systems,
+            complete=train.complete,
+        )
+        loss = torch.stack(list(parts.values())).sum(dim=0)
+        optimizer.zero_grad()
+        loss.sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        _average(average, model, settings.averaging, epoch * steps.number + step)
+        for name, part in {"loss": loss, **parts}.items():
+            totals[name] = totals.get(name, torch.zeros_like(part)) + part.detach()
+    means = {name: (total / steps.number).tolist() for name, total in totals.items()}
+    return [{name: mean[i] for name, mean in means.items()} for i in range(len(loss))]
+
+
+def _generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed * 100_003 + epoch + 1)
+
+
+def _rows(
+    counts: Sequence[int], steps: Steps, seeds: Sequence[int], epoch: int, device: torch.device
+) -> list[Tensor]:
+    """The rows of each step of an epoch, [m, recalled]: of its fold's for each member.
+
+    Each member has a random order of its own. What a row recalls are the rows beside it and those
+    that follow in that order.
+    """
+    cpu = torch.device("cpu")  # the same order on all devices
+    # Apart from the other generators: what these draw must not depend on the number of rows.
+    orders = [
+        torch.randperm(count, generator=_generator(ORDERS + seed, epoch, cpu))
+        for count in counts
+        for seed in seeds
+    ]
+    numbers = torch.tensor([[len(order)] for order in orders])
+    starts = range(0, steps.number * steps.queries, steps.queries)
+    order = padded(orders)[0]
+    return [
+        order.gather(1, torch.arange(start, start + steps.recalled) % numbers).to(device)
+        for start in starts
+    ]
+
+
+def _longest(table: Table, rows: Sequence[Tensor]) -> list[list[int]]:
+    """``Batch.longest`` of each step of an epoch, at once."""
+    lengths, fold = lengths_of(table.inputs.fractions), table.fold(len(rows[0]))
+    found = [longest_of_parts(lengths[0 if fold is None else fold, at]) for at in rows]
+    longest: list[list[int]] = torch.stack(found).tolist()
+    return longest
+
+
+@torch.no_grad()
+def _average(average: HCLMP, model: HCLMP, share: float, step: int) -> None:
+    """Move the running average of the weights; in the first steps it follows faster."""
+    share = min(share, step / (step + 10))
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - share)
+
+
+def _rate(settings: TrainingConfig, epoch: float) -> float:
+    """The learning rate after so many epochs."""
+    done = epoch / settings.epochs
+    if settings.schedule == "halve":
+        return settings.learning_rate * (0.5 if done >= 0.5 else 1.0)
+    if done < WARM_UP:
+        return settings.learning_rate * (0.04 + 0.96 * done / WARM_UP)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))

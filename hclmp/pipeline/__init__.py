@@ -1,0 +1,1 @@
+"""The run: which jobs there are, and the steps that they call."""

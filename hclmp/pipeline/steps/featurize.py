@@ -1,0 +1,140 @@
+"""Step ``featurize``: what every model sees of every sample, computed once."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hclmp.config import Config
+from hclmp.data.composition import Compositions, pad, parse_formulas, vocabulary_of
+from hclmp.data.elements import TABULATED, element_vectors
+from hclmp.data.features import write_features
+from hclmp.data.tables import read_targets
+from hclmp.errors import UserError, listed
+from hclmp.models.generator.network import Generator
+from hclmp.models.interface import ElementTable, Inputs
+from hclmp.pipeline.slices import embeddings, feature_settings, features_slice, gan_slice
+from hclmp.provenance import differing, provenance
+
+log = logging.getLogger(__name__)
+
+
+def featurize(
+    config: Config,
+    *,
+    targets: Path,
+    generator: Path | None,
+    features: Path,
+    fold: str | None = None,
+) -> None:
+    """Pad the compositions, look up the elements, and draw the DOS feature.
+
+    Args:
+        config: the resolved configuration.
+        targets: the targets table.
+        generator: the trained or pretrained generator; None without transfer.
+        features: the file that is written.
+        fold: with ``dos.held_out: drop``, the fold whose systems the generator must not have seen.
+
+    Raises:
+        UserError: an element has no vector in an embedding, or is unknown to the generator, or the
+            generator was trained with other settings or on fractions of other elements.
+    """
+    table = read_targets(targets)
+    parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(targets))
+    vocabulary = vocabulary_of(parsed)
+    compositions = pad(parsed, vocabulary)
+    elements = ElementTable(
+        {name: element_vectors(vocabulary, name) for name in embeddings(config)},
+        element_vectors(vocabulary, TABULATED),
+    )
+    inputs = {"targets": targets}
+    dos = None
+    if generator is not None:
+        inputs["generator"] = generator
+        model = read_generator(config, generator, fold)
+        _check_left_out(model, generator, config.targets.left_out)
+        _check_known(model, generator, compositions, origin=str(targets))
+        dos = _dos_feature(config, model, compositions)
+    write_features(
+        features,
+        Inputs(compositions, elements, dos),
+        sample_id=table.sample_id,
+        provenance=provenance("featurize", config=features_slice(config), inputs=inputs),
+    )
+
+
+def read_generator(config: Config, path: Path, fold: str | None) -> Generator:
+    """Read the generator of a fold, or of all samples: this run's own must be of its settings.
+
+    Raises:
+        UserError: no generator, or one of other settings; it may have seen the DOS of systems that
+            are held out now.
+    """
+    model = Generator.from_file(path)
+    if config.pretrains:
+        other = differing(model.provenance.get("config", {}), gan_slice(config, fold))
+        if other:
+            raise UserError(
+                f"{path}: made with another {listed(other)} than this run's; "
+                "`hclmp pretrain-gan` makes it"
+            )
+    return model
+
+
+def _check_left_out(generator: Generator, path: Path, left_out: list[str]) -> None:
+    """Refuse a generator that was trained on other fractions than it would be fed.
+
+    A file that does not say what was left out is taken as it is.
+    """
+    config = generator.provenance.get("config")
+    trained = config.get("left_out") if isinstance(config, dict) else None
+    if isinstance(trained, list) and set(trained) != set(left_out):
+        raise UserError(
+            f"{path}: the generator was trained on fractions with {_named(trained)} left out; here "
+            f"`targets.left_out` leaves out {_named(left_out)}, so that it would be fed other "
+            f"fractions. Set `targets.left_out: [{', '.join(sorted(trained))}]`, or take or train "
+            "(`gan.source: train`) another generator."
+        )
+
+
+def _named(elements: list[str]) -> str:
+    return " ".join(sorted(elements)) or "nothing"
+
+
+def _check_known(
+    generator: Generator, path: Path, compositions: Compositions, *, origin: str
+) -> None:
+    """Refuse elements that a generator has no input for: a pretrained one knows its own alone."""
+    unknown = [e for e in compositions.vocabulary if e not in generator.vocabulary]
+    if unknown:
+        raise UserError(
+            f"{origin}: {_holding(compositions, unknown)} of {len(compositions)} compositions hold "
+            f"elements that the generator {path} does not know: {listed(unknown, most=20)}. Its "
+            f"elements are {' '.join(generator.vocabulary)}. Remove these compositions from your "
+            "table, name the elements in `targets.left_out`, or train a generator (`gan.source: "
+            "train`)."
+        )
+
+
+def _holding(compositions: Compositions, elements: list[str]) -> int:
+    """How many compositions hold any of these elements."""
+    columns = [compositions.vocabulary.index(e) for e in elements]
+    return int(compositions.dense()[:, columns].any(axis=1).sum())
+
+
+def _dos_feature(
+    config: Config, generator: Generator, compositions: Compositions
+) -> NDArray[np.float32]:
+    """The generator's mean over noise draws: [n, D], scaled."""
+    seen = {e for e, s in zip(generator.vocabulary, generator.seen.tolist(), strict=True) if s}
+    unseen = [e for e in compositions.vocabulary if e not in seen]
+    if unseen:
+        log.warning(
+            "%d of %d compositions hold elements that no DOS has shown to the generator (%s): it "
+            "knows these by their element vectors alone",
+            *(_holding(compositions, unseen), len(compositions), listed(unseen)),
+        )
+    fractions = generator.fractions(compositions)
+    return generator.feature(fractions, **feature_settings(config)).dos.numpy()

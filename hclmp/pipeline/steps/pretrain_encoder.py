@@ -1,0 +1,122 @@
+"""Step ``pretrain-encoder``: train the material encoder on computed densities of states."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hclmp.config import Config
+from hclmp.data.composition import Fractions, composition_key, pad, parse_formulas, system_of
+from hclmp.data.elements import TABULATED, describable, element_vectors
+from hclmp.data.folds import read_systems, seen_of
+from hclmp.data.tables import read_dos
+from hclmp.errors import UserError, listed
+from hclmp.models.compute import prepare
+from hclmp.models.generator.network import DosScaler
+from hclmp.models.hclmp.encoder_training import pretrain
+from hclmp.models.interface import ElementTable, Floats, Inputs
+from hclmp.pipeline import cache
+from hclmp.pipeline.slices import encoder_slice
+from hclmp.provenance import provenance, write_csv
+
+log = logging.getLogger(__name__)
+
+FEWEST = 10  # compositions: of fewer neither a scale nor a correlation can be learned
+
+
+def pretrain_encoder(
+    config: Config,
+    *,
+    dos: Path,
+    encoder: Path,
+    history: Path,
+    fold: str | None = None,
+    threads: int = 1,
+) -> None:
+    """Train the encoder of the variants with transfer to predict DOS from composition.
+
+    Args:
+        config: the resolved configuration.
+        dos: the DOS table that is read.
+        encoder, history: files that are written.
+        fold: with ``dos.held_out: drop``, the fold whose systems it must not see.
+        threads: of the computation.
+
+    Raises:
+        UserError: no DOS is left to learn from, or the training diverged.
+    """
+    table = read_dos(dos)
+    origin = provenance("pretrain_encoder", config=encoder_slice(config, fold), inputs={"dos": dos})
+    files = [encoder, history]
+    if cache.restore(origin, files):
+        return
+    prepare(threads, deterministic=config.training.deterministic)
+    parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(dos))
+    vocabulary = describable(config.model.embedding, left_out=config.targets.left_out)
+    rows = _rows(config, parsed, vocabulary, fold=fold)
+    if not rows:
+        raise UserError(
+            f"{dos}: none of {len(parsed)} DOS is left for the encoder to learn from: bring more, "
+            "or set `encoder.epochs: 0`"
+        )
+    kept = table.dos[rows]  # alone also for the scale: nothing of the others is to be seen
+    scaled = DosScaler.fit(kept).scale(kept).double().numpy()
+    compositions, values = _by_composition([parsed[r] for r in rows], scaled)
+    if len(compositions) < FEWEST:
+        raise UserError(
+            f"{dos}: {len(rows)} of {len(parsed)} DOS, of {len(compositions)} compositions, are "
+            f"left for the encoder to learn from; it takes {FEWEST} compositions. Bring more, or "
+            "set `encoder.epochs: 0`."
+        )
+    embedding = config.model.embedding
+    elements = ElementTable(
+        {embedding: element_vectors(vocabulary, embedding)}, element_vectors(vocabulary, TABULATED)
+    )
+    log.info("%d DOS of %d compositions", len(rows), len(compositions))
+    trained, epochs, checkpoints = pretrain(
+        Inputs(pad(compositions, vocabulary), elements),
+        values,
+        model=config.model,
+        training=config.encoder.training(config.training),
+        key=origin,
+    )
+    write_csv(history, pd.DataFrame(epochs))
+    trained.save(encoder, provenance=origin)
+    cache.keep(origin, files)
+    for checkpoint in checkpoints:
+        checkpoint.remove()
+
+
+def _rows(
+    config: Config,
+    parsed: Sequence[Fractions],
+    vocabulary: Sequence[str],
+    *,
+    fold: str | None,
+) -> list[int]:
+    """The rows of the DOS table that may be learned from; what is left out is counted."""
+    held_out = [] if fold is None else read_systems(config.systems)[fold]
+    seen = seen_of([system_of(fractions) for fractions in parsed], held_out)
+    known = set(vocabulary)
+    strange = [e for fractions in parsed for e in fractions if e not in known]
+    rows = [i for i, f in enumerate(parsed) if seen[i] and known.issuperset(f)]
+    if strange:
+        log.warning(
+            "%d DOS are left out: no tabulated properties of %s",
+            sum(not known.issuperset(f) for f in parsed),
+            listed(sorted(set(strange))),
+        )
+    if dropped := seen.count(False):
+        log.info("%d DOS of held-out systems and their supersets are left out", dropped)
+    return rows
+
+
+def _by_composition(parsed: Sequence[Fractions], dos: Floats) -> tuple[list[Fractions], Floats]:
+    """Each composition once, with the mean of its DOS."""
+    groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
+    for row, fractions in enumerate(parsed):
+        groups.setdefault(composition_key(fractions), []).append(row)
+    first = [parsed[rows[0]] for rows in groups.values()]
+    return first, np.stack([dos[rows].mean(axis=0) for rows in groups.values()])

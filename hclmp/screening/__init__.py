@@ -1,0 +1,1 @@
+"""What to make next: candidates, goals and their ranking."""

@@ -1,0 +1,236 @@
+"""Which of many compositions to make next: candidates stream through a model, the best stay."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from hclmp.data.composition import Fractions, parse_formulas
+from hclmp.data.tables import read_targets
+from hclmp.errors import UserError
+from hclmp.model import AGAIN, Model
+from hclmp.models.interface import Floats
+from hclmp.pipeline.paths import Final
+from hclmp.progress import Advance, silent
+from hclmp.provenance import sha256
+from hclmp.screening.grid import Grid, Numbers
+from hclmp.screening.question import Question, Record, chances, on_front
+
+RankBy = Literal["improvement", "probability", "predicted"]
+LIKELY = 0.5  # conditions are met by a candidate that is likelier than not to meet them
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the model was trained on.
+
+    Attributes:
+        formulas: of n compositions.
+        fractions: the same, less what is left out.
+        values: [n, L], in property units, NaN where not measured.
+    """
+
+    formulas: list[str]
+    fractions: list[Fractions]
+    values: Floats
+
+    def take(self, rows: Sequence[int]) -> "Measured":
+        """Some of the rows."""
+        return Measured(
+            [self.formulas[i] for i in rows], [self.fractions[i] for i in rows], self.values[rows]
+        )
+
+
+def read_measured(folder: Path, model: Model) -> Measured:
+    """The training table in the folder of a final model.
+
+    Raises:
+        UserError: it is missing, or not the one that the model was trained on.
+    """
+    path = Final(folder).training
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file. It holds what was measured, which a screen is to surpass. "
+            f"{AGAIN}"
+        )
+    if sha256(path) != model.about["provenance"]["inputs"]["targets"]:
+        raise UserError(f"{path}: not the table that the model was trained on. {AGAIN}")
+    table = read_targets(path)
+    fractions = parse_formulas(table.formula, left_out=model.about["left_out"], origin=str(path))
+    return Measured(table.formula, fractions, table.values)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What has been measured and is to be surpassed.
+
+    Attributes:
+        record: the best measured compositions that meet the conditions.
+        measured: the table that its rows are of.
+        own: whether they hold none but the elements that are screened. Who chooses elements has
+            reasons, and what other ones can do is no measure then; only if no composition of these
+            elements meets the conditions is the record that of all elements.
+    """
+
+    record: Record
+    measured: Measured
+    own: bool
+
+    @classmethod
+    def of(cls, question: Question, measured: Measured, elements: Sequence[str]) -> "Reference":
+        """The record among compositions of these elements, of any number of cations."""
+        rows = [i for i, f in enumerate(measured.fractions) if f.keys() <= set(elements)]
+        own = measured.take(rows)
+        if len((record := Record.of(question, own.values)).front):
+            return cls(record, own, own=True)
+        return cls(Record.of(question, measured.values), measured, own=False)
+
+
+def known_numbers(grid: Grid, measured: Measured, question: Question) -> Numbers:
+    """The numbers of the grid's compositions of which every goal has been measured, ascending."""
+    there = np.flatnonzero(~np.isnan(question.directed(measured.values)).any(axis=1))
+    numbers = (grid.number(measured.fractions[row]) for row in there)
+    return np.array(sorted({n for n in numbers if n is not None}), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What came of a screen.
+
+    Attributes:
+        frame: a row per composition that was kept, best first. ``rank`` (1 is the best, blank for
+            one that is kept for the front alone); the columns of ``Model.predict``; ``feasible``
+            with conditions; ``probability`` and, with one goal, ``improvement`` as in
+            ``hclmp.screening.question.Chances``; ``on_front`` with two goals: no candidate is
+            predicted to be at least as good in both and better in one (of those likelier than not
+            to meet the conditions). ``attrs["units"]`` has the units.
+        candidates: how many were predicted.
+        known: how many were passed over since their goals have been measured.
+        feasible: how many are likelier than not to meet the conditions.
+        reference: what they are held against.
+    """
+
+    frame: pd.DataFrame
+    candidates: int
+    known: int
+    feasible: int
+    reference: Reference
+
+
+class _Kept:
+    """The best of all candidates so far, and the front, exactly, whatever the parts."""
+
+    def __init__(self, top: int, goals: int) -> None:
+        self.top, self.two = top, goals == 2
+        self.best, self.front = pd.DataFrame(), pd.DataFrame()
+
+    def add(self, part: pd.DataFrame) -> None:
+        """Take in some more candidates; of equal ``score`` the likelier and then the better ones.
+
+        All scores are 0 where the record is far away.
+        """
+        together = pd.concat([self.best, part[part["score"] > -np.inf]])
+        order = ["score", "feasible", "goal_0", "number"]
+        together = together.sort_values(order, ascending=[False, False, False, True])
+        self.best = together.head(self.top)
+        if self.two:
+            together = pd.concat([self.front, part[part["feasible"] > LIKELY]])
+            kept = on_front(together[["goal_0", "goal_1"]].to_numpy())
+            self.front = together[kept].sort_values("number")
+
+
+def screen(
+    model: Model,
+    question: Question,
+    grid: Grid,
+    *,
+    measured: Measured,
+    parts: Iterable[Numbers],
+    top: int = 20,
+    rank_by: RankBy = "improvement",
+    advance: Advance = silent,
+) -> Screened:
+    """Predict candidates part by part and keep the best; memory holds one part.
+
+    Args:
+        model: what predicts.
+        question: goals and conditions.
+        grid: of the candidates.
+        measured: what the model was trained on. Candidates whose goals are in it are passed over.
+        parts: numbers of candidates on the grid.
+        top: how many are kept.
+        rank_by: ``improvement`` (one goal, and a measured composition meets the conditions; else
+            as ``probability``), ``probability``, or ``predicted``: the predicted value (one goal),
+            of the candidates that are likelier than not to meet the conditions.
+        advance: is told how many candidates were taken.
+    """
+    reference = Reference.of(question, measured, grid.elements)
+    known = known_numbers(grid, measured, question)
+    kept, taken, passed, feasible = _Kept(top, len(question.goals)), 0, 0, 0
+    for numbers in parts:
+        taken += len(numbers)
+        new = numbers[~np.isin(numbers, known)]
+        passed += len(numbers) - len(new)
+        if len(new):
+            part = _scored(model, question, grid, reference.record, new, rank_by)
+            feasible += int((part["feasible"] > LIKELY).sum())
+            kept.add(part)
+        advance(taken)
+    frame = _frame(model, question, grid, kept)
+    return Screened(frame, taken - passed, passed, feasible, reference)
+
+
+def _scored(
+    model: Model,
+    question: Question,
+    grid: Grid,
+    record: Record,
+    numbers: Numbers,
+    rank_by: RankBy,
+) -> pd.DataFrame:
+    """A part of the candidates with how good they are."""
+    predicted = model.outputs(grid.compositions(numbers, model.ensemble.vocabulary))
+    found = chances(question, record, predicted)
+    goals = question.directed(predicted.mean)
+    columns = {"number": numbers, **found._asdict()}
+    columns |= {f"goal_{i}": goals[:, i] for i in range(goals.shape[1])}
+    if rank_by == "predicted":
+        score = np.where(found.feasible > LIKELY, goals[:, 0], -np.inf)
+    elif rank_by == "improvement" and len(record.front):
+        score = found.improvement
+    else:
+        score = found.probability
+    return pd.DataFrame(columns | {"score": score})
+
+
+def _frame(model: Model, question: Question, grid: Grid, kept: _Kept) -> pd.DataFrame:
+    """What was kept as a table for people, with all that a prediction has."""
+    best = kept.best.assign(rank=np.arange(1, len(kept.best) + 1))
+    rows = best
+    if kept.two:
+        others = kept.front[~kept.front["number"].isin(best["number"])] if len(best) else kept.front
+        rows = pd.concat([best, others.sort_values("goal_0", ascending=False)])
+        rows = rows.assign(on_front=rows["number"].isin(kept.front["number"]))
+    if not len(rows):
+        return pd.DataFrame()
+    numbers = rows["number"].to_numpy()
+    predicted = model.predict(grid.formulas(numbers))
+    units = dict(predicted.attrs["units"])
+    shown = ["rank", *(["on_front"] if kept.two else [])]
+    frame = rows[shown].astype({"rank": "Int64"}).reset_index(drop=True)
+    frame = pd.concat([frame, predicted], axis="columns")
+    for place, name in enumerate(_chance_columns(question), start=len(shown) + 2):
+        frame.insert(place, name, rows[name].to_numpy())
+    if len(question.goals) == 1:
+        units["improvement"] = question.properties[question.goals[0].column].unit
+    frame.attrs["units"] = units
+    return frame
+
+
+def _chance_columns(question: Question) -> list[str]:
+    """The columns that a question has an answer for."""
+    feasible = ["feasible"] if question.conditions else []
+    return [*feasible, "probability", *(["improvement"] if len(question.goals) == 1 else [])]

@@ -1,0 +1,1 @@
+"""Densities of states from the Materials Project."""

@@ -1,0 +1,1 @@
+"""Optical transmission of printed plates (CaltechDATA g1tyb-nje27)."""

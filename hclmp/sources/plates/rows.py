@@ -1,0 +1,302 @@
+"""Rows of plates on their way: from CSV blocks to buckets on disk, all checked."""
+
+import csv
+import errno
+import hashlib
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+from numpy.typing import NDArray
+
+from hclmp.data.composition import DECIMALS
+from hclmp.errors import UserError, listed
+
+SIGNALS = tuple(f"signal_{i}" for i in range(9))
+IDENTIFIERS = ("ExpID", "row", "col", "plate", "line", "line_experiment_id", "replica")
+PARTS = 10**DECIMALS
+"""Fractions are counted in parts of so many."""
+BLOCK = 1 << 22
+"""Bytes of a CSV file that are parsed at a time."""
+BUCKET = 1 << 24
+"""Bytes of CSV whose patches share a bucket on disk, which is then in memory as a whole."""
+MOST_BITS = 8
+BLANKS = ["", "NA", "NaN", "nan", "null"]
+Rows = NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class Header:
+    """The first line of a plate's file.
+
+    Attributes:
+        file: the CSV file.
+        names: all its columns.
+        metals: those named after elements, alphabetical.
+        unknown: those that are neither elements nor in the record's description.
+    """
+
+    file: Path
+    names: list[str]
+    metals: list[str]
+    unknown: list[str]
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Usable patches of a block.
+
+    Attributes:
+        parts: [n, m] int32, amounts of the plate's m metals in millionths, summing to one million
+            but for rounding.
+        signals: [n, 9] transmissions, finite.
+        counts: what became of all patches of the block.
+    """
+
+    parts: NDArray[np.int32]
+    signals: NDArray[np.float64]
+    counts: Counter[str]
+
+
+def read_header(file: Path) -> Header:
+    """Read and check the first line of a plate.
+
+    Raises:
+        UserError: the file is empty, has no rows, names a column twice, or lacks a signal or all
+            metals.
+    """
+    from pymatgen.core.periodic_table import Element
+
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            names = [name.strip() for name in next(csv.reader(text), [])]
+            if not any(names) or not any(line.strip() for line in text):
+                what = "no rows below the first line" if any(names) else "empty"
+                raise UserError(f"{file}: {what}. Fetch this file of the record again.")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file}: not a CSV file in UTF-8: {error}") from error
+    if repeated := sorted(name for name, n in Counter(names).items() if n > 1):
+        raise UserError(f"{file}: columns named twice: {listed(repeated)}; rename or remove one")
+    if missing := [name for name in SIGNALS if name not in names]:
+        raise UserError(
+            f"{file}: no column {listed(missing, most=9)} (optical transmission); "
+            f"the file has {listed(names, most=20)}"
+        )
+    metals = sorted(name for name in names if Element.is_valid_symbol(name))
+    if not metals:
+        raise UserError(
+            f"{file}: no metal column: none of {listed(names, most=20)} is the symbol of an element"
+        )
+    known = {*SIGNALS, *IDENTIFIERS, *metals, ""}
+    return Header(file, names, metals, sorted(set(names) - known))
+
+
+def patches_of(header: Header, *, positive: bool) -> Iterator[Patches]:
+    """The usable patches of a plate, block by block.
+
+    Args:
+        header: the plate's first line.
+        positive: whether a transmission that is not positive is impossible.
+
+    Raises:
+        UserError: a cell is not a number, or an amount is negative or infinite; names the rows
+            (data rows from 1).
+    """
+    done = 0
+    for cells in _blocks(header):
+        amounts, signals = cells[:, : len(header.metals)], cells[:, len(header.metals) :]
+        _check_amounts(header, amounts, done)
+        done += len(cells)
+        yield _usable(amounts, signals, positive=positive)
+
+
+def _usable(
+    amounts: NDArray[np.float64], signals: NDArray[np.float64], *, positive: bool
+) -> Patches:
+    """Fractions of the metals, and which patches can be used; every patch is counted once."""
+    amounts, blank_amounts = np.nan_to_num(amounts), int(np.isnan(amounts).sum())
+    total = amounts.sum(axis=1)
+    metal, finite = total > 0, np.isfinite(signals).all(axis=1)
+    possible = (signals > 0).all(axis=1) | (not positive)
+    good = metal & finite & possible
+    counts = Counter(
+        patches=len(amounts),
+        blank=int((~metal).sum()),
+        not_finite=int((metal & ~finite).sum()),
+        impossible=int((metal & finite & ~possible).sum()),
+        above_one=int((signals[good] > 1).any(axis=1).sum()),
+        blank_amounts=blank_amounts,
+    )
+    # Rounded twice: to 9 decimals first, or 1/128 = 0.0078125 would fall to either side by the
+    # error of the sum.
+    fractions = np.rint(amounts[good] / total[good, None] * PARTS * 1000) / 1000
+    return Patches(np.rint(fractions).astype(np.int32), signals[good], counts)
+
+
+def _blocks(header: Header) -> Iterator[NDArray[np.float64]]:
+    """Metals, then signals, of one block of rows after another: [rows, m + 9]; blanks are NaN."""
+    for batch in _batches(header, pa.float64()):
+        columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
+        yield np.stack(columns, axis=1)
+
+
+def _batches(header: Header, kind: pa.DataType) -> Iterator[pa.RecordBatch]:
+    """The columns in use as numbers, or as text."""
+    wanted = [*header.metals, *SIGNALS]
+    try:
+        yield from pacsv.open_csv(
+            header.file,
+            # Names are given, so the first line is skipped; blocks bound the memory. With threads,
+            # errors do not always tell their row.
+            pacsv.ReadOptions(
+                column_names=header.names, skip_rows=1, block_size=BLOCK, use_threads=False
+            ),
+            convert_options=pacsv.ConvertOptions(
+                column_types=dict.fromkeys(wanted, kind),
+                include_columns=wanted,
+                null_values=BLANKS,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        if kind != pa.string():
+            _raise_for_cells(header)
+        raise UserError(
+            f"{header.file}: cannot be read: {_reason(error)}. Fetch this file of the record again."
+        ) from error
+
+
+def _reason(error: pa.ArrowInvalid) -> str:
+    """Of a row of another length, in short: Arrow counts from the header and shows it whole."""
+    found = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", str(error))
+    if not found:
+        return str(error)
+    row, expected, got = map(int, found.groups())
+    return f"row {row - 1}: expected {expected} columns, got {got}"
+
+
+def _raise_for_cells(header: Header) -> None:
+    """Name the cells that are no numbers, in a second reading, of text."""
+    import pandas as pd
+
+    done, bad = 0, dict[str, list[str]]()
+    for batch in _batches(header, pa.string()):
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            cells = column.to_pandas()
+            wrong = pd.to_numeric(cells, errors="coerce").isna() & ~cells.str.strip().isin(BLANKS)
+            for i in np.flatnonzero(wrong & cells.notna()):
+                bad.setdefault(name, []).append(f"row {done + i + 1} ({cells.iloc[i]!r})")
+        done += len(batch)
+    if bad:
+        named = "; ".join(f"column `{name}`: {listed(rows)}" for name, rows in bad.items())
+        raise UserError(f"{header.file}: not a number in {named}. Correct or remove these rows.")
+
+
+def _check_amounts(header: Header, amounts: NDArray[np.float64], done: int) -> None:
+    wrong = (amounts < 0) | np.isinf(amounts)
+    for metal, column, values in zip(header.metals, wrong.T, amounts.T, strict=True):
+        if rows := [f"row {done + i + 1} ({values[i]:g})" for i in np.flatnonzero(column)]:
+            raise UserError(
+                f"{header.file}: column `{metal}` is an amount, but negative or infinite in "
+                f"{listed(rows)}. Correct or remove these rows."
+            )
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for the buckets in ``.hclmp/`` of the working directory, removed at the end.
+
+    Not in ``/tmp``, which may lie in memory.
+    """
+    base = Path(".hclmp")
+    try:
+        base.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="plates-", dir=base) as folder:
+            yield Path(folder)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(
+            f"{base.resolve()}: the disk is full. Plates need about 130 bytes a patch here while "
+            "they are read (1 GB for the whole record)."
+        ) from error
+
+
+class Buckets:
+    """Patches on disk, by a hash of their composition.
+
+    The hash depends on the composition alone and its first bits choose the bucket, so buckets one
+    after another give one order of the compositions, however many buckets there are.
+
+    Args:
+        folder: where the files go.
+        metals: the V element symbols, alphabetical.
+        size: bytes of CSV to come, from which the number of buckets follows.
+    """
+
+    def __init__(self, folder: Path, metals: Sequence[str], size: int) -> None:
+        self.metals = list(metals)
+        self.bits = min(max((size // BUCKET).bit_length(), 1), MOST_BITS)
+        self.kind = np.dtype(
+            [("hash", "u8"), ("parts", "i4", (len(metals),)), ("signals", "f8", (len(SIGNALS),))]
+        )
+        self._paths = [folder / str(i) for i in range(2**self.bits)]
+        self._keys = np.array([_key(metal) for metal in metals], dtype=np.uint64)
+        self._files: list[BinaryIO] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Buckets":
+        self._files = [self._stack.enter_context(path.open("wb")) for path in self._paths]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def add(self, metals: Sequence[str], patches: Patches) -> None:
+        """Append patches of a plate with these metals."""
+        rows = np.zeros(len(patches.parts), dtype=self.kind)
+        rows["parts"][:, [self.metals.index(metal) for metal in metals]] = patches.parts
+        rows["signals"] = patches.signals
+        rows["hash"] = _mixed((rows["parts"].astype(np.uint64) * self._keys).sum(axis=1))
+        bucket = (rows["hash"] >> np.uint64(64 - self.bits)).astype(np.int64)
+        order = np.argsort(bucket, kind="stable")
+        ends = np.cumsum(np.bincount(bucket, minlength=len(self._files)))
+        for file, some in zip(self._files, np.split(rows[order], ends[:-1]), strict=True):
+            file.write(some.tobytes())
+
+    def __iter__(self) -> Iterator[Rows]:
+        """The rows of each bucket, sorted by hash, composition and signals.
+
+        The whole row decides, so that the order in which rows came leaves no trace.
+        """
+        for path in self._paths:
+            rows = np.fromfile(path, dtype=self.kind)
+            path.unlink()
+            if len(rows):
+                keys = (*rows["signals"].T[::-1], *rows["parts"].T[::-1], rows["hash"])
+                yield rows[np.lexsort(keys)]
+
+
+def _key(metal: str) -> int:
+    """An odd number of 64 bits for an element."""
+    return int.from_bytes(hashlib.sha256(metal.encode()).digest()[:8], "little") | 1
+
+
+def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The bits of each number mixed (the finaliser of SplitMix64, Steele et al., OOPSLA 2014)."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
