@@ -22,10 +22,11 @@ import pandas as pd
 from hclmp.config import Config, load_config
 from hclmp.data.features import read_features
 from hclmp.data.folds import Fold, Rows, fold_names, split_rows
-from hclmp.data.tables import read_targets
+from hclmp.data.inputs import Labelled
+from hclmp.data.tables import Floats, read_targets
 from hclmp.models.baselines import fit_baseline
 from hclmp.models.hclmp.pretrained import Pretrained
-from hclmp.models.interface import Floats, Labelled, Model
+from hclmp.models.interface import Model
 from hclmp.pipeline import paths
 from hclmp.pipeline.origins import encoder_of, trained_inputs
 from hclmp.pipeline.slices import train_slice

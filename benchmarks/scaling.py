@@ -53,7 +53,7 @@ SERIES: dict[str, list[Size]] = {
 def made_up(size: Size, rows: int, seed: int) -> Any:
     """Labelled mixtures of so many elements with smooth nonlinear labels."""
     from hclmp.data.composition import Compositions
-    from hclmp.models.interface import ElementTable, Inputs, Labelled
+    from hclmp.data.inputs import ElementTable, Inputs, Labelled
 
     rng, of_elements = np.random.default_rng(seed), np.random.default_rng(0)
     elements = rng.random((rows, ELEMENTS)).argsort(axis=1)[:, : size.elements]
@@ -75,7 +75,7 @@ def measure(size: Size, steps: int) -> dict[str, float]:
     from hclmp.models.checkpoint import Checkpoint
     from hclmp.models.compute import prepare
     from hclmp.models.hclmp import training as loop
-    from hclmp.models.hclmp.ensemble import Scalers, fresh, member_seeds
+    from hclmp.models.hclmp.ensemble import Scalers, init_network, member_seeds
     from hclmp.models.hclmp.layers import stacked
 
     prepare(1, deterministic=True)
@@ -83,7 +83,9 @@ def measure(size: Size, steps: int) -> dict[str, float]:
     data = [made_up(size, size.compositions, fold) for fold in range(size.folds)]
     held_out = [made_up(size, VALIDATION, 1_000 + fold) for fold in range(size.folds)]
     scalers, seeds = [Scalers.fit(part) for part in data], member_seeds(training)
-    network = stacked([fresh(p, s, model, seeds) for p, s in zip(data, scalers, strict=True)])
+    network = stacked(
+        [init_network(p, s, model, seeds) for p, s in zip(data, scalers, strict=True)]
+    )
     train, validation = (
         loop.Table.stacked([s.table(part) for s, part in zip(scalers, parts, strict=True)])
         for parts in (data, held_out)

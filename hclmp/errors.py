@@ -10,7 +10,7 @@ class UserError(Exception):
     """
 
 
-def listed(items: Iterable[object], *, most: int = 5) -> str:
+def join_some(items: Iterable[object], *, most: int = 5) -> str:
     """Join items for a message, at most ``most`` of them, and say how many more there are."""
     texts = [str(item) for item in items]
     shown = ", ".join(texts[:most])

@@ -18,15 +18,18 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from hclmp.data.composition import Compositions, Fractions, pad, parse_formulas, system_of
-from hclmp.data.tables import Property
-from hclmp.errors import UserError, listed
+from hclmp.data.composition import Compositions, pad
+from hclmp.data.formula import Fractions, parse_formulas, system_of
+from hclmp.data.inputs import ElementTable, Inputs
+from hclmp.data.tables import Floats, Property
+from hclmp.errors import UserError, join_some
+from hclmp.files import atomic_write
 from hclmp.models.generator.network import Generator
 from hclmp.models.hclmp.ensemble import Ensemble
 from hclmp.models.hclmp.final import distances
-from hclmp.models.interface import ElementTable, Floats, Inputs, Prediction
+from hclmp.models.interface import Prediction
 from hclmp.pipeline.paths import FINAL, Final
-from hclmp.provenance import Provenance, written
+from hclmp.provenance import Provenance
 
 SCHEMA_VERSION = 1  # of the folder; later versions of this file must read all earlier ones
 ABOUT = {"left_out", "trained_on", "far", "transfer", "properties", "citation"}  # must be there
@@ -43,7 +46,7 @@ def write_elements(path: Path, elements: ElementTable, *, provenance: Provenance
     tensors = {f"vectors.{name}": v for name, v in elements.vectors.items()}
     tensors["properties"] = elements.properties
     about = json.dumps({"provenance": provenance}, sort_keys=True)
-    with written(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata={"hclmp": about})
 
 
@@ -62,7 +65,7 @@ def _read_about(files: Final) -> dict[str, Any]:
         version = about["schema_version"]
         later = version > SCHEMA_VERSION
         if not later and (missing := ABOUT - about.keys()):
-            raise ValueError(f"it does not say {listed(sorted(missing))}")
+            raise ValueError(f"it does not say {join_some(sorted(missing))}")
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{files.about}: not a model, or damaged ({error}). {AGAIN}") from error
     if later:
@@ -77,7 +80,9 @@ def _check_complete(files: Final, *, transfer: bool) -> None:
     """Refuse a folder of which a file was left behind."""
     needed = [files.weights, files.elements, *([files.generator] if transfer else [])]
     if missing := [path.name for path in needed if not path.is_file()]:
-        raise UserError(f"{files.folder}: not a whole model: no {listed(missing)} in it. {AGAIN}")
+        raise UserError(
+            f"{files.folder}: not a whole model: no {join_some(missing)} in it. {AGAIN}"
+        )
 
 
 @dataclass(frozen=True)
@@ -191,13 +196,13 @@ class Model:
         """Refuse elements that model or generator has no vector for, by row."""
         known = self.known_elements
         bad = [
-            f"row {row} ({formula}: {listed(strangers)})"
+            f"row {row} ({formula}: {join_some(strangers)})"
             for row, (fractions, formula) in enumerate(zip(parsed, formulas, strict=True), start=1)
             if (strangers := [e for e in fractions if e not in known])
         ]
         if bad:
             raise UserError(
-                f"the model knows nothing of some elements: {listed(bad)}. It knows "
+                f"the model knows nothing of some elements: {join_some(bad)}. It knows "
                 f"{' '.join(known)}. Remove these compositions."
             )
 
@@ -215,7 +220,7 @@ class Model:
             there = {compositions.vocabulary[e] for e in elements[fractions > 0]}
             reasons = []
             if unseen := sorted(there - trained):
-                reasons.append(f"no training composition has {listed(unseen)}")
+                reasons.append(f"no training composition has {join_some(unseen)}")
             if distance is not None and far is not None and distance[row] > far:
                 reasons.append(
                     f"far from every training composition ({distance[row]:.2f}; 99 % of held-out "
@@ -239,7 +244,7 @@ def _formulas(data: pd.DataFrame | Sequence[str], column: str) -> list[Any]:
         return list(data)
     if column not in data.columns:
         raise UserError(
-            f"no column `{column}` among {listed(data.columns)}: name the column of formulas"
+            f"no column `{column}` among {join_some(data.columns)}: name the column of formulas"
         )
     return data[column].tolist()
 

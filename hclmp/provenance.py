@@ -1,11 +1,10 @@
-"""Where a result comes from: hashes of data, source and configuration, and atomic writes."""
+"""Where a result comes from: hashes of data, source and configuration."""
 
 import ast
 import datetime
 import functools
 import hashlib
 import json
-import os
 import platform
 import subprocess
 import time
@@ -15,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hclmp import __version__
+from hclmp.files import write_json
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 PACKAGE = Path(__file__).parent
 ASSETS = {".css", ".html", ".js"}  # what a page is made of, beside the modules that make it
@@ -108,45 +108,6 @@ def provenance(step: str, *, config: Mapping[str, Any], inputs: Mapping[str, Pat
         "inputs": {name: sha256(path) for name, path in sorted(inputs.items())},
         "source": source_hash(step),
     }
-
-
-@contextmanager
-def written(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, renamed to it once the block has ended without an error.
-
-    A reader therefore finds the whole file or none, whenever the writer is killed.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with written(path) as temporary:
-        temporary.write_text(text)
-
-
-def write_csv(path: str | Path, frame: "pd.DataFrame") -> None:
-    """Write a CSV file without an index, whole or not at all."""
-    with written(path) as temporary:
-        frame.to_csv(temporary, index=False)
-
-
-def write_json(path: str | Path, value: object) -> None:
-    """Write JSON with sorted keys, whole or not at all.
-
-    Raises:
-        ValueError: a number is NaN or infinite, which JSON has no word for.
-    """
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 @contextmanager

@@ -7,11 +7,11 @@ import torch
 
 from hclmp.config import ModelConfig, TrainingConfig
 from hclmp.data.composition import Compositions, pad
+from hclmp.data.inputs import ElementTable, Inputs, Labelled
 from hclmp.models.checkpoint import Checkpoint
 from hclmp.models.hclmp.ensemble import Ensemble, Part, fit_hclmp
 from hclmp.models.hclmp.pretrained import Pretrained
 from hclmp.models.hclmp.stack import History
-from hclmp.models.interface import ElementTable, Inputs, Labelled
 
 # Small tensors: more threads only wait for each other, above all beside other work.
 torch.set_num_threads(1)

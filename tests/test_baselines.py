@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from hclmp.config import BaselinesConfig
 from hclmp.data.composition import Compositions, pad
+from hclmp.data.inputs import ElementTable, Inputs, Labelled
+from hclmp.data.tables import Floats
 from hclmp.models.baselines import Baseline, fit_baseline
 from hclmp.models.descriptors import descriptors
-from hclmp.models.interface import ElementTable, Floats, Inputs, Labelled
 
 VOCABULARY = ("Co", "Cu", "Fe", "Mn", "Ti", "W")
 PROPERTIES = np.random.default_rng(5).standard_normal((6, 3)).astype(np.float32)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hclmp.data.composition import parse_formula
+from hclmp.data.formula import parse_formula
 from hclmp.errors import UserError
 from hclmp.screening.grid import Grid
 

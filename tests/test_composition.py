@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hclmp.data.composition import (
-    composition_key,
-    pad,
-    parse_formula,
-    parse_formulas,
-    system_of,
-    vocabulary_of,
-)
+from hclmp.data.composition import pad, vocabulary_of
+from hclmp.data.formula import composition_key, parse_formula, parse_formulas, system_of
 from hclmp.errors import UserError
 
 ELEMENTS = ("Al", "Co", "Cu", "Fe", "H", "Mn", "N", "Na", "O", "S", "Sc", "Si", "Ti", "W", "Zr")

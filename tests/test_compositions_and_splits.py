@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from hclmp.config import load_config
-from hclmp.data.composition import composition_key, formula_text, parse_formula
+from hclmp.data.formula import composition_key, formula_text, parse_formula
 from hclmp.data.tables import read_predictions, read_targets
 from tests.conftest import Command, assert_refused, config_for, good_table, set_up, write
 

@@ -11,12 +11,13 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from hclmp.config import ModelConfig, TrainingConfig
+from hclmp.data.inputs import Labelled
 from hclmp.errors import UserError
 from hclmp.models import checkpoint as checkpoints
 from hclmp.models.calibration import Calibration
 from hclmp.models.hclmp import training as loop
 from hclmp.models.hclmp.ensemble import Ensemble
-from hclmp.models.interface import Labelled, Prediction
+from hclmp.models.interface import Prediction
 from hclmp.models.scaling import Scaler
 from tests.synthetic import fit_one, inputs, labelled
 

@@ -22,7 +22,7 @@ from hclmp.models.generator.training import (
     refit_generator,
     train_generator,
 )
-from hclmp.models.recall import holding
+from hclmp.models.recall import is_superset_of
 from hclmp.pipeline.steps.pretrain_gan import _wasserstein
 from tests.synthetic import VOCABULARY, compositions
 
@@ -160,7 +160,7 @@ def test_what_was_seen_is_recalled_and_not_generated() -> None:
 def test_a_hidden_system_does_not_enter() -> None:
     model, (fractions, _), _ = trained()
     before = [model.feature(fractions[7:8].numpy(), **_how(hide)).dos for hide in (True, False)]
-    own = holding(fractions[7:8], fractions)[0]
+    own = is_superset_of(fractions[7:8], fractions)[0]
     assert 1 < own.sum() < len(own)
     model.memory.dos[own] = 1000.0
     after = [model.feature(fractions[7:8].numpy(), **_how(hide)).dos for hide in (True, False)]
@@ -187,7 +187,7 @@ def test_in_training_a_material_recalls_other_systems_alone() -> None:
         assert found is not None
         return found
 
-    own = holding(fractions[rows[:1]], fractions)[0]
+    own = is_superset_of(fractions[rows[:1]], fractions)[0]
     own_changed, others_changed = dos.clone(), dos.clone()
     own_changed[own] = 50.0
     others_changed[~own] = 50.0
@@ -200,7 +200,7 @@ def test_in_training_a_material_recalls_other_systems_alone() -> None:
 def test_others_hold_a_system_where_they_have_all_of_its_elements() -> None:
     mixed = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.8, 0.0], [0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
     wanted = [[1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 1, 0], [1, 1, 1, 1]]
-    assert holding(mixed, mixed).int().tolist() == wanted
+    assert is_superset_of(mixed, mixed).int().tolist() == wanted
 
 
 def test_of_a_large_table_all_is_known_and_a_part_is_recalled(

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from hclmp.data.tables import Property
+from hclmp.data.tables import Floats, Property
 from hclmp.errors import UserError
-from hclmp.models.interface import Floats, Prediction
+from hclmp.models.interface import Prediction
 from hclmp.screening.question import Question, Record, chances, improvement, on_front
 
 PROPERTIES = (

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hclmp.config import PAPER_PRESET, ModelConfig
+from hclmp.data.inputs import Inputs
 from hclmp.models import recall
 from hclmp.models.descriptors import descriptors
 from hclmp.models.hclmp import composition_encoder
@@ -17,8 +18,7 @@ from hclmp.models.hclmp.composition_encoder import weighted_softmax
 from hclmp.models.hclmp.layers import Draws, TokenAttention, stacked
 from hclmp.models.hclmp.losses import gaussian_kl, gaussian_nll, mean_error, shape_divergence
 from hclmp.models.hclmp.network import HCLMP
-from hclmp.models.interface import Inputs
-from hclmp.models.recall import attention, hidden_in_training, holding
+from hclmp.models.recall import attention, hidden_in_training, is_superset_of
 from tests.synthetic import inputs, labelled, permuted
 
 PAPER = ModelConfig.model_validate(PAPER_PRESET["model"])
@@ -352,7 +352,7 @@ def test_in_training_a_composition_recalls_none_of_its_own_system() -> None:
     first = int(count.argmin())  # of few elements, so that it has supersets
     order = torch.cat([torch.tensor([first]), torch.arange(40)[torch.arange(40) != first]])
     batch, values = Batch(*(None if t is None else t[:, order] for t in batch)), values[order]
-    own = holding(batch.present[0, :1], batch.present[0])[0]
+    own = is_superset_of(batch.present[0, :1], batch.present[0])[0]
     assert (batch.present[0, own].sum(dim=1) > count[first]).any(), "a superset"
     own[0] = False  # its own label is what it is to predict
 
@@ -384,7 +384,7 @@ def test_what_is_hidden_in_training() -> None:
     present = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 1, 1], [1, 0, 1]])
     hidden = hidden_in_training(present[:2], present)
     assert hidden.tolist() == [[2, 0, 1, 1], [0, 2, 1, 0]]
-    assert (hidden - torch.eye(2, 4)).bool().equal(holding(present[:2], present))
+    assert (hidden - torch.eye(2, 4)).bool().equal(is_superset_of(present[:2], present))
     alone = hidden_in_training(present[:2], present, whole_systems=False)
     assert alone.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0]]
 

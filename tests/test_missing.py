@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from hclmp.config import BaselinesConfig, ModelConfig, TrainingConfig
+from hclmp.data.inputs import Labelled
 from hclmp.data.tables import read_predictions, read_targets
 from hclmp.evaluation.metrics import summarise
 from hclmp.models.baselines import fit_baseline
-from hclmp.models.interface import Labelled
 from hclmp.models.weights import few_rows
 from tests.conftest import Command, assert_refused, config_for, good_table, set_up
 from tests.synthetic import fit_one, labelled

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from hclmp.config import Config, load_config
-from hclmp.data.composition import parse_formulas, system_of
 from hclmp.data.folds import read_systems, split_fold
+from hclmp.data.formula import parse_formulas, system_of
 from tests.conftest import (
     TERNARIES,
     Answer,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hclmp.data.composition import parse_formulas
+from hclmp.data.formula import parse_formulas
 from tests.conftest import Command, assert_refused, good_table, write
 from tests.test_new import made, new
 

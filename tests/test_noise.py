@@ -13,9 +13,10 @@ from hclmp.config import BaselinesConfig, ModelConfig, TrainingConfig, load_conf
 from hclmp.data.composition import pad
 from hclmp.data.features import read_features
 from hclmp.data.folds import split_rows
-from hclmp.data.tables import read_predictions, read_targets
+from hclmp.data.inputs import ElementTable, Inputs, Labelled
+from hclmp.data.tables import Floats, read_predictions, read_targets
 from hclmp.models.baselines import Baseline, fit_baseline
-from hclmp.models.interface import ElementTable, Floats, Inputs, Labelled, Model
+from hclmp.models.interface import Model
 from hclmp.models.weights import MODEL_ERROR, label_weights
 from hclmp.pipeline.steps.train import labelled as rows_of
 from tests.conftest import Command, assert_refused, config_for, good_table, set_up

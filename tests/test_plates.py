@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from hclmp.config import TargetsConfig
-from hclmp.data.composition import DECIMALS, parse_formula
+from hclmp.data.formula import DECIMALS, parse_formula
 from hclmp.errors import UserError
 from hclmp.provenance import sha256
 from hclmp.sources.plates import read as plates

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from hclmp.config import Config, resolve
-from hclmp.data.composition import formula_text, pad, parse_formulas
+from hclmp.data.composition import pad
 from hclmp.data.features import read_features
+from hclmp.data.formula import formula_text, parse_formulas
 from hclmp.data.tables import DosTable, Property, Targets, write_dos, write_targets
 from hclmp.models.generator.network import Generator
-from hclmp.models.recall import holding
+from hclmp.models.recall import is_superset_of
 from hclmp.pipeline.steps import pretrain_gan as step
 from hclmp.pipeline.steps.featurize import featurize
 from tests.synthetic import VOCABULARY
@@ -103,7 +104,7 @@ def test_a_generator_of_a_fold_has_not_seen_its_systems() -> None:
     allowed = (torch.from_numpy(fractions) > 0).float() @ held_out[0] < 3
     assert int((~allowed).sum()) > 0
     assert len(model.memory.dos) == int(allowed.sum())
-    assert not holding(held_out, model.memory.fractions).any()
+    assert not is_superset_of(held_out, model.memory.fractions).any()
 
 
 def test_a_kill_between_and_in_the_trainings_changes_no_byte(

@@ -11,16 +11,16 @@ import torch
 from safetensors.torch import load_file
 
 from hclmp.config import Config, ModelConfig, TrainingConfig, resolve
-from hclmp.data.composition import formula_text
+from hclmp.data.formula import formula_text
+from hclmp.data.inputs import Inputs
 from hclmp.data.tables import DosTable, read_dos, write_dos
 from hclmp.errors import UserError
 from hclmp.models.checkpoint import Checkpoint
 from hclmp.models.generator.network import DosScaler
 from hclmp.models.hclmp import encoder_training
 from hclmp.models.hclmp.encoder_training import pretrain
-from hclmp.models.hclmp.ensemble import Scalers, fresh
+from hclmp.models.hclmp.ensemble import Scalers, init_network
 from hclmp.models.hclmp.pretrained import BY_ELEMENT, Pretrained
-from hclmp.models.interface import Inputs
 from hclmp.pipeline.origins import read_provenance
 from hclmp.pipeline.steps import pretrain_encoder as step
 from hclmp.pipeline.steps.train import train
@@ -77,7 +77,7 @@ def test_an_encoder_says_the_same_over_fewer_elements_in_another_order() -> None
         labels = labelled(40, seed=3)
         data = replace(labels, inputs=some.take(np.arange(len(some))), t=labels.t[: len(some)])
         scalers = Scalers.fit(data, encoder)
-        network = fresh(data, scalers, SMALL, [0, 1], encoder)
+        network = init_network(data, scalers, SMALL, [0, 1], encoder)
         with torch.no_grad():
             vectors.append(network.material(scalers.batch(some), None))
     torch.testing.assert_close(vectors[0], vectors[1], atol=1e-5, rtol=1e-5)
@@ -86,14 +86,14 @@ def test_an_encoder_says_the_same_over_fewer_elements_in_another_order() -> None
 def test_members_start_from_the_pretrained_weights_and_only_those() -> None:
     start, data = pretrained(), labelled(60, dos=7)
     scalers = Scalers.fit(data, start)
-    plain = fresh(data, scalers, SMALL, [0, 1]).state_dict()
-    network = fresh(data, scalers, SMALL, [0, 1], start).state_dict()
+    plain = init_network(data, scalers, SMALL, [0, 1]).state_dict()
+    network = init_network(data, scalers, SMALL, [0, 1], start).state_dict()
     assert BY_ELEMENT in start.tensors
     for name, tensor in network.items():
         expected = start.tensors.get(name, plain[name])
         assert torch.equal(tensor, expected), name
     assert "material.dos_map.weight" not in start.tensors
-    one = fresh(data, scalers, SMALL, [7], start).state_dict()
+    one = init_network(data, scalers, SMALL, [7], start).state_dict()
     assert torch.equal(one[BY_ELEMENT], start.tensors[BY_ELEMENT][:1])
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from hclmp import __version__
 from hclmp import provenance as module
+from hclmp.files import atomic_write, write_csv, write_json
 from hclmp.provenance import (
     PACKAGE,
     hash_of,
@@ -23,9 +24,6 @@ from hclmp.provenance import (
     sha256,
     source_files,
     source_hash,
-    write_csv,
-    write_json,
-    written,
 )
 from tests.conftest import Command, set_up
 
@@ -156,13 +154,13 @@ def test_hashes(workdir: Path) -> None:
 
 def test_a_file_is_written_whole_or_not_at_all(workdir: Path) -> None:
     target = workdir / "new" / "file.txt"
-    with written(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_text("old")
         assert not target.exists()
     assert target.read_text() == "old"
 
     def interrupted() -> None:
-        with written(target) as temporary:
+        with atomic_write(target) as temporary:
             temporary.write_text("half of the new")
             raise KeyboardInterrupt
 

@@ -15,8 +15,8 @@ import yaml
 from hclmp.config import Config, DosConfig, TargetsConfig, load_config, variant_settings
 from hclmp.config.data import PAPER_CATIONS
 from hclmp.config.models import HOW_COMPUTED
-from hclmp.data.composition import parse_formulas, system_of
 from hclmp.data.folds import read_systems
+from hclmp.data.formula import parse_formulas, system_of
 from hclmp.data.tables import read_dos as read_dos_table
 from hclmp.data.tables import read_targets as read_targets_table
 from hclmp.errors import UserError

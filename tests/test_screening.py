@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hclmp.data.composition import composition_key, parse_formula
+from hclmp.data.formula import composition_key, parse_formula
 from hclmp.data.tables import PREDICTED, RANKED
 from hclmp.errors import UserError
 from hclmp.model import Model

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hclmp.config import ModelConfig, TrainingConfig
+from hclmp.data.inputs import Labelled
 from hclmp.models import checkpoint as checkpoints
 from hclmp.models.hclmp import training as loop
 from hclmp.models.hclmp.batch import Table, padded
@@ -15,7 +16,6 @@ from hclmp.models.hclmp.ensemble import Ensemble, Part, Scalers, fit_hclmp
 from hclmp.models.hclmp.layers import Draws, part_of, stacked
 from hclmp.models.hclmp.stack import History
 from hclmp.models.hclmp.training import steps_of
-from hclmp.models.interface import Labelled
 from tests.synthetic import fit_one, inputs, labelled
 
 SMALL = ModelConfig(message_hidden=8, latent=8, property_size=16, token_size=16, trunk=16)

@@ -21,7 +21,8 @@ import yaml
 
 from hclmp.config import Config, load_config
 from hclmp.data.folds import fold_batches, fold_names
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
+from hclmp.files import write_json
 from hclmp.pipeline import cache, paths
 from hclmp.pipeline.origins import (
     RESULTS,
@@ -32,7 +33,6 @@ from hclmp.pipeline.origins import (
     generator_scopes,
     scopes,
 )
-from hclmp.provenance import write_json
 
 CONFIG = Path("config/config.yaml")
 RAW = Path("data/raw")
@@ -236,7 +236,7 @@ def _check_bytes() -> None:
     ]
     if bad:
         raise UserError(
-            f"{listed(bad)}: not as dvc.lock records, neither here nor in DVC's cache {cached}: "
+            f"{join_some(bad)}: not as dvc.lock records, neither here nor in DVC's cache {cached}: "
             "lost or damaged in the remote. Push it again from where it is whole, or make it again "
             "with `dvc repro`."
         )
@@ -283,7 +283,7 @@ def _check_leftovers() -> None:
     files = [f for out in OUTS for f in (out.rglob("*") if out.is_dir() else [out])]
     if left := [file for file in files if file.is_file() and file not in made]:
         raise UserError(
-            f"{listed(left)}: not made by this configuration, left over from another or from a "
+            f"{join_some(left)}: not made by this configuration, left over from another or from a "
             "killed run. Remove what is left over, then commit."
         )
 

@@ -201,7 +201,7 @@ def systems(
 
 def sources() -> None:
     """List the sources of data: what they are, licence, citation, how to get them."""
-    from hclmp.sources.downloads import show_sources
+    from hclmp.cli.sources import show_sources
 
     show_sources()
 

@@ -17,7 +17,7 @@ from hclmp.config import (
     PropertyConfig,
     VariantConfig,
 )
-from hclmp.provenance import write_text
+from hclmp.files import write_text
 
 SCHEMA = Path("workflow/schemas/config.schema.json")
 README = Path("config/README.md")

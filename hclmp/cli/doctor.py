@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hclmp.config import Config, load_config
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 from hclmp.provenance import PACKAGE
 
 Status = Literal["ok", "warning", "problem"]
@@ -105,7 +105,7 @@ def _packages() -> Finding:
         elif not requirement.specifier.contains(version, prereleases=True):
             wrong.append(f"{requirement.name} {version}, needed {requirement.specifier}")
     if wrong:
-        return Finding("packages", "problem", listed(wrong), INSTALL)
+        return Finding("packages", "problem", join_some(wrong), INSTALL)
     return Finding("packages", "ok", f"all {len(_requirements())} are there")
 
 
@@ -124,7 +124,7 @@ def _versions() -> Finding:
         if version and name in locked and version.partition("+")[0] != locked[name]:
             other.append(f"{name} {version} instead of {locked[name]}")
     if other:
-        return Finding("versions", "warning", listed(other), f"as tested: {INSTALL}")
+        return Finding("versions", "warning", join_some(other), f"as tested: {INSTALL}")
     return Finding("versions", "ok", f"as in {file}")
 
 

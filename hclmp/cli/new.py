@@ -22,13 +22,14 @@ from hclmp.cli.systems import (
     sheet_text,
 )
 from hclmp.config import DEFAULT_VARIANTS, Config, PropertyConfig, TargetsConfig, resolve
-from hclmp.data.composition import parse_formulas, vocabulary_of
+from hclmp.data.composition import vocabulary_of
 from hclmp.data.elements import TABULATED, check_elements
 from hclmp.data.folds import group_systems
-from hclmp.errors import UserError, listed
+from hclmp.data.formula import parse_formulas
+from hclmp.errors import UserError, join_some
+from hclmp.files import write_text
 from hclmp.pipeline.slices import embeddings
 from hclmp.pipeline.steps.prepare_targets import check_names, check_spread, check_values
-from hclmp.provenance import write_text
 from hclmp.sources.raw import RawDos, check_dos
 from hclmp.sources.table import (
     RESERVED,
@@ -107,15 +108,15 @@ def new_directory(
     write_text(config_file, _config_text(config))
     _describe(raw.values, columns, suggested, chosen, systems, sheet, vocabulary=_elements(systems))
     if composition:
-        print(f"compositions from the columns {listed(composition, most=20)}")
+        print(f"compositions from the columns {join_some(composition, most=20)}")
     _describe_rows(raw.values, len(systems))
     if densities is not None:
         print(_about_dos(densities))
     for why, names in unused.items():
         if names:
-            print(f"{why}, not used: {listed(names, most=10)}")
+            print(f"{why}, not used: {join_some(names, most=10)}")
     if taken := [c for c in RESERVED if c in frame.columns]:
-        print(f"columns that are never a property: {listed(taken)}")
+        print(f"columns that are never a property: {join_some(taken)}")
     print(f"\nRun it:  snakemake --cores all --directory {shlex.quote(str(directory))}")
 
 
@@ -154,7 +155,9 @@ def _columns(
     unused[NOISE] = sorted(c for c in noise if c.removesuffix("_std") not in columns)
     for why in (CONSTANT, AGAIN):
         if unused[why] and not columns:
-            raise UserError(f"{targets}: {why}: {listed(unused[why])}. There is nothing to learn.")
+            raise UserError(
+                f"{targets}: {why}: {join_some(unused[why])}. There is nothing to learn."
+            )
     return columns, unused
 
 
@@ -183,9 +186,9 @@ def _usable_columns(
             usable.append(column)
     if nearly:
         raise UserError(
-            f"{targets}: numbers with a decimal comma, `%` or `±` in {listed(nearly)}. Write plain "
-            "numbers with points (an uncertainty in a column of its own, `x_std` beside `x`), or "
-            "take these columns out"
+            f"{targets}: numbers with a decimal comma, `%` or `±` in {join_some(nearly)}. Write "
+            "plain numbers with points (an uncertainty in a column of its own, `x_std` beside "
+            "`x`), or take these columns out"
         )
     return usable, unused
 
@@ -209,11 +212,12 @@ def _check_log10(
 ) -> None:
     if strangers := sorted(chosen - set(columns)):
         raise UserError(
-            f"{targets}: --log10 names {listed(strangers)}; the properties are {listed(columns)}"
+            f"{targets}: --log10 names {join_some(strangers)}; the properties are "
+            f"{join_some(columns)}"
         )
     for column, v in zip(columns, values.T, strict=True):
         if column in chosen and (bad := np.flatnonzero(v <= 0)).size:
-            named = listed(f"row {j + 1} ({v[j]:g})" for j in bad)
+            named = join_some(f"row {j + 1} ({v[j]:g})" for j in bad)
             raise UserError(f"{targets}: --log10 {column}: not positive in {named}")
 
 
@@ -271,8 +275,8 @@ def _dos_columns(dos: Path) -> dict[str, Any]:
     frame = read_frame(dos)
     if "formula" not in frame.columns:
         raise UserError(
-            f"{dos}: no column `formula`; it has {listed(frame.columns, most=20)}. Give the column "
-            "of formulas that name"
+            f"{dos}: no column `formula`; it has {join_some(frame.columns, most=20)}. Give the "
+            "column of formulas that name"
         )
     if dos.suffix.lower() == ".csv":
         bins = energy_columns(frame, "formula", "material_id")
@@ -281,21 +285,23 @@ def _dos_columns(dos: Path) -> dict[str, Any]:
         if known.any() and not known.all():
             others = [name for name, number in zip(bins, known, strict=True) if not number]
             raise UserError(
-                f"{dos}: columns {listed(others)} are named after no energy, as the others are. "
+                f"{dos}: columns {join_some(others)} are named after no energy, as the others are. "
                 "Take them out: every column but `formula` and `material_id` is an energy."
             )
         if n > 1 and known.all():
             steps = np.diff(energies)
             if (steps <= 0).any() or np.ptp(steps) > ENERGY_TOLERANCE * steps.mean():
                 raise UserError(
-                    f"{dos}: the energies that name its columns ({listed(bins)}) are not ascending "
-                    "in equal steps. Interpolate the table to such a grid."
+                    f"{dos}: the energies that name its columns ({join_some(bins)}) are not "
+                    "ascending in equal steps. Interpolate the table to such a grid."
                 )
             grid = {"start": float(energies[0]), "stop": float(energies[-1])}
             return {"energies": {**grid, "n": n, "unit": "eV"}}
     else:
         if "dos" not in frame.columns:
-            raise UserError(f"{dos}: no list column `dos`; it has {listed(frame.columns, most=20)}")
+            raise UserError(
+                f"{dos}: no list column `dos`; it has {join_some(frame.columns, most=20)}"
+            )
         first = frame["dos"].iloc[0]
         n = len(first) if isinstance(first, np.ndarray | list) else 0
     if n < 2:

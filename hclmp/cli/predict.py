@@ -14,10 +14,10 @@ from rich.text import Text
 from hclmp.cli.systems import composition_columns
 from hclmp.cli.terminal import note, say, show_table
 from hclmp.data.tables import PREDICTED
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
+from hclmp.files import atomic_write
 from hclmp.model import Model
 from hclmp.pipeline.paths import Final
-from hclmp.provenance import written
 from hclmp.sources.table import formulas, read_frame
 
 MOST_SHOWN = 20  # rows on the terminal
@@ -87,7 +87,7 @@ def _of(model: Model, frame: pd.DataFrame, table: Path | None, formula_column: s
         path, frame.drop(columns=measured, errors="ignore"), formula_column
     )
     if elements:
-        said = f"compositions from the columns {listed(elements, most=20)}"
+        said = f"compositions from the columns {join_some(elements, most=20)}"
         Console(stderr=True).print(said, highlight=False, soft_wrap=True)
     texts = formulas(path, frame, formula_column, elements)
     try:
@@ -112,7 +112,7 @@ def _beside(
         new, names = new.rename(columns=renamed), [f"{name}_predicted" for name in names]
     if taken := sorted(set(new.columns) & set(frame.columns)):
         raise UserError(
-            f"{out}: the table has columns {listed(taken)} already, as if it had been predicted "
+            f"{out}: the table has columns {join_some(taken)} already, as if it had been predicted "
             "before: remove them from it"
         )
     return pd.concat([frame.reset_index(drop=True), new], axis=1), names
@@ -163,7 +163,7 @@ def check_out(out: Path, folder: Path, table: Path | None = None) -> None:
 
 def write_frame(out: Path, frame: pd.DataFrame) -> None:
     """Write CSV, or Parquet, which keeps the units (``attrs["units"]`` in pandas)."""
-    with written(out) as temporary:
+    with atomic_write(out) as temporary:
         if out.suffix.lower() == ".csv":
             frame.to_csv(temporary, index=False)
         else:

@@ -11,7 +11,7 @@ from rich.text import Text
 from hclmp.cli.predict import check_out, print_json, records, write_frame
 from hclmp.cli.terminal import note, say, show_table
 from hclmp.data.tables import Property
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 from hclmp.model import Model
 from hclmp.progress import progress
 from hclmp.screening.grid import Grid
@@ -113,7 +113,7 @@ def _rank_by(asked: str | None, question: Question) -> RankBy:
                 raise UserError(f"--rank-by {asked}: two goals are ranked by probability")
             ranked: RankBy = known
             return ranked
-    raise UserError(f"--rank-by {asked}: choose one of {listed(get_args(RankBy))}")
+    raise UserError(f"--rank-by {asked}: choose one of {join_some(get_args(RankBy))}")
 
 
 def _nothing_left(found: Screened, where: Sequence[str]) -> str:
@@ -126,7 +126,7 @@ def _nothing_left(found: Screened, where: Sequence[str]) -> str:
 
 def _infeasible(where: Sequence[str]) -> str:
     """That no candidate promises to meet the conditions."""
-    return f"no candidate is likelier than not to meet {listed(where)}: relax --where"
+    return f"no candidate is likelier than not to meet {join_some(where)}: relax --where"
 
 
 def _elements(elements: Sequence[str], model: Model, cations: int) -> list[str]:
@@ -134,14 +134,14 @@ def _elements(elements: Sequence[str], model: Model, cations: int) -> list[str]:
     used = [e for e in elements if e not in model.about["left_out"]]
     if strangers := [e for e in used if e not in model.known_elements]:
         raise UserError(
-            f"--elements: the model knows nothing of {listed(strangers)}. It knows "
+            f"--elements: the model knows nothing of {join_some(strangers)}. It knows "
             f"{' '.join(model.known_elements)}"
         )
     left_out = sorted(set(elements) - set(used))
     if left_out and len(used) < cations:
         raise UserError(
-            f"--elements: {listed(left_out)} is left out of compositions, as in training; too few "
-            f"remain for --cations {cations} ({listed(used) or 'none'})"
+            f"--elements: {join_some(left_out)} is left out of compositions, as in training; too "
+            f"few remain for --cations {cations} ({join_some(used) or 'none'})"
         )
     if not used:
         raise UserError("--elements names none: such as --elements Fe,Co,W,Ti")
@@ -162,10 +162,10 @@ def _notes(
         notes.append(f"passed over, since measured already: {found.known}")
     if found.feasible and where:
         notes.append(
-            f"likelier than not to meet {listed(where)}: {found.feasible} of {found.candidates}"
+            f"likelier than not to meet {join_some(where)}: {found.feasible} of {found.candidates}"
         )
     if left_out:
-        notes.append(f"left out of compositions, as in training: {listed(left_out)}")
+        notes.append(f"left out of compositions, as in training: {join_some(left_out)}")
     return notes
 
 

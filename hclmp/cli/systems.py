@@ -9,17 +9,11 @@ import pandas as pd
 from rich.console import Console
 
 from hclmp.config import Config, TargetsConfig
-from hclmp.data.composition import (
-    Fractions,
-    composition_key,
-    parse_formula,
-    parse_formulas,
-    system_of,
-)
 from hclmp.data.folds import group_systems, split_fold
+from hclmp.data.formula import Fractions, composition_key, parse_formula, parse_formulas, system_of
 from hclmp.data.tables import Floats, varied
-from hclmp.errors import UserError, listed
-from hclmp.provenance import write_text
+from hclmp.errors import UserError, join_some
+from hclmp.files import write_text
 from hclmp.sources.inputs import archive_folder
 from hclmp.sources.plates import read as plates
 from hclmp.sources.reference.read import UVIS, about_systems, held_out_systems
@@ -71,7 +65,7 @@ def write_reference_systems(archive: Path, out: Path) -> None:
     """
     systems = held_out_systems(archive)
     if empty := [s.name for s in systems if not s.ours]:
-        raise UserError(f"{archive}: no sample has just the elements of {listed(empty)}")
+        raise UserError(f"{archive}: no sample has just the elements of {join_some(empty)}")
     write_text(out, sheet_text({s.name: s.name for s in systems}))
     Console().print(f"{out}: {about_systems(systems)}", soft_wrap=True, highlight=False)
 
@@ -118,8 +112,8 @@ def composition_columns(path: str, frame: pd.DataFrame, formula_column: str) -> 
             )
     if not (elements := element_columns(frame)):
         raise UserError(
-            f"{path}: no column `{formula_column}`; it has {listed(frame.columns, most=20)}. Name "
-            "the column of formulas with --formula-column, or call columns of amounts by the "
+            f"{path}: no column `{formula_column}`; it has {join_some(frame.columns, most=20)}. "
+            "Name the column of formulas with --formula-column, or call columns of amounts by the "
             "elements' symbols alone: `Cu`, `Fe`"
         )
     return elements
@@ -212,7 +206,7 @@ def check_folds(
         )
         judged += (~np.isnan(values[rows.test])).sum(axis=0)
         if (still := varies & ~varied(values[rows.train])).any():
-            names = listed(c for c, s in zip(columns, still, strict=True) if s)
+            names = join_some(c for c, s in zip(columns, still, strict=True) if s)
             raise UserError(
                 f"fold `{fold}` leaves {len(rows.train)} training samples, in which {names} has "
                 "fewer than two different values. Hold out fewer systems per fold (--folds), or "
@@ -220,7 +214,7 @@ def check_folds(
             )
     if unseen := [c for c, n in zip(columns, judged, strict=True) if not n]:
         raise UserError(
-            f"no held-out sample has a value of {listed(unseen)}: nothing can be judged there. "
+            f"no held-out sample has a value of {join_some(unseen)}: nothing can be judged there. "
             "Lower --min-samples, choose another --elements-per-system, or take the column out of "
             "the table."
         )

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core.periodic_table import Element
 
-from hclmp.data.composition import Fractions
-from hclmp.errors import UserError, listed
+from hclmp.data.formula import Fractions
+from hclmp.errors import UserError, join_some
 
 # The tabulated element properties that the baselines are given, whatever the configuration says.
 TABULATED = "magpie"
@@ -44,9 +44,9 @@ def element_vectors(elements: Sequence[str], name: str) -> NDArray[np.float32]:
     table = _load(name)
     if missing := sorted(set(elements) - table.keys()):
         raise UserError(
-            f"the `{name}` embedding has no vector for {listed(missing)}: leave their compositions "
-            "out of the table, name the elements in `targets.left_out`, or choose another "
-            "`model.embedding`"
+            f"the `{name}` embedding has no vector for {join_some(missing)}: leave their "
+            "compositions out of the table, name the elements in `targets.left_out`, or choose "
+            "another `model.embedding`"
         )
     known = np.array([table[element] for element in sorted(table)])
     std = known.std(axis=0)
@@ -88,13 +88,13 @@ def check_elements(
     for name in dict.fromkeys(names):
         known = set(known_elements(name))
         bad = [
-            f"row {row} ({formula}: {listed(strangers)})"
+            f"row {row} ({formula}: {join_some(strangers)})"
             for row, (fractions, formula) in enumerate(zip(parsed, formulas, strict=True), start=1)
             if (strangers := [e for e in fractions if e not in known])
         ]
         if bad:
             other = "" if name == TABULATED else ", or choose another `model.embedding`"
             raise UserError(
-                f"{origin}: the `{name}` vectors lack elements of {listed(bad)}. Remove these "
+                f"{origin}: the `{name}` vectors lack elements of {join_some(bad)}. Remove these "
                 f"rows, or name the elements in `targets.left_out`{other}."
             )

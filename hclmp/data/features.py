@@ -9,9 +9,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from hclmp.data.composition import Compositions
+from hclmp.data.inputs import ElementTable, Inputs
 from hclmp.errors import UserError
-from hclmp.models.interface import ElementTable, Inputs
-from hclmp.provenance import Provenance, written
+from hclmp.files import atomic_write
+from hclmp.provenance import Provenance
 
 
 def write_features(
@@ -32,7 +33,7 @@ def write_features(
         "provenance": provenance,
     }
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    with written(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(contiguous, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
 
 

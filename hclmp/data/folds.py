@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hclmp.config import Config
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 
 RANDOM_TEST_FRACTION = 0.2
 Rows = NDArray[np.int64]
@@ -138,7 +138,7 @@ def split_fold(
     known = sorted(set(systems))
     if absent := sorted(set(held_out) - set(known)):
         raise UserError(
-            f"fold `{fold}`: the table has no sample of {listed(absent)}. Correct the sheet of "
+            f"fold `{fold}`: the table has no sample of {join_some(absent)}. Correct the sheet of "
             "systems, or make one from the table with `hclmp systems`."
         )
     rest = [s for s in known if s not in set(held_out) and not is_superset(s, held_out)]
@@ -152,7 +152,7 @@ def split_fold(
     train = {s for s in rest if s not in validation and not is_superset(s, validation)}
     if not train or not validation:
         raise UserError(
-            f"fold `{fold}` leaves no training data: holding out {listed(held_out)} takes every "
+            f"fold `{fold}` leaves no training data: holding out {join_some(held_out)} takes every "
             "sample but those of the validation systems. Hold out fewer systems per fold."
         )
     return _rows(systems, train=train, validation=validation, test=set(held_out))
@@ -234,7 +234,7 @@ def split_rows(
         "seed": config.training.seed,
     }
     if fold not in (folds := fold_names(config)):
-        raise UserError(f"no fold `{fold}`; there are {listed(folds)}")
+        raise UserError(f"no fold `{fold}`; there are {join_some(folds)}")
     if config.split == "systems":
         return split_fold(systems, read_systems(config.systems)[fold], **drawn, fold=fold)
     if config.given_split:
@@ -290,7 +290,7 @@ def _large_systems(
     if not sized:
         raise UserError(
             f"no sample is of {elements_per_system} elements, but of "
-            f"{listed(sorted(set(elements.values())))}: choose another --elements-per-system"
+            f"{join_some(sorted(set(elements.values())))}: choose another --elements-per-system"
         )
     chosen = {s: n for s, n in sized.items() if n >= min_samples}
     if not chosen:

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hclmp.errors import UserError, listed
-from hclmp.provenance import Provenance, written
+from hclmp.errors import UserError, join_some
+from hclmp.files import atomic_write
+from hclmp.provenance import Provenance
 
 Floats = NDArray[np.float64]
 METADATA_KEY = b"hclmp"
@@ -355,7 +356,7 @@ def _write(
         schema=schema,
     )
     table.validate(full=True)
-    with written(path) as temporary:
+    with atomic_write(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
@@ -385,7 +386,7 @@ def _check_columns(
         if name not in table.column_names or table.schema.field(name).type != kind
     ]
     if wrong:
-        raise UserError(f"{path}: columns missing or of another type: {listed(wrong)}")
+        raise UserError(f"{path}: columns missing or of another type: {join_some(wrong)}")
     empty = [name for name in wanted if table[name].null_count]
     if empty:
-        raise UserError(f"{path}: empty cells in columns {listed(empty)}")
+        raise UserError(f"{path}: empty cells in columns {join_some(empty)}")

@@ -25,7 +25,7 @@ from sklearn.metrics import r2_score
 from hclmp.data.tables import Floats, Property
 from hclmp.evaluation.metrics import ALL, by_system, correlations, standardised_error
 from hclmp.evaluation.styles import STYLES, variant_styles
-from hclmp.provenance import written
+from hclmp.files import atomic_write
 
 DPI = 120
 MOST_COLUMNS, MOST_PANELS = 5, 12
@@ -292,7 +292,7 @@ def _figure(path: Path, width: float, height: float) -> Iterator[Figure]:
     with mpl.rc_context(RC):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
-        with written(path) as temporary:
+        with atomic_write(path) as temporary:
             figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
 
 

@@ -15,9 +15,11 @@ from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from threadpoolctl import threadpool_limits
 
 from hclmp.config import CALIBRATION_TREES, BaselinesConfig
+from hclmp.data.inputs import Inputs, Labelled
+from hclmp.data.tables import Floats
 from hclmp.models.calibration import LEAST, of_spread
 from hclmp.models.descriptors import descriptors
-from hclmp.models.interface import Floats, Inputs, Labelled, Prediction
+from hclmp.models.interface import Prediction
 from hclmp.models.scaling import ROUNDING, Scaler
 from hclmp.models.weights import label_weights, weighted_mean
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-from hclmp.data.tables import correlation_of
-from hclmp.models.interface import Floats
+from hclmp.data.tables import Floats, correlation_of
 from hclmp.models.weights import few_rows, rows_counted, weighted_mean
 
 PRIOR_ROWS = 20  # validation rows that outweigh the correlation learned in training

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hclmp.errors import UserError
-from hclmp.provenance import written
+from hclmp.files import atomic_write
 
 log = logging.getLogger(__name__)
 FOLDER = Path(".hclmp/checkpoints")
@@ -115,7 +115,7 @@ class Checkpoint:
         about = {"epoch": state.epoch, "best_scores": state.best_scores, "history": state.history}
         # clone: tensors that share memory cannot be stored
         kept = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-        with written(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             save_file(kept, temporary, metadata={"state": json.dumps(about)})
         self._saved, self._took = now, time.monotonic() - now
 

@@ -5,7 +5,7 @@ import logging
 
 import torch
 
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def device_of(name: str) -> torch.device:
     if chosen not in there:
         built = "" if torch.version.cuda else ", and this torch is built without CUDA"
         raise UserError(
-            f"`training.device: {name}`: no such device here; there is {listed(there)}{built}. "
+            f"`training.device: {name}`: no such device here; there is {join_some(there)}{built}. "
             "`auto` takes a GPU where there is one."
         )
     device = torch.device(chosen)

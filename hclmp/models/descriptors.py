@@ -3,7 +3,8 @@
 import numpy as np
 
 from hclmp.data.composition import Compositions
-from hclmp.models.interface import Floats, Inputs
+from hclmp.data.inputs import Inputs
+from hclmp.data.tables import Floats
 
 
 def descriptors(inputs: Inputs, *, with_range: bool = True) -> Floats:

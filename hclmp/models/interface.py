@@ -8,85 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hclmp.data.composition import Compositions
-from hclmp.data.tables import correlation_of
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ElementTable:
-    """What is known of the V elements of the vocabulary.
-
-    Attributes:
-        vectors: embedding name -> [V, d] float32.
-        properties: [V, p] float32, tabulated properties (Magpie's), standardised.
-    """
-
-    vectors: dict[str, NDArray[np.float32]]
-    properties: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """All that a model may see of n compositions.
-
-    Attributes:
-        compositions: n compositions.
-        elements: the vocabulary's vectors and properties.
-        dos: [n, D] float32, the generator's DOS feature in scaled units, where there is one.
-    """
-
-    compositions: Compositions
-    elements: ElementTable
-    dos: NDArray[np.float32] | None = None
-
-    def __len__(self) -> int:
-        return len(self.compositions)
-
-    def take(self, rows: NDArray[np.int64]) -> "Inputs":
-        """The inputs of these rows, in this order."""
-        dos = None if self.dos is None else self.dos[rows]
-        return Inputs(self.compositions.take(rows), self.elements, dos)
-
-    def joined(self, other: "Inputs") -> "Inputs":
-        """The inputs of both, of one vocabulary."""
-        assert (self.dos is None) == (other.dos is None)
-        dos = None
-        if self.dos is not None and other.dos is not None:
-            dos = np.concatenate([self.dos, other.dos])
-        return Inputs(self.compositions.joined(other.compositions), self.elements, dos)
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Inputs with labels, in the transformed space.
-
-    Attributes:
-        inputs: n compositions.
-        t: [n, L], NaN where missing.
-        noise: [n, L], standard deviation of the measurement of each label, NaN where unknown; None
-            where none is known. `hclmp.models.weights.label_weights` says what it weighs.
-    """
-
-    inputs: Inputs
-    t: Floats
-    noise: Floats | None = None
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def joined(self, other: "Labelled") -> "Labelled":
-        """The rows of both, of one vocabulary."""
-        noise = None
-        if self.noise is not None or other.noise is not None:
-            known = [
-                np.full_like(p.t, np.nan) if p.noise is None else p.noise for p in (self, other)
-            ]
-            noise = np.concatenate(known)
-        return Labelled(self.inputs.joined(other.inputs), np.concatenate([self.t, other.t]), noise)
+from hclmp.data.inputs import Inputs
+from hclmp.data.tables import Floats, correlation_of
 
 
 @dataclass(frozen=True)

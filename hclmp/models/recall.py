@@ -19,7 +19,7 @@ def remembered(n: int) -> Tensor:
     return evenly_spread(n, MOST_REMEMBERED)
 
 
-def holding(queries: Tensor, others: Tensor) -> Tensor:
+def is_superset_of(queries: Tensor, others: Tensor) -> Tensor:
     """Whether others hold all elements of a query, so are of its system or a superset of it.
 
     Those a model never sees of a held-out system, and so must not recall in training either.
@@ -34,7 +34,7 @@ def holding(queries: Tensor, others: Tensor) -> Tensor:
 
 
 def _held(queries: Tensor, others: Tensor) -> Tensor:
-    """``holding`` as numbers, 1 or 0."""
+    """``is_superset_of`` as numbers, 1 or 0."""
     first, second = (queries > 0).float(), (others > 0).float()
     held = first @ second.mT
     # In place, as this is the size of the largest tensors of a step: 1 where no element is missing.
@@ -45,8 +45,8 @@ def hidden_in_training(queries: Tensor, others: Tensor, *, whole_systems: bool =
     """What is hidden of others of which the first are the queries: most of all themselves.
 
     Args:
-        queries, others: as ``holding``.
-        whole_systems: whether those ``holding`` all elements of a query are hidden from it too.
+        queries, others: as ``is_superset_of``.
+        whole_systems: whether supersets of a query's elements are hidden from it too.
 
     Returns:
         [..., b, n]: 0, 1, or 2 for itself, as ``attention`` takes it.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hclmp.models.interface import Floats
+from hclmp.data.tables import Floats
 
 ROUNDING = 1e-12  # of statistics of the elements and of densities of states
 FARTHEST = 6.0  # statistics are cut off at so many standard deviations from their mean

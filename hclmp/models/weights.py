@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import norm, t
 
-from hclmp.models.interface import Floats
+from hclmp.data.tables import Floats
 
 UPPER = 0.95  # quantile: the upper end of a central 90 % interval
 MODEL_ERROR = 0.3  # of a good model on held-out systems, in standard deviations of the labels

@@ -19,7 +19,8 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from hclmp.provenance import Provenance, hash_of, sha256, write_json, written
+from hclmp.files import atomic_write, write_json
+from hclmp.provenance import Provenance, hash_of, sha256
 
 log = logging.getLogger(__name__)
 VARIABLE = "HCLMP_CACHE"
@@ -50,7 +51,7 @@ def restore(origin: Provenance, files: Iterable[Path]) -> bool:
             shutil.rmtree(entry)
             return False
     for file in files:
-        with written(file) as temporary:
+        with atomic_write(file) as temporary:
             shutil.copyfile(entry / file.name, temporary)
     os.utime(entry)
     log.info("restored from %s, made with the same data, configuration and source", entry)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from hclmp.config import Config, DosConfig, TargetsConfig
 from hclmp.data.folds import fold_names
 from hclmp.data.tables import METADATA_KEY
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 from hclmp.pipeline import paths
 from hclmp.pipeline.slices import (
     aggregate_slice,
@@ -118,7 +118,7 @@ def check_results(config: Config, step: str) -> None:
         found = read_provenance(path)
         if other := differing(found, expected):
             raise UserError(
-                f"{path}: not what this run would make: another {listed(other)}. "
+                f"{path}: not what this run would make: another {join_some(other)}. "
                 "Make it again: `snakemake --cores all` or `dvc repro`."
             )
 
@@ -137,7 +137,7 @@ def check_metrics(config: Config, metrics: Path) -> None:
     wanted = {"config": aggregate_slice(config), "inputs": digests}
     if other := differing(read_provenance(metrics), wanted):
         raise UserError(
-            f"{metrics}: made with other {listed(other)} than this run's. "
+            f"{metrics}: made with other {join_some(other)} than this run's. "
             "Make it again: `hclmp aggregate`."
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hclmp.config import Config, variant_settings
 from hclmp.data.folds import fold_names, held_out_systems
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 from hclmp.provenance import hash_of
 
 
@@ -165,5 +165,5 @@ def _held_out(config: Config, fold: str) -> list[str]:
     """The systems of a fold; none for other splits."""
     folds = held_out_systems(config)
     if fold not in folds:
-        raise UserError(f"no fold `{fold}`; there are {listed(folds)}")
+        raise UserError(f"no fold `{fold}`; there are {join_some(folds)}")
     return list(folds[fold])

@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from hclmp.data.composition import DECIMALS, Compositions, Fractions, formula_text
-from hclmp.errors import UserError, listed
+from hclmp.data.composition import Compositions
+from hclmp.data.formula import DECIMALS, Fractions, formula_text
+from hclmp.errors import UserError, join_some
 
 Numbers = NDArray[np.int64]
 MOST = 2**62  # numbers are 64-bit integers
@@ -42,11 +43,11 @@ class Grid:
                 1, or one so coarse or so fine that there is nothing or too much to count.
         """
         if repeated := sorted({e for e in elements if elements.count(e) > 1}):
-            raise UserError(f"--elements names {listed(repeated)} twice")
+            raise UserError(f"--elements names {join_some(repeated)} twice")
         if cations > len(elements):
             raise UserError(
                 f"--cations {cations}: only {len(elements)} elements are there to choose from "
-                f"({listed(elements, most=20)})"
+                f"({join_some(elements, most=20)})"
             )
         divisions = round(1 / step) if 0 < step <= 1 else 0
         if not divisions or abs(divisions * step - 1) > 1e-5:

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
-from hclmp.data.tables import Property, correlation_of
-from hclmp.errors import UserError, listed
-from hclmp.models.interface import Floats, Prediction
+from hclmp.data.tables import Floats, Property, correlation_of
+from hclmp.errors import UserError, join_some
+from hclmp.models.interface import Prediction
 
 POINTS = 256  # of an integral; a power of 2, as Sobol' points want it
 RIDGE = 1e-6  # of the correlation: properties that always go together leave no Cholesky factor
@@ -98,8 +98,8 @@ class Question:
         named = [*maximize, *minimize]
         if not 1 <= len(named) <= 2:
             raise UserError(
-                f"{len(named)} goals ({listed(named) or 'none'}): name one or two with --maximize "
-                "and --minimize; ask for the others with --where"
+                f"{len(named)} goals ({join_some(named) or 'none'}): name one or two with "
+                "--maximize and --minimize; ask for the others with --where"
             )
         if len(set(named)) < len(named):
             raise UserError(f"`{named[0]}` is a goal twice")
@@ -123,7 +123,7 @@ class Question:
 def _column(name: str, properties: Sequence[Property]) -> int:
     names = [p.name for p in properties]
     if name not in names:
-        raise UserError(f"no property `{name}`; the model predicts {listed(names, most=20)}")
+        raise UserError(f"no property `{name}`; the model predicts {join_some(names, most=20)}")
     return names.index(name)
 
 

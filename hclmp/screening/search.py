@@ -8,11 +8,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from hclmp.data.composition import Fractions, parse_formulas
-from hclmp.data.tables import read_targets
+from hclmp.data.formula import Fractions, parse_formulas
+from hclmp.data.tables import Floats, read_targets
 from hclmp.errors import UserError
 from hclmp.model import AGAIN, Model
-from hclmp.models.interface import Floats
 from hclmp.pipeline.paths import Final
 from hclmp.progress import Advance, silent
 from hclmp.provenance import sha256

@@ -8,7 +8,7 @@ from textwrap import shorten
 
 import pandas as pd
 
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 
 # A CSV column without a name is the row number that some programs write.
 UNNAMED = "(no name)"
@@ -74,6 +74,7 @@ def _check_short_rows(path: Path) -> None:
             raise ValueError(str(error)) from error
     if bad:
         raise UserError(
-            f"{path}: the first line names {width} columns, but fewer cells are in {listed(bad)}. "
-            "Is the file cut off? Complete or remove these rows; a blank cell keeps its comma."
+            f"{path}: the first line names {width} columns, but fewer cells are in "
+            f"{join_some(bad)}. Is the file cut off? Complete or remove these rows; a blank cell "
+            "keeps its comma."
         )

@@ -6,20 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 import hclmp
 from hclmp.config.base import Positive, Section
 from hclmp.config.explain import explain
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 from hclmp.provenance import sha256
 
 log = logging.getLogger(__name__)
 
 REGISTRY = Path("config/downloads.yaml")
-WIDTH_IN_A_LOG = 160
 TIMEOUT = 60
 """Seconds without a byte after which a server is given up."""
 
@@ -102,28 +98,6 @@ def read_registry(path: Path) -> dict[str, Download]:
     return entries
 
 
-def show_sources() -> None:
-    """Print the table of sources: what they are, licence, citation and how to get them.
-
-    Raises:
-        UserError: no registry, or a bad one.
-    """
-    path = registry_file()
-    table = Table(title="Sources of data", caption=str(path), show_lines=True)
-    for title in ("source", "what", "licence", "citation", "how to get it"):
-        table.add_column(title, overflow="fold")
-    for name, (what, licence, how) in OWN.items():
-        table.add_row(name, what, licence, "", how)
-    for name, entry in read_registry(path).items():
-        how = entry.how or f"hclmp fetch {name}" + ("" if entry.sha256 else " (not verified)")
-        what = f"{entry.what}\n({entry.used_as})"
-        table.add_row(*map(escape, (name, what, entry.licence, entry.citation, how)))
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH_IN_A_LOG
-    console.print(table)
-
-
 def fetch(name: str, folder: Path) -> Path:
     """Download a file of the registry, or verify the one that is there already.
 
@@ -141,7 +115,7 @@ def fetch(name: str, folder: Path) -> Path:
     entries = read_registry(path)
     if name not in entries:
         own = f"; `{name}` needs no download" if name in OWN else ""
-        raise UserError(f"{path}: no entry `{name}`; there are {listed(entries, most=20)}{own}")
+        raise UserError(f"{path}: no entry `{name}`; there are {join_some(entries, most=20)}{own}")
     entry = entries[name]
     file = folder / entry.file if entry.file else None
     if file is not None and file.exists():

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hclmp.data.tables import EnergyGrid, Property
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def check_dos(raw: RawDos) -> None:
     for wrong, word in ((~np.isfinite(raw.dos), "not finite"), (raw.dos < 0, "negative")):
         rows = np.flatnonzero(wrong.any(axis=1))
         if len(rows):
-            named = listed(
+            named = join_some(
                 f"row {i + 1} ({raw.formula[i]}: {raw.dos[i][wrong[i]][0]:g})" for i in rows
             )
             raise UserError(

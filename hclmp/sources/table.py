@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hclmp.config import DosConfig, PropertyConfig, TargetsConfig
-from hclmp.data.composition import formula_text
+from hclmp.data.formula import formula_text
 from hclmp.data.tables import EnergyGrid, Property
 from hclmp.data.units import same_unit
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 from hclmp.provenance import sha256
 from hclmp.sources.csv_file import UNNAMED, read_csv
 from hclmp.sources.raw import RawDos, RawTargets, row_names
@@ -56,7 +56,7 @@ def read_frame(path: str | Path, *, limit: int | None = None) -> pd.DataFrame:
             f"{path}: cannot be read: {reason}. It must be Parquet, or CSV in UTF-8 with commas."
         ) from error
     if repeated := sorted({str(c) for c in frame.columns[frame.columns.duplicated()]}):
-        raise UserError(f"{path}: columns named twice: {listed(repeated)}; rename or remove one")
+        raise UserError(f"{path}: columns named twice: {join_some(repeated)}; rename or remove one")
     if frame.empty:
         raise UserError(f"{path}: the table is empty: it has no rows")
     return frame.head(limit).reset_index(drop=True) if limit else frame.reset_index(drop=True)
@@ -116,8 +116,8 @@ def _composition_columns(path: str, frame: pd.DataFrame, config: TargetsConfig) 
     if config.formula_column not in frame.columns and (found := element_columns(frame)):
         raise UserError(
             f"{path}: no column `{config.formula_column}` (`targets.formula_column`), but columns "
-            f"named after elements: {listed(found, most=20)}. If they hold the composition, name "
-            "them in `targets.composition_columns`."
+            f"named after elements: {join_some(found, most=20)}. If they hold the composition, "
+            "name them in `targets.composition_columns`."
         )
     _require(path, frame, [config.formula_column], "targets.formula_column")
     return [config.formula_column]
@@ -129,17 +129,18 @@ def _check_elements(path: str, frame: pd.DataFrame, config: TargetsConfig) -> No
     elements = element_columns(frame)
     if strangers := [c for c in named if c not in elements]:
         raise UserError(
-            f"{path}: `targets.composition_columns` names {listed(strangers)}, no element symbol"
+            f"{path}: `targets.composition_columns` names {join_some(strangers)}, no element symbol"
         )
     if repeated := sorted({c for c in named if named.count(c) > 1}):
         raise UserError(
-            f"{path}: `targets.composition_columns` names {listed(repeated)} more than once"
+            f"{path}: `targets.composition_columns` names {join_some(repeated)} more than once"
         )
     unlisted = [c for c in elements if c not in (*named, config.split_column)]
     if unlisted and not config.properties:
         raise UserError(
             f"{path}: columns named after elements, but not in `targets.composition_columns`: "
-            f"{listed(unlisted)}. Add them there, or name the properties in `targets.properties`."
+            f"{join_some(unlisted)}. Add them there, or name the properties in "
+            "`targets.properties`."
         )
 
 
@@ -170,7 +171,7 @@ def formulas(
     for wrong, word in (((amounts < 0).any(axis=1), "negative"), (~amounts.any(axis=1), "all 0")):
         if rows := [f"row {i + 1}" for i in np.flatnonzero(wrong)]:
             raise UserError(
-                f"{path}: amounts of the elements are {word} in {listed(rows)}. {AMOUNT_REMEDY}"
+                f"{path}: amounts of the elements are {word} in {join_some(rows)}. {AMOUNT_REMEDY}"
             )
     # as fractions: amounts of any unit may be smaller than what a formula shows
     shares = amounts / amounts.max(axis=1, keepdims=True)
@@ -187,11 +188,11 @@ def _properties(
         c for c in property_columns(frame, composition) if c != config.split_column
     ]
     if not columns:
-        raise UserError(f"{path}: no property column beside {listed(composition)}")
+        raise UserError(f"{path}: no property column beside {join_some(composition)}")
     taken = {"formula", "split", *composition, *RESERVED, "all", *(f"{c}_std" for c in columns)}
     if misnamed := sorted(taken & set(columns)):
         raise UserError(
-            f"{path}: a property cannot be called {listed(misnamed)}, which means something "
+            f"{path}: a property cannot be called {join_some(misnamed)}, which means something "
             "else in hclmp's tables. Rename the column, or leave it out (`targets.properties`)."
         )
     _require(path, frame, columns, "targets.properties")
@@ -230,7 +231,7 @@ def _split_words(path: str, frame: pd.DataFrame, column: str) -> list[str]:
     if bad:
         raise UserError(
             f"{path}: column `{column}` must be `train`, `val`, `test` or blank; it is not in "
-            f"{listed(bad)}. Correct these rows."
+            f"{join_some(bad)}. Correct these rows."
         )
     return words
 
@@ -307,7 +308,7 @@ def numbers(
     wrong = ~np.isfinite(values)
     bad = np.flatnonzero(wrong if where is None else wrong & where)
     if len(bad):
-        named = listed(f"row {i + 1} ({_shown(cells.iloc[i])})" for i in bad)
+        named = join_some(f"row {i + 1} ({_shown(cells.iloc[i])})" for i in bad)
         raise UserError(f"{path}: column `{column}` is not a finite number in {named}. {remedy}")
     return values
 
@@ -324,7 +325,7 @@ def _lists(path: str, cells: "pd.Series[Any]", column: str) -> NDArray[np.float6
     if odd or not usual:
         raise UserError(
             f"{path}: column `{column}` must hold lists of one length; most have {usual} values, "
-            f"but {listed(odd) or 'none has any'}. Correct or remove these rows."
+            f"but {join_some(odd) or 'none has any'}. Correct or remove these rows."
         )
     try:
         return np.stack([np.asarray(c, dtype=np.float64) for c in cells])
@@ -335,21 +336,21 @@ def _lists(path: str, cells: "pd.Series[Any]", column: str) -> NDArray[np.float6
 def _require(path: str, frame: pd.DataFrame, columns: list[str], key: str) -> None:
     if missing := [c for c in columns if c not in frame.columns]:
         raise UserError(
-            f"{path}: no column {listed(missing)} (`{key}`); "
-            f"the table has {listed(frame.columns, most=20)}"
+            f"{path}: no column {join_some(missing)} (`{key}`); "
+            f"the table has {join_some(frame.columns, most=20)}"
         )
 
 
 def _ids(path: str, frame: pd.DataFrame, column: str) -> list[str]:
     blank = np.flatnonzero(_blank(frame[column]))
     if len(blank):
-        rows = listed(f"row {i + 1}" for i in blank)
+        rows = join_some(f"row {i + 1}" for i in blank)
         raise UserError(f"{path}: column `{column}` is empty in {rows}; fill it or leave it out")
     names = [str(name) for name in frame[column]]
     repeated = frame[column].duplicated()
     if repeated.any():
         raise UserError(
             f"{path}: column `{column}` must be unique; repeated are "
-            f"{listed(frame[column][repeated].unique())}"
+            f"{join_some(frame[column][repeated].unique())}"
         )
     return names

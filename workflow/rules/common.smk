@@ -15,7 +15,8 @@ from hclmp.errors import UserError
 from hclmp.cli.estimate import estimate
 from hclmp.data.folds import fold_batches, fold_names
 from hclmp.pipeline.origins import report_inputs
-from hclmp.provenance import source_hash, write_text
+from hclmp.provenance import source_hash
+from hclmp.files import write_text
 from hclmp.pipeline.slices import (
     aggregate_slice,
     dos_slice,

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from hclmp.data.composition import parse_formulas
+from hclmp.data.formula import parse_formulas
 from hclmp.data.tables import Floats, Property
 from hclmp.evaluation.metrics import COVERAGE, correlations, standardised_error
 from hclmp.evaluation.report.run import Run

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from hclmp.errors import listed
+from hclmp.errors import join_some
 from hclmp.evaluation.metrics import COVERAGE, SET_ASIDE
 from hclmp.evaluation.report.run import Run
 
@@ -96,7 +96,7 @@ def _by_property(run: Run) -> Finding | None:
         )
     return Finding(
         f"{run.baseline} is better for {len(worse)} of {len(run.properties)} properties: "
-        f"{listed(worse, most=8)}.",
+        f"{join_some(worse, most=8)}.",
         "bad",
     )
 
@@ -105,7 +105,9 @@ def _by_system(run: Run) -> Finding | None:
     errors = run.errors[run.shown].sort_values(ascending=False, kind="stable")
     if len(errors) < 2:
         return None
-    worst = listed((f"{system} ({error:.2f})" for system, error in errors.head(3).items()), most=3)
+    worst = join_some(
+        (f"{system} ({error:.2f})" for system, error in errors.head(3).items()), most=3
+    )
     text = f"The largest errors are those of {worst}; the median system has {errors.median():.2f}."
     if run.baseline is not None and run.neural:
         better = int((run.errors[run.shown] < run.errors[run.baseline]).sum())
@@ -121,7 +123,7 @@ def _elements(run: Run) -> Finding | None:
     notable = means[means > NOTABLE * errors.mean()].sort_values(ascending=False, kind="stable")
     if notable.empty:
         return None
-    names = listed((f"{element} ({error:.2f})" for element, error in notable.items()), most=6)
+    names = join_some((f"{element} ({error:.2f})" for element, error in notable.items()), most=6)
     return Finding(f"Take care with systems that hold {names}: mean errors in brackets.", "bad")
 
 

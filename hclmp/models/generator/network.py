@@ -32,9 +32,10 @@ from torch.nn import functional as F
 from hclmp.data.composition import Compositions
 from hclmp.data.tables import EnergyGrid
 from hclmp.errors import UserError
+from hclmp.files import atomic_write
 from hclmp.models.mlp import mlp
-from hclmp.models.recall import attention, holding, remembered
-from hclmp.provenance import Provenance, written
+from hclmp.models.recall import attention, is_superset_of, remembered
+from hclmp.provenance import Provenance
 
 ROWS_AT_ONCE = 256
 KEY_HIDDEN, KEY_SIZE = 256, 128
@@ -274,7 +275,7 @@ class Generator(nn.Module):
         others, their_dos = self.memory.fractions[kept], dos[kept]
         keys, recalled = self._keys(others), []
         for rows in torch.split(fractions, ROWS_AT_ONCE):
-            hidden = holding(rows, others) if hide_own_system else None
+            hidden = is_superset_of(rows, others) if hide_own_system else None
             near = self.attend(self._keys(rows), keys, their_dos, hidden)
             known = torch.zeros(len(rows), dtype=torch.bool)
             if not hide_own_system:
@@ -307,7 +308,7 @@ class Generator(nn.Module):
             tensors |= {"scaler.mean": self.scaler.mean, "scaler.std": self.scaler.std}
         if self.memory is not None:
             tensors |= {f"memory.{name}": t for name, t in vars(self.memory).items()}
-        with written(path) as temporary:
+        with atomic_write(path) as temporary:
             save_file(tensors, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
 
     @classmethod

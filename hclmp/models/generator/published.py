@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hclmp.config.data import PAPER_CATIONS, EnergiesConfig
 from hclmp.data.tables import EnergyGrid
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 from hclmp.models.generator.network import Generator
 from hclmp.provenance import Provenance, sha256
 
@@ -122,10 +122,10 @@ def _layers(path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
     wanted = [f"{layer}.{kind}" for layer in LAYERS for kind in ("weight", "bias")]
     absent, strange = [k for k in wanted if k not in state], [k for k in state if k not in wanted]
     if absent or strange:
-        faults = [f"lacks {listed(absent)}"] if absent else []
-        faults += [f"has {listed(strange)} beside"] if strange else []
+        faults = [f"lacks {join_some(absent)}"] if absent else []
+        faults += [f"has {join_some(strange)} beside"] if strange else []
         raise UserError(
-            f"{path}: not the published generator, whose layers are {listed(LAYERS)}: it "
+            f"{path}: not the published generator, whose layers are {join_some(LAYERS)}: it "
             + " and ".join(faults)
         )
     size: int | None = None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hclmp.config import ModelConfig
-from hclmp.models.hclmp.layers import MemberLinear, along
+from hclmp.models.hclmp.layers import MemberLinear, expand_like
 from hclmp.models.mlp import SLOPE
 
 PARTS, SMALLEST_PART = 8, 64  # of a batch, by number of elements; in compositions
@@ -46,8 +46,8 @@ class Heads(nn.Module):
 
     def forward(self, gate_hidden: Tensor, message_hidden: Tensor, fractions: Tensor) -> Tensor:
         """Hidden layers [m, ..., k, heads, hidden], fractions [m, ..., k] to [m, ..., size]."""
-        gate = (gate_hidden * along(self.gate, gate_hidden)).sum(dim=-1)
-        attention = weighted_softmax(gate, fractions, along(self.power, gate))
+        gate = (gate_hidden * expand_like(self.gate, gate_hidden)).sum(dim=-1)
+        attention = weighted_softmax(gate, fractions, expand_like(self.power, gate))
         gathered = (attention[..., None] * message_hidden).sum(dim=-3)
         out: Tensor = self.message(gathered.flatten(-2))
         return out / self.heads  # the mean over heads

@@ -6,12 +6,13 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from hclmp.config import ModelConfig, TrainingConfig
+from hclmp.data.inputs import Inputs, Labelled
+from hclmp.data.tables import Floats
 from hclmp.models.checkpoint import Checkpoint
 from hclmp.models.compute import device_of
-from hclmp.models.hclmp.ensemble import Scalers, fresh, member_seeds
+from hclmp.models.hclmp.ensemble import Scalers, init_network, member_seeds
 from hclmp.models.hclmp.pretrained import Pretrained
 from hclmp.models.hclmp.stack import Fold, History, Stage
-from hclmp.models.interface import Floats, Inputs, Labelled
 
 COMPONENTS = 12  # principal components that stand for a DOS
 
@@ -44,7 +45,7 @@ def pretrain(
     scalers, seeds = Scalers.fit(data), member_seeds(training)
     device, used = device_of(training.device), list[Checkpoint]()
     stage = Stage("encoder", training, seeds, device, used)
-    whole = Fold(fresh(data, scalers, model, seeds), scalers.table(data), None, True, key)
+    whole = Fold(init_network(data, scalers, model, seeds), scalers.table(data), None, True, key)
     ((network, history),) = stage.train([whole])
     vocabulary = inputs.compositions.vocabulary
     trained = Pretrained.of(network, vocabulary=vocabulary, statistics=scalers.statistics)

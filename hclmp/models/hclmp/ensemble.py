@@ -13,7 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hclmp.config import ModelConfig, TrainingConfig
+from hclmp.data.inputs import Inputs, Labelled
+from hclmp.data.tables import Floats
 from hclmp.errors import UserError
+from hclmp.files import atomic_write
 from hclmp.models.calibration import Calibration
 from hclmp.models.checkpoint import Checkpoint, pack, staged, unpack
 from hclmp.models.compute import device_of
@@ -24,10 +27,10 @@ from hclmp.models.hclmp.network import HCLMP
 from hclmp.models.hclmp.pretrained import Pretrained
 from hclmp.models.hclmp.stack import Fold, History, Stage
 from hclmp.models.hclmp.training import predicted
-from hclmp.models.interface import Floats, Inputs, Labelled, Prediction
+from hclmp.models.interface import Prediction
 from hclmp.models.scaling import FARTHEST, ROUNDING, Scaler
 from hclmp.models.weights import label_weights
-from hclmp.provenance import Provenance, written
+from hclmp.provenance import Provenance
 
 SCALERS = ("labels", "statistics", "dos")
 
@@ -129,7 +132,7 @@ class Ensemble:
             "provenance": provenance,
         }
         kept = {name: tensor.cpu() for name, tensor in tensors.items()}
-        with written(path) as temporary:
+        with atomic_write(path) as temporary:
             save_file(kept, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
 
     @classmethod
@@ -202,7 +205,7 @@ def fit_hclmp(
     scalers = [Scalers.fit(p.train, start) for p, start in zip(parts, starts, strict=True)]
     folds = [
         Fold(
-            network=fresh(part.train, scaler, model, seeds, start),
+            network=init_network(part.train, scaler, model, seeds, start),
             train=scaler.table(part.train),
             validation=scaler.table(part.validation),
             whole_systems=_systems(part.train).isdisjoint(_systems(part.validation)),
@@ -248,7 +251,7 @@ def member_seeds(training: TrainingConfig) -> list[int]:
     return [training.seed * 1_009 + i for i in range(training.members)]
 
 
-def fresh(
+def init_network(
     data: Labelled,
     scalers: Scalers,
     model: ModelConfig,

@@ -7,16 +7,23 @@ import numpy as np
 import torch
 
 from hclmp.config import ModelConfig, TrainingConfig
+from hclmp.data.inputs import Inputs, Labelled
+from hclmp.data.tables import Floats
 from hclmp.models.calibration import Calibration
 from hclmp.models.checkpoint import Checkpoint
 from hclmp.models.compute import device_of
 from hclmp.models.hclmp.batch import Batch
-from hclmp.models.hclmp.ensemble import Ensemble, Scalers, fresh, learned_covariance, member_seeds
+from hclmp.models.hclmp.ensemble import (
+    Ensemble,
+    Scalers,
+    init_network,
+    learned_covariance,
+    member_seeds,
+)
 from hclmp.models.hclmp.network import HCLMP, ROWS_AT_ONCE
 from hclmp.models.hclmp.pretrained import Pretrained
 from hclmp.models.hclmp.stack import Fold, History, Stage
-from hclmp.models.interface import Floats, Inputs, Labelled
-from hclmp.models.recall import HIDDEN, holding, remembered
+from hclmp.models.recall import HIDDEN, is_superset_of, remembered
 from hclmp.models.weights import label_weights
 
 
@@ -77,7 +84,9 @@ def fit_final(
         start = start.over(data.inputs.compositions.vocabulary)
     scalers, seeds = Scalers.fit(data, start), member_seeds(training)
     everything, used = scalers.table(data), list[Checkpoint]()
-    fold = Fold(fresh(data, scalers, model, seeds, start), everything, None, whole_systems, key)
+    fold = Fold(
+        init_network(data, scalers, model, seeds, start), everything, None, whole_systems, key
+    )
     ((network, history),) = Stage("final", training, seeds, device_of(training.device), used).train(
         [fold]
     )
@@ -124,7 +133,7 @@ def _nearest(network: HCLMP, batch: Batch, others: torch.Tensor | None) -> torch
     keys = network.memory_keys * sharpness
     apart = torch.cdist(queries, keys)
     if others is not None:
-        apart = apart + HIDDEN * holding(batch.present, others)
+        apart = apart + HIDDEN * is_superset_of(batch.present, others)
     found, nearest = apart.min(dim=-1)
     # cdist finds the nearest, but is wrong by 0.01 where the distance is 0: it takes the difference
     # of squares.

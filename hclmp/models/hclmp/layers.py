@@ -49,7 +49,7 @@ def dropped(x: Tensor, share: float, draws: Draws | None) -> Tensor:
     return x if draws is None else draws.dropout(x, share)
 
 
-def along(parameter: Tensor, x: Tensor) -> Tensor:
+def expand_like(parameter: Tensor, x: Tensor) -> Tensor:
     """A parameter [m, ...] shaped to go with x: [m, 1, ..., ...]."""
     extra = x.dim() - parameter.dim()
     return parameter.view(len(parameter), *[1] * extra, *parameter.shape[1:])
@@ -84,7 +84,7 @@ class MemberNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[m, ..., size] to the same shape."""
         normed = F.layer_norm(x, x.shape[-1:])
-        return torch.addcmul(along(self.bias, x), normed, along(self.weight, x))
+        return torch.addcmul(expand_like(self.bias, x), normed, expand_like(self.weight, x))
 
 
 def member_mlp(sizes: Sequence[int]) -> nn.Sequential:

@@ -25,7 +25,7 @@ from hclmp.models.hclmp.layers import (
     MemberNorm,
     Residual,
     TokenAttention,
-    along,
+    expand_like,
     member_mlp,
 )
 from hclmp.models.hclmp.losses import gaussian_kl, gaussian_nll, mean_error, shape_divergence
@@ -105,7 +105,7 @@ class Refinement(nn.Module):
                 tokens = tokens + (self.factor @ noise)[:, None]
             tokens = F.normalize(tokens, dim=-1)
         else:
-            tokens = first[..., None] * along(self.prediction_map, first[..., None])
+            tokens = first[..., None] * expand_like(self.prediction_map, first[..., None])
             if self.use_covariance:
                 tokens = tokens + (self.factor @ self.factor_map)[:, None]
         return tokens if self.attention is None else self.attention(tokens, draws)
@@ -272,7 +272,7 @@ class HCLMP(nn.Module):
         What is ``hidden``, [m, b, n], is passed over in training, and ``padding``, [m, 1, n], in
         prediction. A label counts by its weight.
         """
-        sharpness = along(self.log_sharpness.exp(), queries)
+        sharpness = expand_like(self.log_sharpness.exp(), queries)
         told = [labels.weights, labels.weights * labels.values]
         if self.config.label_branch:
             row_weights = labels.weights.mean(dim=-1, keepdim=True)

@@ -17,10 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
+from hclmp.files import atomic_write
 from hclmp.models.hclmp.network import HCLMP
 from hclmp.models.scaling import FARTHEST, Scaler
-from hclmp.provenance import Provenance, differing, written
+from hclmp.provenance import Provenance, differing
 
 KEY = "key."
 CARRIED = ("material.", KEY)  # the parts of a network that the pretrained one hands on
@@ -94,7 +95,7 @@ class Pretrained:
             "statistics.std": torch.from_numpy(self.statistics.std),
         }
         about = {"vocabulary": self.vocabulary, "provenance": provenance}
-        with written(path) as temporary:
+        with atomic_write(path) as temporary:
             save_file(tensors, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
 
     @classmethod
@@ -122,5 +123,7 @@ class Pretrained:
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: not a pretrained encoder; {remedy} ({error})") from error
         if other := differing(found, made_with):
-            raise UserError(f"{path}: made with another {listed(other)} than this run's; {remedy}")
+            raise UserError(
+                f"{path}: made with another {join_some(other)} than this run's; {remedy}"
+            )
         return read

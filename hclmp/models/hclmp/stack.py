@@ -17,7 +17,7 @@ from hclmp.models.checkpoint import Checkpoint
 from hclmp.models.hclmp.batch import Table
 from hclmp.models.hclmp.layers import part_of, stacked
 from hclmp.models.hclmp.network import HCLMP
-from hclmp.models.hclmp.training import Steps, measured, steps_of, train_model
+from hclmp.models.hclmp.training import Steps, steps_of, thin_validation, train_model
 from hclmp.provenance import hash_of
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,9 @@ class Stage:
         history = train_model(
             network,
             train=Table.stacked([fold.train for fold in folds]),
-            validation=Table.stacked([measured(table) for table in tables]) if tables else None,
+            validation=Table.stacked([thin_validation(table) for table in tables])
+            if tables
+            else None,
             settings=self.settings,
             seeds=self.seeds,
             checkpoint=checkpoint,

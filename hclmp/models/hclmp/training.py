@@ -130,7 +130,7 @@ def train_model(
     return state.history
 
 
-def measured(validation: Table) -> Table:
+def thin_validation(validation: Table) -> Table:
     """The rows of a fold's validation table that choose the best epoch."""
     return validation.taken(evenly_spread(validation.counts[0], MEASURED))
 

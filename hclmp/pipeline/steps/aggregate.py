@@ -12,13 +12,14 @@ import pandas as pd
 from hclmp.config import Config
 from hclmp.data.folds import fold_names
 from hclmp.data.tables import Predictions, correlation_of, read_predictions
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 from hclmp.evaluation import plots
 from hclmp.evaluation.metrics import by_system, summarise
+from hclmp.files import write_csv, write_json
 from hclmp.pipeline.origins import predictions_of, trained_inputs
 from hclmp.pipeline.paths import Gan, Trained
 from hclmp.pipeline.slices import aggregate_slice, dos_of_held_out_systems, train_slice
-from hclmp.provenance import hash_of, provenance, sha256, write_csv, write_json
+from hclmp.provenance import hash_of, provenance, sha256
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def _check_origin(
             ]
             if other:
                 raise UserError(
-                    f"{path}: made from other {listed(other)} than this run's. Train it again: "
+                    f"{path}: made from other {join_some(other)} than this run's. Train it again: "
                     f"`hclmp train --variant {variant} --fold {fold}`."
                 )
     if len(sources) > 1:
@@ -108,7 +109,7 @@ def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
             texts.append(f"{key}.{_difference(a, b)}")
         else:
             texts.append(f"{key}: {a} there, {b} here")
-    return listed(texts)
+    return join_some(texts)
 
 
 def _check_samples(frames: Mapping[str, pd.DataFrame]) -> None:

@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hclmp.config import Config
-from hclmp.data.composition import Compositions, pad, parse_formulas, vocabulary_of
+from hclmp.data.composition import Compositions, pad, vocabulary_of
 from hclmp.data.elements import TABULATED, element_vectors
 from hclmp.data.features import write_features
+from hclmp.data.formula import parse_formulas
+from hclmp.data.inputs import ElementTable, Inputs
 from hclmp.data.tables import read_targets
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 from hclmp.models.generator.network import Generator
-from hclmp.models.interface import ElementTable, Inputs
 from hclmp.pipeline.slices import embeddings, feature_settings, features_slice, gan_slice
 from hclmp.provenance import differing, provenance
 
@@ -77,7 +78,7 @@ def read_generator(config: Config, path: Path, fold: str | None) -> Generator:
         other = differing(model.provenance.get("config", {}), gan_slice(config, fold))
         if other:
             raise UserError(
-                f"{path}: made with another {listed(other)} than this run's; "
+                f"{path}: made with another {join_some(other)} than this run's; "
                 "`hclmp pretrain-gan` makes it"
             )
     return model
@@ -111,7 +112,7 @@ def _check_known(
     if unknown:
         raise UserError(
             f"{origin}: {_holding(compositions, unknown)} of {len(compositions)} compositions hold "
-            f"elements that the generator {path} does not know: {listed(unknown, most=20)}. Its "
+            f"elements that the generator {path} does not know: {join_some(unknown, most=20)}. Its "
             f"elements are {' '.join(generator.vocabulary)}. Remove these compositions from your "
             "table, name the elements in `targets.left_out`, or train a generator (`gan.source: "
             "train`)."
@@ -134,7 +135,7 @@ def _dos_feature(
         log.warning(
             "%d of %d compositions hold elements that no DOS has shown to the generator (%s): it "
             "knows these by their element vectors alone",
-            *(_holding(compositions, unseen), len(compositions), listed(unseen)),
+            *(_holding(compositions, unseen), len(compositions), join_some(unseen)),
         )
     fractions = generator.fractions(compositions)
     return generator.feature(fractions, **feature_settings(config)).dos.numpy()

@@ -12,32 +12,26 @@ import pandas as pd
 
 from hclmp import CITATION
 from hclmp.config import Config, variant_settings
-from hclmp.data.composition import pad, parse_formulas
+from hclmp.data.composition import pad
 from hclmp.data.elements import TABULATED, describable, element_vectors
 from hclmp.data.features import read_features
 from hclmp.data.folds import fold_names, split_rows
+from hclmp.data.formula import parse_formulas
+from hclmp.data.inputs import ElementTable, Inputs, Labelled
 from hclmp.data.tables import Targets, read_targets
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
+from hclmp.files import atomic_write, write_csv, write_json
 from hclmp.model import SCHEMA_VERSION, write_elements
 from hclmp.models.compute import prepare
 from hclmp.models.hclmp.ensemble import Ensemble
 from hclmp.models.hclmp.final import HeldOut, distances, fit_final
-from hclmp.models.interface import ElementTable, Inputs, Labelled
 from hclmp.models.recall import HIDDEN
 from hclmp.pipeline.origins import check_metrics, read_provenance, trained_inputs
 from hclmp.pipeline.paths import Final, Trained
 from hclmp.pipeline.slices import feature_settings, final_slice, train_slice
 from hclmp.pipeline.steps.featurize import read_generator
 from hclmp.pipeline.steps.train import labelled, start_of, without_dos
-from hclmp.provenance import (
-    Provenance,
-    differing,
-    provenance,
-    sha256,
-    write_csv,
-    write_json,
-    written,
-)
+from hclmp.provenance import Provenance, differing, provenance, sha256
 
 log = logging.getLogger(__name__)
 FAR = 0.99  # of the training samples, with their own system unknown, are nearer than what is far
@@ -113,7 +107,7 @@ def finalize(
     write_elements(out.elements, data.inputs.elements, provenance=origin)
     for source, copy in ((targets, out.training), (generator, out.generator)):
         if source is not None:
-            with written(copy) as temporary:
+            with atomic_write(copy) as temporary:
                 shutil.copyfile(source, temporary)
     write_csv(out.history, pd.DataFrame(history))
     # What names the others comes last.
@@ -146,7 +140,7 @@ def _held_out(config: Config, variant: str, table: Targets) -> tuple[HeldOut, bo
         }
         if other := differing(found, wanted):
             raise UserError(
-                f"{weights}: made with other {listed(other)} than this run's. Train it again: "
+                f"{weights}: made with other {join_some(other)} than this run's. Train it again: "
                 f"`hclmp train --variant {variant} --fold {fold}`."
             )
         inputs = read_features(read["features"])[0]

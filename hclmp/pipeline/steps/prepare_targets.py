@@ -10,20 +10,16 @@ import numpy as np
 import pandas as pd
 
 from hclmp.config import Config
-from hclmp.data.composition import (
-    Fractions,
-    composition_key,
-    parse_formulas,
-    system_of,
-    vocabulary_of,
-)
+from hclmp.data.composition import vocabulary_of
 from hclmp.data.elements import TABULATED, check_elements
 from hclmp.data.folds import fold_names, split_rows
+from hclmp.data.formula import Fractions, composition_key, parse_formulas, system_of
 from hclmp.data.tables import PREDICTED, RANKED, Floats, Targets, varied, write_targets
 from hclmp.data.units import check_unit
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
+from hclmp.files import write_json
 from hclmp.pipeline.slices import embeddings, targets_slice
-from hclmp.provenance import Provenance, provenance, write_json
+from hclmp.provenance import Provenance, provenance
 from hclmp.sources.raw import RawTargets, row_names
 from hclmp.sources.registry import TARGETS
 
@@ -77,8 +73,8 @@ def check_names(raw: RawTargets) -> None:
     taken |= {f"{name}{end}" for name in names for end in ("_std", "_low", "_high")}
     if bad := [name for name in names if name in taken]:
         raise UserError(
-            f"{raw.origin}: a property cannot be called {listed(bad)}, which is what a prediction "
-            "calls something else. Rename the column."
+            f"{raw.origin}: a property cannot be called {join_some(bad)}, which is what a "
+            "prediction calls something else. Rename the column."
         )
 
 
@@ -93,7 +89,7 @@ def check_values(raw: RawTargets) -> None:
         values, noise = raw.values[:, i], raw.noise[:, i]
         bad = np.flatnonzero(values <= 0)
         if prop.transform == "log10" and len(bad):
-            named = listed(f"row {j + 1} ({values[j]:g})" for j in bad)
+            named = join_some(f"row {j + 1} ({values[j]:g})" for j in bad)
             raise UserError(
                 f"{raw.origin}: column `{prop.name}` is to be learned as log10, but is not "
                 f"positive in {named}. Correct these rows, or set its `transform: identity`."
@@ -101,7 +97,7 @@ def check_values(raw: RawTargets) -> None:
         if len(bad := np.flatnonzero(noise < 0)):
             raise UserError(
                 f"{raw.origin}: column `{prop.name}_std` is a standard deviation, but negative in "
-                f"{listed(f'row {j + 1} ({noise[j]:g})' for j in bad)}. Correct or remove these "
+                f"{join_some(f'row {j + 1} ({noise[j]:g})' for j in bad)}. Correct or remove these "
                 "rows, or leave the column out."
             )
 
@@ -175,8 +171,8 @@ def check_spread(origin: str, columns: Sequence[str], values: Floats) -> None:
     constant = [c for c, s in zip(columns, varied(values), strict=True) if not s]
     if constant:
         raise UserError(
-            f"{origin}: {listed(constant)} has one value in every row: there is nothing to learn. "
-            "Leave it out (`targets.properties` names the columns to use)."
+            f"{origin}: {join_some(constant)} has one value in every row: there is nothing to "
+            "learn. Leave it out (`targets.properties` names the columns to use)."
         )
 
 
@@ -188,13 +184,13 @@ def _check_folds(config: Config, targets: Targets) -> None:
         judged += (~np.isnan(targets.values[rows.test])).sum(axis=0)
         still = ~varied(targets.values[rows.train])
         if still.any():
-            names = listed(p.name for p, s in zip(targets.properties, still, strict=True) if s)
+            names = join_some(p.name for p, s in zip(targets.properties, still, strict=True) if s)
             raise UserError(
                 f"fold `{fold}` leaves {len(rows.train)} training rows, in which {names} has one "
                 "value: there is nothing to learn. Hold out fewer systems per fold."
             )
     if not judged.all():
-        names = listed(p.name for p, n in zip(targets.properties, judged, strict=True) if not n)
+        names = join_some(p.name for p, n in zip(targets.properties, judged, strict=True) if not n)
         raise UserError(
             f"no held-out sample has a value of {names}, which therefore cannot be judged. Hold "
             "out other systems, or leave it out (`targets.properties`)."
@@ -228,5 +224,5 @@ def _sentences(raw: RawTargets, facts: dict[str, Any]) -> list[str]:
     lines += facts.get("sentences", [])  # what the source itself has to say
     others = [c for c in facts.get("ignored_columns", []) if c != "system"]
     if others:
-        lines.append(f"columns not used: {listed(others, most=10)}")
+        lines.append(f"columns not used: {join_some(others, most=10)}")
     return lines

@@ -8,18 +8,20 @@ import numpy as np
 import pandas as pd
 
 from hclmp.config import Config
-from hclmp.data.composition import Fractions, composition_key, pad, parse_formulas, system_of
+from hclmp.data.composition import pad
 from hclmp.data.elements import TABULATED, describable, element_vectors
 from hclmp.data.folds import read_systems, seen_of
-from hclmp.data.tables import read_dos
-from hclmp.errors import UserError, listed
+from hclmp.data.formula import Fractions, composition_key, parse_formulas, system_of
+from hclmp.data.inputs import ElementTable, Inputs
+from hclmp.data.tables import Floats, read_dos
+from hclmp.errors import UserError, join_some
+from hclmp.files import write_csv
 from hclmp.models.compute import prepare
 from hclmp.models.generator.network import DosScaler
 from hclmp.models.hclmp.encoder_training import pretrain
-from hclmp.models.interface import ElementTable, Floats, Inputs
 from hclmp.pipeline import cache
 from hclmp.pipeline.slices import encoder_slice
-from hclmp.provenance import provenance, write_csv
+from hclmp.provenance import provenance
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +108,7 @@ def _rows(
         log.warning(
             "%d DOS are left out: no tabulated properties of %s",
             sum(not known.issuperset(f) for f in parsed),
-            listed(sorted(set(strange))),
+            join_some(sorted(set(strange))),
         )
     if dropped := seen.count(False):
         log.info("%d DOS of held-out systems and their supersets are left out", dropped)

@@ -14,11 +14,13 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from hclmp.config import Config
-from hclmp.data.composition import Fractions, pad, parse_formulas, system_of
+from hclmp.data.composition import pad
 from hclmp.data.elements import element_vectors, known_elements
 from hclmp.data.folds import read_systems, seen_of
+from hclmp.data.formula import Fractions, parse_formulas, system_of
 from hclmp.data.tables import EnergyGrid, read_dos
 from hclmp.errors import UserError
+from hclmp.files import write_csv, write_json
 from hclmp.models.checkpoint import Checkpoint, staged
 from hclmp.models.generator.network import DosScaler, Generator
 from hclmp.models.generator.training import (
@@ -29,7 +31,7 @@ from hclmp.models.generator.training import (
 )
 from hclmp.pipeline import cache
 from hclmp.pipeline.slices import gan_slice
-from hclmp.provenance import hash_of, provenance, write_csv, write_json
+from hclmp.provenance import hash_of, provenance
 
 log = logging.getLogger(__name__)
 

@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from hclmp.config import Config
-from hclmp.data.composition import parse_formulas, vocabulary_of
+from hclmp.data.composition import vocabulary_of
 from hclmp.data.elements import check_elements
+from hclmp.data.formula import parse_formulas
 from hclmp.data.tables import DosTable, write_dos
 from hclmp.data.units import check_unit
 from hclmp.errors import UserError
+from hclmp.files import write_json
 from hclmp.pipeline.slices import dos_slice
-from hclmp.provenance import provenance, write_json
+from hclmp.provenance import provenance
 from hclmp.sources.raw import check_dos
 from hclmp.sources.registry import DOS
 

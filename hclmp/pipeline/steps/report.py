@@ -13,9 +13,10 @@ from hclmp.data.tables import read_predictions
 from hclmp.errors import UserError
 from hclmp.evaluation.report.page import render
 from hclmp.evaluation.report.run import Run
+from hclmp.files import write_text
 from hclmp.pipeline.origins import check_metrics, report_inputs
 from hclmp.pipeline.slices import report_slice
-from hclmp.provenance import provenance, write_text
+from hclmp.provenance import provenance
 
 log = logging.getLogger(__name__)
 MAKERS = {"targets": "prepare-targets", "dos": "pull-dos", "gan": "pretrain-gan"} | dict.fromkeys(

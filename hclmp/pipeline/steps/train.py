@@ -12,13 +12,15 @@ import pandas as pd
 from hclmp.config import Config, variant_settings
 from hclmp.data.features import read_features
 from hclmp.data.folds import Rows, split_rows
+from hclmp.data.inputs import Inputs, Labelled
 from hclmp.data.tables import Floats, Predictions, Targets, read_targets, write_predictions
 from hclmp.errors import UserError
-from hclmp.models.interface import Inputs, Labelled, Model, Prediction
+from hclmp.files import write_csv, write_json
+from hclmp.models.interface import Model, Prediction
 from hclmp.pipeline import cache
 from hclmp.pipeline.paths import Trained
 from hclmp.pipeline.slices import encoder_slice, train_slice
-from hclmp.provenance import Provenance, provenance, write_csv, write_json
+from hclmp.provenance import Provenance, provenance
 
 if TYPE_CHECKING:
     from hclmp.models.checkpoint import Checkpoint

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from hclmp.config import DosConfig
-from hclmp.data.composition import composition_key, parse_formula
+from hclmp.data.formula import composition_key, parse_formula
 from hclmp.data.tables import EnergyGrid, Floats
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 from hclmp.provenance import hash_of
 from hclmp.sources.materials_project.client import LISTS, Oxide
 from hclmp.sources.materials_project.resample import Resampler
@@ -43,7 +43,7 @@ def read_dos(config: DosConfig) -> RawDos:
     rows = resampled(snapshot, grid, config.materials_project.broadening)
     kept, skipped = _kept(snapshot, rows)
     if not kept:
-        reasons = listed(f"{n} {reason}" for reason, n in sorted(skipped.items()))
+        reasons = join_some(f"{n} {reason}" for reason, n in sorted(skipped.items()))
         raise UserError(
             f"the Materials Project has no usable DOS for {len(snapshot.oxides)} materials "
             f"({reasons}): change `dos.materials_project`"

@@ -29,9 +29,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hclmp.config import DosConfig
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
+from hclmp.files import atomic_write, write_json
 from hclmp.progress import progress
-from hclmp.provenance import hash_of, sha256, write_json, written
+from hclmp.provenance import hash_of, sha256
 from hclmp.sources.materials_project import client as mp_client
 from hclmp.sources.materials_project.client import Oxide, patiently
 
@@ -114,7 +115,7 @@ def query_of(config: DosConfig) -> Query:
     symbols = [e for e in settings.exclude if "-" not in e]
     if strangers := [e for e in (*settings.elements, *symbols) if not Element.is_valid_symbol(e)]:
         raise UserError(
-            f"`dos.materials_project`: {listed(strangers)} is no element (and a material is "
+            f"`dos.materials_project`: {join_some(strangers)} is no element (and a material is "
             "written like mp-1234)"
         )
     elements = sorted(set(settings.elements) - set(symbols) - {"O"})
@@ -123,8 +124,8 @@ def query_of(config: DosConfig) -> Query:
     known = mp_client.known_run_types()
     if unknown := [kind for kind in settings.run_types if kind not in known]:
         raise UserError(
-            f"`dos.materials_project.run_types`: {listed(unknown)} is none; there are "
-            f"{listed(sorted(known), most=99)}"
+            f"`dos.materials_project.run_types`: {join_some(unknown)} is none; there are "
+            f"{join_some(sorted(known), most=99)}"
         )
     return Query(
         elements=tuple(elements),
@@ -192,7 +193,7 @@ def fetch(query: Query, *, offline: bool) -> Snapshot:
     changed = [name for name, digest in record["files"].items() if not _is(folder / name, digest)]
     if changed:
         raise UserError(
-            f"{folder}: {listed(changed)} is missing or has changed since it was downloaded; "
+            f"{folder}: {join_some(changed)} is missing or has changed since it was downloaded; "
             "delete this folder to download it again"
         )
     return Snapshot(folder, record, _oxides(query, folder))
@@ -244,7 +245,7 @@ def _download(query: Query, record: dict[str, Any]) -> None:
         shutil.rmtree(folder)  # there may be some later, so the next run asks again
         raise UserError(
             "no material of the Materials Project matches `dos.materials_project` (oxides of "
-            f"{listed(query.elements)} with at most {query.max_elements} elements, with a DOS): "
+            f"{join_some(query.elements)} with at most {query.max_elements} elements, with a DOS): "
             "widen `elements` or `max_elements`, or exclude less"
         )
     table = mp_client.open_table(record.get("table_version"))
@@ -328,7 +329,7 @@ def _to_file(
 
     def write() -> None:
         with (
-            written(path) as temporary,
+            atomic_write(path) as temporary,
             pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
         ):
             for batch in rows():

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hclmp.config import PlatesConfig, PropertyConfig, TargetsConfig
-from hclmp.data.composition import formula_text
+from hclmp.data.formula import formula_text
 from hclmp.data.tables import Floats, Property
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 from hclmp.progress import progress
 from hclmp.provenance import sha256
 from hclmp.sources.plates.rows import (
@@ -138,8 +138,8 @@ def _chosen(config: TargetsConfig) -> tuple[tuple[Property, ...], list[int]]:
     names = [f"{config.plates.quantity}_{nm}nm" for nm in WAVELENGTHS]
     if strangers := sorted(config.properties.keys() - set(names)):
         raise UserError(
-            f"`targets.properties` names {listed(strangers)}; `source: plates` with "
-            f"`quantity: {config.plates.quantity}` has {listed(names, most=len(names))}"
+            f"`targets.properties` names {join_some(strangers)}; `source: plates` with "
+            f"`quantity: {config.plates.quantity}` has {join_some(names, most=len(names))}"
         )
     columns = [i for i, name in enumerate(names) if name in (config.properties or names)]
     chosen = []

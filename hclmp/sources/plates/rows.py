@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
-from hclmp.data.composition import DECIMALS
-from hclmp.errors import UserError, listed
+from hclmp.data.formula import DECIMALS
+from hclmp.errors import UserError, join_some
 
 SIGNALS = tuple(f"signal_{i}" for i in range(9))
 IDENTIFIERS = ("ExpID", "row", "col", "plate", "line", "line_experiment_id", "replica")
@@ -85,16 +85,17 @@ def read_header(file: Path) -> Header:
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file}: not a CSV file in UTF-8: {error}") from error
     if repeated := sorted(name for name, n in Counter(names).items() if n > 1):
-        raise UserError(f"{file}: columns named twice: {listed(repeated)}; rename or remove one")
+        raise UserError(f"{file}: columns named twice: {join_some(repeated)}; rename or remove one")
     if missing := [name for name in SIGNALS if name not in names]:
         raise UserError(
-            f"{file}: no column {listed(missing, most=9)} (optical transmission); "
-            f"the file has {listed(names, most=20)}"
+            f"{file}: no column {join_some(missing, most=9)} (optical transmission); "
+            f"the file has {join_some(names, most=20)}"
         )
     metals = sorted(name for name in names if Element.is_valid_symbol(name))
     if not metals:
         raise UserError(
-            f"{file}: no metal column: none of {listed(names, most=20)} is the symbol of an element"
+            f"{file}: no metal column: none of {join_some(names, most=20)} is the symbol of an "
+            "element"
         )
     known = {*SIGNALS, *IDENTIFIERS, *metals, ""}
     return Header(file, names, metals, sorted(set(names) - known))
@@ -196,7 +197,7 @@ def _raise_for_cells(header: Header) -> None:
                 bad.setdefault(name, []).append(f"row {done + i + 1} ({cells.iloc[i]!r})")
         done += len(batch)
     if bad:
-        named = "; ".join(f"column `{name}`: {listed(rows)}" for name, rows in bad.items())
+        named = "; ".join(f"column `{name}`: {join_some(rows)}" for name, rows in bad.items())
         raise UserError(f"{header.file}: not a number in {named}. Correct or remove these rows.")
 
 
@@ -206,7 +207,7 @@ def _check_amounts(header: Header, amounts: NDArray[np.float64], done: int) -> N
         if rows := [f"row {done + i + 1} ({values[i]:g})" for i in np.flatnonzero(column)]:
             raise UserError(
                 f"{header.file}: column `{metal}` is an amount, but negative or infinite in "
-                f"{listed(rows)}. Correct or remove these rows."
+                f"{join_some(rows)}. Correct or remove these rows."
             )
 
 

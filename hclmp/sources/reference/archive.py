@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 from hclmp.provenance import hash_of, sha256
 
 LARGEST = 4 << 30
@@ -133,5 +133,5 @@ def _checked(path: Path, archive: zipfile.ZipFile) -> list[str]:
         elif stat.S_ISLNK(member.external_attr >> 16):
             bad.append(f"`{member.orig_filename}` (a link)")
     if bad:
-        raise UserError(f"{path}: refused because of {listed(bad)}; take it from its publisher")
+        raise UserError(f"{path}: refused because of {join_some(bad)}; take it from its publisher")
     return archive.namelist()

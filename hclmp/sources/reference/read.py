@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from hclmp.config import DosConfig, PropertyConfig, TargetsConfig
 from hclmp.config.data import PAPER_CATIONS
-from hclmp.data.composition import formula_text
+from hclmp.data.formula import formula_text
 from hclmp.data.tables import EnergyGrid, Floats, Property
-from hclmp.errors import UserError, listed
+from hclmp.errors import UserError, join_some
 from hclmp.sources.raw import RawDos, RawTargets, row_names
 from hclmp.sources.reference.archive import Archive
 from hclmp.sources.reference.safe_pickle import load_npy, load_torch
@@ -82,7 +82,7 @@ def read_targets(config: TargetsConfig) -> RawTargets:
     n = min(len(entries), config.limit or len(entries))
     sentences = _about_systems(systems) + _about_split(split, overlaps)
     if other:
-        sentences.append(f"keys that are no samples, not used: {listed(other)}")
+        sentences.append(f"keys that are no samples, not used: {join_some(other)}")
     facts: dict[str, Any] = {
         "file": str(config.path),
         "sha256": archive.sha256(),
@@ -125,7 +125,9 @@ def read_dos(config: DosConfig) -> RawDos:
     parts = {p: _indices(archive, name) for p, name in DOS_PARTS.items() if name in archive}
     counts = {part: len(index) for part, index in parts.items()}
     sentence = (
-        "its own division into " + listed(f"{n} {part}" for part, n in counts.items()) + " rows is "
+        "its own division into "
+        + join_some(f"{n} {part}" for part, n in counts.items())
+        + " rows is "
         "not used: whole systems are held out to measure the generator"
     )
     facts: dict[str, Any] = {
@@ -180,7 +182,7 @@ def about_systems(systems: list[HeldOutSystem]) -> str:
         f"samples; {len(systems) - len(differing)} have just the samples of that system, as our "
         "test sets do"
     )
-    return f"{text}; not so {listed(differing, most=10)}" if differing else text
+    return f"{text}; not so {join_some(differing, most=10)}" if differing else text
 
 
 def row_counts(path: str | Path) -> tuple[int, int]:
@@ -208,7 +210,7 @@ def _entries(archive: Archive) -> tuple[Entries, list[str]]:
     entries = {int(k): v for k, v in data.items() if isinstance(k, int | np.integer)}
     strange = [number for number, entry in entries.items() if not isinstance(entry, dict)]
     if strange or not entries:
-        named = f"sample {listed(strange)} is no dict" if strange else "no samples in it"
+        named = f"sample {join_some(strange)} is no dict" if strange else "no samples in it"
         raise UserError(f"{origin}: {named}")
     other = [str(key) for key in data if not isinstance(key, int | np.integer)]
     return {number: entries[number] for number in sorted(entries)}, other
@@ -228,7 +230,7 @@ def _numbers(archive: Archive, entries: Entries, key: str, length: int) -> Float
     if bad:
         raise UserError(
             f"{archive.origin(LABELS)}: `{key}` is not {length} finite numbers in sample "
-            f"{listed(bad)}"
+            f"{join_some(bad)}"
         )
     return np.stack(rows)
 
@@ -246,7 +248,7 @@ def _compositions(archive: Archive, entries: Entries) -> Floats:
     if wrong:
         raise UserError(
             f"{origin}: `composition_nonzero`, `composition_nonzero_idx` or `nonzero_element_name` "
-            f"do not agree with `composition` in sample {listed(wrong)}"
+            f"do not agree with `composition` in sample {join_some(wrong)}"
         )
     if any("gen_dos_fea" in entry for entry in entries.values()):
         _numbers(archive, entries, "gen_dos_fea", FEATURE_COUNT)
@@ -273,7 +275,7 @@ def _check_fractions(fractions: Floats, names: list[str], origin: str) -> None:
     sums = fractions.sum(axis=1)
     good = (fractions >= 0).all(axis=1) & (np.abs(sums - 1) <= TOLERANCE)
     if not good.all():
-        bad = listed(f"{names[i]} (sum {sums[i]:g})" for i in np.flatnonzero(~good))
+        bad = join_some(f"{names[i]} (sum {sums[i]:g})" for i in np.flatnonzero(~good))
         raise UserError(f"{origin}: the cation fractions are negative or do not sum to 1 in {bad}")
 
 
@@ -286,7 +288,7 @@ def _position(archive: Archive, name: str) -> int:
     if name not in known:
         raise UserError(
             f"{archive.path}: no property `{name}` (`targets.properties`); there are "
-            f"{listed(known, most=LABEL_COUNT)}"
+            f"{join_some(known, most=LABEL_COUNT)}"
         )
     return known.index(name)
 
@@ -317,7 +319,7 @@ def _samples(archive: Archive, name: str, entries: Entries) -> frozenset[int]:
     """The samples that an index array names."""
     samples = frozenset(_indices(archive, name).tolist())
     if strangers := sorted(samples - entries.keys()):
-        raise UserError(f"{archive.origin(name)}: index {listed(strangers)} is of no sample")
+        raise UserError(f"{archive.origin(name)}: index {join_some(strangers)} is of no sample")
     return samples
 
 
@@ -340,7 +342,9 @@ def _held_out(archive: Archive, entries: Entries, fractions: Floats) -> list[Hel
         published = _samples(archive, name, entries)
         found.append(HeldOutSystem(system, published, ours, len(validation & train)))
     if repeated := {s.name for s in found if [t.name for t in found].count(s.name) > 1}:
-        raise UserError(f"{archive.origin(f'{UVIS}/idx/test')}: {listed(sorted(repeated))} twice")
+        raise UserError(
+            f"{archive.origin(f'{UVIS}/idx/test')}: {join_some(sorted(repeated))} twice"
+        )
     return sorted(found, key=lambda s: s.name)
 
 
@@ -383,7 +387,7 @@ def _about_split(split: list[str] | None, overlaps: dict[tuple[str, str], int]) 
     if split is None:
         return ["no random split in it"]
     counts = {part: split.count(part) for part in RANDOM}
-    lines = ["its random split: " + listed(f"{n} {part}" for part, n in counts.items())]
+    lines = ["its random split: " + join_some(f"{n} {part}" for part, n in counts.items())]
     if rest := split.count(""):
         lines.append(f"{rest} samples are in no part of its random split")
     for (first, second), count in overlaps.items():

@@ -1,0 +1,50 @@
+"""Files that are written whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside ``path``, renamed to it once the block has ended without an error.
+
+    A reader therefore finds the whole file or none, whenever the writer is killed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_csv(path: str | Path, frame: "pd.DataFrame") -> None:
+    """Write a CSV file without an index, whole or not at all."""
+    with atomic_write(path) as temporary:
+        frame.to_csv(temporary, index=False)
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write JSON with sorted keys, whole or not at all.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON has no word for.
+    """
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
