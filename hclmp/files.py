@@ -1,9 +1,10 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and the files of a trained model."""
 
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,3 +49,36 @@ def write_json(path: str | Path, value: object) -> None:
         ValueError: a number is NaN or infinite, which JSON has no word for.
     """
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of a trained model for use: a folder that can be taken elsewhere."""
+
+    folder: Path
+
+    @property
+    def about(self) -> Path:
+        return self.folder / "model.json"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "model.safetensors"
+
+    @property
+    def elements(self) -> Path:
+        return self.folder / "elements.safetensors"
+
+    @property
+    def generator(self) -> Path:
+        """Only of a model with transfer."""
+        return self.folder / "generator.safetensors"
+
+    @property
+    def training(self) -> Path:
+        """The targets table that it was trained on, byte for byte."""
+        return self.folder / "training.parquet"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.csv"

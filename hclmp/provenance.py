@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hclmp import __version__
+from hclmp.errors import UserError
 from hclmp.files import write_json
 
 if TYPE_CHECKING:
     pass
 
 PACKAGE = Path(__file__).parent
+METADATA_KEY = b"hclmp"  # of a Parquet file
+EMBEDDED = r'<script type="application/json" id="hclmp">(.*?)</script>'  # in a page
 ASSETS = {".css", ".html", ".js"}  # what a page is made of, beside the modules that make it
 Provenance = dict[str, Any]
 
@@ -108,6 +112,40 @@ def provenance(step: str, *, config: Mapping[str, Any], inputs: Mapping[str, Pat
         "inputs": {name: sha256(path) for name, path in sorted(inputs.items())},
         "source": source_hash(step),
     }
+
+
+def read_provenance(path: Path) -> Provenance:
+    """The provenance that a result carries.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file: not all results are here")
+    import pyarrow as pa
+    from safetensors import SafetensorError
+
+    try:
+        return dict(_about(path)["provenance"])
+    except (pa.ArrowException, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: damaged: it does not say where it comes from") from error
+
+
+def _about(path: Path) -> Any:
+    """What a file says of itself, whatever its kind."""
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return json.loads((pq.read_schema(path).metadata or {})[METADATA_KEY])
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, framework="numpy") as file:
+            return json.loads(file.metadata()["hclmp"])
+    if path.suffix == ".html":
+        (text,) = re.findall(EMBEDDED, path.read_text(), flags=re.DOTALL)
+        return json.loads(text)
+    return json.loads(path.read_text())
 
 
 @contextmanager

@@ -162,9 +162,41 @@ class Config(Section):
         """Whether each fold has a generator, encoder and features of its own."""
         return self.pretrains and self.dos.held_out == "drop"
 
-    def scope_of(self, fold: str | None) -> str | None:
-        """What generator, encoder and features of a fold are made for: it, or (None) all folds."""
-        return fold if self.generator_per_fold else None
+    def scope_of(self, fold: str) -> tuple[str, ...]:
+        """What the generator, encoder and features of a fold are made for: it, or all folds ()."""
+        return (fold,) if self.generator_per_fold else ()
+
+    @property
+    def neural(self) -> list[str]:
+        """The variants that are H-CLMP."""
+        return [name for name, variant in self.variants.items() if variant.model == "hclmp"]
+
+    @property
+    def embeddings(self) -> list[str]:
+        """The embeddings that some variant uses, and the generator's."""
+        used = {variant_settings(self, name)[0].embedding for name in self.variants}
+        # The generator has that of `model:`, whatever the variants override; a pretrained
+        # generator brings its own.
+        return sorted(used | ({self.model.embedding} if self.pretrains else set()))
+
+    @property
+    def dos_feature(self) -> dict[str, Any]:
+        """How the generator is asked for the DOS feature: the arguments of ``Generator.feature``.
+
+        If it has not seen held-out systems, no composition recalls the DOS of its own system:
+        otherwise a training row would show what the generator remembers, a held-out row a guess.
+        """
+        hide = self.dos.held_out == "drop"
+        return {"draws": self.gan.draws, "seed": self.gan.seed, "hide_own_system": hide}
+
+    @property
+    def dos_of_held_out_systems(self) -> str:
+        """Whether the generator may have seen DOS of held-out systems, as every report says it."""
+        if not self.transfers:
+            return "not used"
+        if not self.pretrains:
+            return "pretrained generator: what it has seen is not known here"
+        return self.dos.held_out
 
     def guesses_dos(self, variant: str) -> bool:
         """Whether the DOS feature of a variant is a guess for every composition."""
@@ -173,7 +205,12 @@ class Config(Section):
     @property
     def final_variant(self) -> str | None:
         """The variant that is trained on all samples in the end: the first that is H-CLMP."""
-        return next((name for name, v in self.variants.items() if v.model == "hclmp"), None)
+        return next(iter(self.neural), None)
+
+    @property
+    def final_transfers(self) -> bool:
+        """Whether that variant has the DOS feature."""
+        return self.final_variant is not None and self.variants[self.final_variant].transfer
 
     @property
     def given_split(self) -> bool:

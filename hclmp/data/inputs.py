@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hclmp.data.composition import Compositions
-from hclmp.data.tables import Floats
+from hclmp.data.tables import Floats, Targets
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,19 @@ class Labelled:
     inputs: Inputs
     t: Floats
     noise: Floats | None = None
+
+    @classmethod
+    def of(cls, table: Targets, inputs: Inputs, rows: NDArray[np.int64]) -> "Labelled":
+        """Rows of a table with their inputs, labels and what is known of their noise.
+
+        Args:
+            table: of n samples.
+            inputs: of the same samples, in the same order.
+            rows: row numbers.
+        """
+        noise = table.transformed_noise()
+        known = None if noise is None else noise[rows]
+        return cls(inputs.take(rows), table.transformed()[rows], known)
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from hclmp.errors import UserError, join_some
 from hclmp.files import atomic_write
-from hclmp.provenance import Provenance
+from hclmp.provenance import METADATA_KEY, Provenance
 
 Floats = NDArray[np.float64]
-METADATA_KEY = b"hclmp"
 
 
 # What stands beside the properties in a prediction, and in what a screen ranks: no property is

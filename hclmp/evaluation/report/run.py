@@ -77,7 +77,7 @@ class Run:
 
     @property
     def neural(self) -> list[str]:
-        return [v for v, settings in self.config.variants.items() if settings.model == "hclmp"]
+        return self.config.neural
 
     @property
     def shown(self) -> str:

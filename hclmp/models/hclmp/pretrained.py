@@ -99,16 +99,11 @@ class Pretrained:
             save_file(tensors, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
 
     @classmethod
-    def from_file(cls, path: str | Path, *, made_with: dict[str, Any]) -> "Pretrained":
+    def from_file(cls, path: str | Path) -> "Pretrained":
         """Read what ``save`` wrote.
 
-        Args:
-            path: of the file.
-            made_with: the settings that it must have been made with (``slices.encoder_slice``).
-
         Raises:
-            UserError: the file is missing, is no encoder, or one of other settings: of another
-                size, or one that has seen the DOS of systems that are held out now.
+            UserError: the file is missing or is no encoder.
         """
         remedy = "`hclmp pretrain-encoder` makes it"
         if not Path(path).is_file():
@@ -117,13 +112,7 @@ class Pretrained:
             with safe_open(path, framework="pt") as file:
                 about = json.loads(file.metadata()["hclmp"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            found = about["provenance"]["config"]
             mean, std = (tensors.pop(f"statistics.{name}").numpy() for name in ("mean", "std"))
-            read = cls(tuple(about["vocabulary"]), Scaler(mean, std), tensors)
+            return cls(tuple(about["vocabulary"]), Scaler(mean, std), tensors)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: not a pretrained encoder; {remedy} ({error})") from error
-        if other := differing(found, made_with):
-            raise UserError(
-                f"{path}: made with another {join_some(other)} than this run's; {remedy}"
-            )
-        return read

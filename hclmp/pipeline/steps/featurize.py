@@ -15,73 +15,45 @@ from hclmp.data.inputs import ElementTable, Inputs
 from hclmp.data.tables import read_targets
 from hclmp.errors import UserError, join_some
 from hclmp.models.generator.network import Generator
-from hclmp.pipeline.slices import embeddings, feature_settings, features_slice, gan_slice
-from hclmp.provenance import differing, provenance
+from hclmp.pipeline.jobs import Job
 
 log = logging.getLogger(__name__)
 
 
-def featurize(
-    config: Config,
-    *,
-    targets: Path,
-    generator: Path | None,
-    features: Path,
-    fold: str | None = None,
-) -> None:
+def featurize(config: Config, job: Job) -> None:
     """Pad the compositions, look up the elements, and draw the DOS feature.
 
     Args:
         config: the resolved configuration.
-        targets: the targets table.
-        generator: the trained or pretrained generator; None without transfer.
-        features: the file that is written.
-        fold: with ``dos.held_out: drop``, the fold whose systems the generator must not have seen.
+        job: reads the table ``targets`` and, with transfer, the ``generator``, trained or
+            pretrained; writes ``features``.
 
     Raises:
         UserError: an element has no vector in an embedding, or is unknown to the generator, or the
             generator was trained with other settings or on fractions of other elements.
     """
+    job.check()
+    targets = job.inputs["targets"]
     table = read_targets(targets)
     parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(targets))
     vocabulary = vocabulary_of(parsed)
     compositions = pad(parsed, vocabulary)
     elements = ElementTable(
-        {name: element_vectors(vocabulary, name) for name in embeddings(config)},
+        {name: element_vectors(vocabulary, name) for name in config.embeddings},
         element_vectors(vocabulary, TABULATED),
     )
-    inputs = {"targets": targets}
     dos = None
-    if generator is not None:
-        inputs["generator"] = generator
-        model = read_generator(config, generator, fold)
+    if (generator := job.inputs.get("generator")) is not None:
+        model = Generator.from_file(generator)
         _check_left_out(model, generator, config.targets.left_out)
         _check_known(model, generator, compositions, origin=str(targets))
         dos = _dos_feature(config, model, compositions)
     write_features(
-        features,
+        job.outputs["features"],
         Inputs(compositions, elements, dos),
         sample_id=table.sample_id,
-        provenance=provenance("featurize", config=features_slice(config), inputs=inputs),
+        provenance=job.provenance(),
     )
-
-
-def read_generator(config: Config, path: Path, fold: str | None) -> Generator:
-    """Read the generator of a fold, or of all samples: this run's own must be of its settings.
-
-    Raises:
-        UserError: no generator, or one of other settings; it may have seen the DOS of systems that
-            are held out now.
-    """
-    model = Generator.from_file(path)
-    if config.pretrains:
-        other = differing(model.provenance.get("config", {}), gan_slice(config, fold))
-        if other:
-            raise UserError(
-                f"{path}: made with another {join_some(other)} than this run's; "
-                "`hclmp pretrain-gan` makes it"
-            )
-    return model
 
 
 def _check_left_out(generator: Generator, path: Path, left_out: list[str]) -> None:
@@ -138,4 +110,4 @@ def _dos_feature(
             *(_holding(compositions, unseen), len(compositions), join_some(unseen)),
         )
     fractions = generator.fractions(compositions)
-    return generator.feature(fractions, **feature_settings(config)).dos.numpy()
+    return generator.feature(fractions, **config.dos_feature).dos.numpy()

@@ -18,15 +18,15 @@ from hclmp.data.tables import PREDICTED, RANKED, Floats, Targets, varied, write_
 from hclmp.data.units import check_unit
 from hclmp.errors import UserError, join_some
 from hclmp.files import write_json
-from hclmp.pipeline.slices import embeddings, targets_slice
-from hclmp.provenance import Provenance, provenance
+from hclmp.pipeline.jobs import Job
+from hclmp.provenance import Provenance
 from hclmp.sources.raw import RawTargets, row_names
 from hclmp.sources.registry import TARGETS
 
 log = logging.getLogger(__name__)
 
 
-def prepare_targets(config: Config, *, table: Path, record: Path) -> None:
+def prepare_targets(config: Config, job: Job) -> None:
     """Read, check and merge the labelled compositions.
 
     Rows of one composition (after ``left_out`` elements are dropped) are merged by the median, of
@@ -34,8 +34,7 @@ def prepare_targets(config: Config, *, table: Path, record: Path) -> None:
 
     Args:
         config: the resolved configuration.
-        table: the targets table that is written.
-        record: the JSON file with its origin and counts.
+        job: writes the targets ``table``, and a ``record`` of its origin and counts.
 
     Raises:
         UserError: bad input; nothing is written then.
@@ -48,18 +47,17 @@ def prepare_targets(config: Config, *, table: Path, record: Path) -> None:
     )
     check_names(raw)
     check_values(raw)
-    check_elements(parsed, raw.formula, (*embeddings(config), TABULATED), origin=raw.origin)
-    origin = provenance("prepare_targets", config=targets_slice(config), inputs={})
+    check_elements(parsed, raw.formula, (*config.embeddings, TABULATED), origin=raw.origin)
     raw, parsed, unlabelled = _labelled(raw, parsed)
-    targets, facts = _merged(raw, parsed, origin)
+    targets, facts = _merged(raw, parsed, job.provenance())
     facts["unlabelled_rows"] = unlabelled
     check_spread(raw.origin, [p.name for p in targets.properties], targets.values)
     _check_folds(config, targets)
     facts["notes"] = _sentences(raw, facts)
     for line in facts["notes"]:
         log.info(line)
-    write_targets(table, targets)
-    write_json(record, {"provenance": targets.provenance, "facts": facts})
+    write_targets(job.outputs["table"], targets)
+    write_json(job.outputs["record"], {"provenance": targets.provenance, "facts": facts})
 
 
 def check_names(raw: RawTargets) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,44 +19,34 @@ from hclmp.models.compute import prepare
 from hclmp.models.generator.network import DosScaler
 from hclmp.models.hclmp.encoder_training import pretrain
 from hclmp.pipeline import cache
-from hclmp.pipeline.slices import encoder_slice
-from hclmp.provenance import provenance
+from hclmp.pipeline.jobs import Job, Scope
 
 log = logging.getLogger(__name__)
 
 FEWEST = 10  # compositions: of fewer neither a scale nor a correlation can be learned
 
 
-def pretrain_encoder(
-    config: Config,
-    *,
-    dos: Path,
-    encoder: Path,
-    history: Path,
-    fold: str | None = None,
-    threads: int = 1,
-) -> None:
+def pretrain_encoder(config: Config, job: Job, *, threads: int = 1) -> None:
     """Train the encoder of the variants with transfer to predict DOS from composition.
 
     Args:
         config: the resolved configuration.
-        dos: the DOS table that is read.
-        encoder, history: files that are written.
-        fold: with ``dos.held_out: drop``, the fold whose systems it must not see.
+        job: reads the table ``dos``, writes ``encoder`` and ``history``. Its scope is the fold
+            whose systems the encoder must not see, if any.
         threads: of the computation.
 
     Raises:
         UserError: no DOS is left to learn from, or the training diverged.
     """
-    table = read_dos(dos)
-    origin = provenance("pretrain_encoder", config=encoder_slice(config, fold), inputs={"dos": dos})
-    files = [encoder, history]
-    if cache.restore(origin, files):
+    job.check()
+    dos, files = job.inputs["dos"], job.outputs
+    table, origin = read_dos(dos), job.provenance()
+    if cache.restore(origin, files.values()):
         return
     prepare(threads, deterministic=config.training.deterministic)
     parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(dos))
     vocabulary = describable(config.model.embedding, left_out=config.targets.left_out)
-    rows = _rows(config, parsed, vocabulary, fold=fold)
+    rows = _rows(config, parsed, vocabulary, job.scope)
     if not rows:
         raise UserError(
             f"{dos}: none of {len(parsed)} DOS is left for the encoder to learn from: bring more, "
@@ -84,9 +73,9 @@ def pretrain_encoder(
         training=config.encoder.training(config.training),
         key=origin,
     )
-    write_csv(history, pd.DataFrame(epochs))
-    trained.save(encoder, provenance=origin)
-    cache.keep(origin, files)
+    write_csv(files["history"], pd.DataFrame(epochs))
+    trained.save(files["encoder"], provenance=origin)
+    cache.keep(origin, files.values())
     for checkpoint in checkpoints:
         checkpoint.remove()
 
@@ -95,11 +84,10 @@ def _rows(
     config: Config,
     parsed: Sequence[Fractions],
     vocabulary: Sequence[str],
-    *,
-    fold: str | None,
+    scope: Scope,
 ) -> list[int]:
     """The rows of the DOS table that may be learned from; what is left out is counted."""
-    held_out = [] if fold is None else read_systems(config.systems)[fold]
+    held_out = read_systems(config.systems)[scope[0]] if scope else ()
     seen = seen_of([system_of(fractions) for fractions in parsed], held_out)
     known = set(vocabulary)
     strange = [e for fractions in parsed for e in fractions if e not in known]

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,8 +29,8 @@ from hclmp.models.generator.training import (
     train_generator,
 )
 from hclmp.pipeline import cache
-from hclmp.pipeline.slices import gan_slice
-from hclmp.provenance import hash_of, provenance
+from hclmp.pipeline.jobs import Job, Scope
+from hclmp.provenance import hash_of
 
 log = logging.getLogger(__name__)
 
@@ -59,16 +58,7 @@ class _Part:
         return torch.from_numpy(self.fractions), scaler.scale(self.dos)
 
 
-def pretrain_gan(
-    config: Config,
-    *,
-    dos: Path,
-    generator: Path,
-    metrics: Path,
-    history: Path,
-    examples: Path,
-    fold: str | None = None,
-) -> None:
+def pretrain_gan(config: Config, job: Job) -> None:
     """Train the generator on most systems of the DOS table and measure it on systems held out.
 
     What is saved is not that generator but the same, trained as long on all DOS that it may see:
@@ -76,22 +66,22 @@ def pretrain_gan(
 
     Args:
         config: the resolved configuration.
-        dos: the DOS table that is read.
-        generator, metrics, history: files that are written.
-        examples: some held-out DOS beside the generated ones, for a plot.
-        fold: with ``dos.held_out: drop``, the fold whose systems it must not see.
+        job: reads the table ``dos``; writes ``generator``, ``metrics``, ``history`` and
+            ``examples``: some held-out DOS beside the generated ones, for a plot. Its scope is the
+            fold whose systems the generator must not see, if any.
 
     Raises:
         UserError: too few systems with a DOS.
     """
+    job.check()
+    dos = job.inputs["dos"]
     table = read_dos(dos)
     parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(dos))
-    rows = _divide(_systems(config, parsed, fold), seed=config.gan.seed)
+    rows = _divide(_systems(config, parsed, job.scope), seed=config.gan.seed)
     fractions = pad(parsed, known_elements(config.model.embedding)).dense()
     parts = [_Part(fractions[r], table.dos[r]) for r in rows]
-    origin = provenance("pretrain_gan", config=gan_slice(config, fold), inputs={"dos": dos})
-    files = [generator, metrics, history, examples]
-    if cache.restore(origin, files):
+    origin, files = job.provenance(), job.outputs
+    if cache.restore(origin, files.values()):
         return
     selection = Checkpoint(hash_of(origin))
     train, validation, test = parts
@@ -125,11 +115,11 @@ def pretrain_gan(
         checkpoint=selection.of("refit"),
     )
     # What carries no provenance stands between what does: no kill leaves it with another's.
-    write_json(metrics, report)
-    write_csv(history, pd.DataFrame(staged(selection=epochs, refit=more)))
-    write_csv(examples, _examples(model, scaler, test, [table.formula[i] for i in rows[TEST]]))
-    final.save(generator, provenance=origin)
-    cache.keep(origin, files)
+    write_json(files["metrics"], report)
+    write_csv(files["history"], pd.DataFrame(staged(selection=epochs, refit=more)))
+    write_csv(files["examples"], _examples(model, scaler, test, [table.formula[i] for i in rows[TEST]]))
+    final.save(files["generator"], provenance=origin)
+    cache.keep(origin, files.values())
     selection.remove()
 
 
@@ -159,12 +149,12 @@ def _together(parts: Sequence[_Part]) -> _Part:
     )
 
 
-def _systems(config: Config, parsed: Sequence[Fractions], fold: str | None) -> list[str | None]:
-    """The system of each DOS; None for those that the generator of this fold must not see."""
+def _systems(config: Config, parsed: Sequence[Fractions], scope: Scope) -> list[str | None]:
+    """The system of each DOS; None for those that the generator must not see."""
     systems = [system_of(fractions) for fractions in parsed]
-    if fold is None:
+    if not scope:
         return list(systems)
-    seen = seen_of(systems, read_systems(config.systems)[fold])
+    seen = seen_of(systems, read_systems(config.systems)[scope[0]])
     return [s if kept else None for s, kept in zip(systems, seen, strict=True)]
 
 

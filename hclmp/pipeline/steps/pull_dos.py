@@ -1,7 +1,6 @@
 """Step ``pull-dos``: computed densities of states of a source to one checked table."""
 
 import logging
-from pathlib import Path
 
 import numpy as np
 
@@ -11,29 +10,24 @@ from hclmp.data.elements import check_elements
 from hclmp.data.formula import parse_formulas
 from hclmp.data.tables import DosTable, write_dos
 from hclmp.data.units import check_unit
-from hclmp.errors import UserError
 from hclmp.files import write_json
-from hclmp.pipeline.slices import dos_slice
-from hclmp.provenance import provenance
+from hclmp.pipeline.jobs import Job
 from hclmp.sources.raw import check_dos
 from hclmp.sources.registry import DOS
 
 log = logging.getLogger(__name__)
 
 
-def pull_dos(config: Config, *, table: Path, record: Path) -> None:
+def pull_dos(config: Config, job: Job) -> None:
     """Read and check the densities of states.
 
     Args:
         config: the resolved configuration.
-        table: the DOS table that is written.
-        record: the JSON file with its origin and counts.
+        job: writes the DOS ``table``, and a ``record`` of its origin and counts.
 
     Raises:
-        UserError: bad input, or ``dos.source: none``; nothing is written then.
+        UserError: bad input; nothing is written then.
     """
-    if config.dos.source == "none":
-        raise UserError("`dos.source` is `none`: there is no DOS to pull")
     raw = DOS[config.dos.source](config.dos)
     parsed = parse_formulas(
         raw.formula, left_out=config.targets.left_out, origin=f"{raw.origin}, formulas"
@@ -42,7 +36,6 @@ def pull_dos(config: Config, *, table: Path, record: Path) -> None:
     check_unit(raw.unit, f"{raw.origin}: density of states")
     check_unit(raw.grid.unit, f"{raw.origin}: energies")
     check_elements(parsed, raw.formula, [config.model.embedding], origin=raw.origin)
-    origin = provenance("pull_dos", config=dos_slice(config), inputs={})
     facts = raw.facts | {
         "materials": len(parsed),
         "elements": list(vocabulary_of(parsed)),
@@ -57,7 +50,7 @@ def pull_dos(config: Config, *, table: Path, record: Path) -> None:
         norm=raw.norm,
         reference=raw.reference,
         simulated=raw.simulated,
-        provenance=origin | {"origin": raw.facts},
+        provenance=job.provenance() | {"origin": raw.facts},
     )
     kind = "simulated " if raw.simulated else ""
     log.info(
@@ -65,7 +58,7 @@ def pull_dos(config: Config, *, table: Path, record: Path) -> None:
         *(raw.origin, len(result), kind, len(facts["elements"])),
         *(raw.grid.n, raw.grid.start, raw.grid.stop, raw.grid.unit),
     )
-    write_dos(table, result)
+    write_dos(job.outputs["table"], result)
     # in the record alone: the table's bytes do not depend on when its data were downloaded
     volatile = {"download": raw.volatile} if raw.volatile else {}
-    write_json(record, {"provenance": result.provenance, "facts": facts} | volatile)
+    write_json(job.outputs["record"], {"provenance": result.provenance, "facts": facts} | volatile)

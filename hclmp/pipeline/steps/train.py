@@ -1,68 +1,25 @@
 """Step ``train``: one variant on one or several folds, and predictions of the held-out samples."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from hclmp.config import Config, variant_settings
-from hclmp.data.features import read_features
-from hclmp.data.folds import Rows, split_rows
+from hclmp.data.folds import FoldRows, RowNumbers, split_rows
 from hclmp.data.inputs import Inputs, Labelled
 from hclmp.data.tables import Floats, Predictions, Targets, read_targets, write_predictions
-from hclmp.errors import UserError
 from hclmp.files import write_csv, write_json
 from hclmp.models.interface import Model, Prediction
 from hclmp.pipeline import cache
-from hclmp.pipeline.paths import Trained
-from hclmp.pipeline.slices import encoder_slice, train_slice
-from hclmp.provenance import Provenance, provenance
-
-if TYPE_CHECKING:
-    from hclmp.models.checkpoint import Checkpoint
-    from hclmp.models.hclmp.ensemble import Ensemble
-    from hclmp.models.hclmp.pretrained import Pretrained
-    from hclmp.models.hclmp.stack import History
+from hclmp.pipeline.jobs import Job
+from hclmp.pipeline.reading import read_inputs, read_start
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A fold that is to be trained.
-
-    Attributes:
-        fold: its name.
-        train, validation, test: its samples.
-        rows: the rows of the test samples in the table.
-        origin: provenance of its results.
-        files: what is written.
-        start: the pretrained encoder to start from, if any.
-    """
-
-    fold: str
-    train: Labelled
-    validation: Labelled
-    test: Labelled
-    rows: Rows
-    origin: Provenance
-    files: list[Path]
-    start: "Pretrained | None"
-
-
-def train(
-    config: Config,
-    *,
-    variant: str,
-    targets: Path,
-    features: Mapping[str, Path],
-    encoders: Mapping[str, Path | None],
-    threads: int = 1,
-) -> None:
+def train(config: Config, jobs: Sequence[Job], *, threads: int = 1) -> None:
     """Fit a variant on the training rows of folds and predict the test rows of each.
 
     Several folds of an H-CLMP variant train as one model; their results are what they are alone, to
@@ -70,129 +27,129 @@ def train(
 
     Args:
         config: the resolved configuration.
-        variant: which.
-        targets: the targets table.
-        features: fold -> the features file that it reads; these folds are trained.
-        encoders: fold -> the pretrained encoder that the variant starts from, if any.
+        jobs: of one variant, a fold each; they read the table ``targets``, ``features`` and, where
+            the variant starts pretrained, an ``encoder``; they write ``predictions``, ``settings``
+            and, of H-CLMP, ``weights`` and ``history``.
         threads: of the computation; the result depends on it only for H-CLMP, in the last digits.
 
     Raises:
-        UserError: no such variant or fold, features of other samples, or a training that diverged.
+        UserError: an input belongs to another run, or the training diverged.
     """
-    variant_settings(config, variant)  # refuses a variant that is none
-    starts = {fold: start_of(config, fold, file) for fold, file in encoders.items()}
-    table = read_targets(targets)
-    read = {file: _read(file, table, targets) for file in dict.fromkeys(features.values())}
-    neural, jobs = config.variants[variant].model == "hclmp", []
-    for fold, file in features.items():
-        encoder = encoders[fold]
-        origin = provenance(
-            "train",
-            config=train_slice(config, variant, fold),
-            inputs={"targets": targets, "features": file}
-            | ({} if encoder is None else {"encoder": encoder}),
-        )
-        out = Trained(variant, fold)
-        files = [out.settings, out.predictions, *([out.weights, out.history] if neural else [])]
-        if not cache.restore(origin, files):
-            keep = config.variants[variant].transfer
-            inputs = without_dos(read[file], keep=keep, features=file)
-            jobs.append(_job(config, variant, fold, table, inputs, origin, files, starts[fold]))
-    checkpoints: list[Checkpoint] = []
-    models: list[Model] = []
-    if neural and jobs:
-        fits, checkpoints = fit_network(
-            config,
-            variant,
-            [(job.train, job.validation, job.origin, job.start) for job in jobs],
-            threads=threads,
-        )
-        for job, (network, history) in zip(jobs, fits, strict=True):
-            _write_network(Trained(variant, job.fold), network, history, job.origin)
-            models.append(network)
-    else:
-        models += [_fit_baseline(config, variant, job, threads) for job in jobs]
-    for job, model in zip(jobs, models, strict=True):
-        _write_predictions(variant, job, table, model)
     for job in jobs:
-        cache.keep(job.origin, job.files)
-    for checkpoint in checkpoints:  # not before the last file is written: a kill repeats nothing
-        checkpoint.remove()
+        job.check()
+    jobs = [job for job in jobs if not cache.restore(job.provenance(), job.outputs.values())]
+    if not jobs:
+        return
+    variant = jobs[0].scope[0]
+    table = read_targets(jobs[0].inputs["targets"])
+    paths = {job.inputs["features"] for job in jobs}
+    read = {path: read_inputs(config, variant, path, table) for path in paths}
+    inputs = [read[job.inputs["features"]] for job in jobs]
+    rows = [_rows(config, job, table) for job in jobs]
+    if variant in config.neural:
+        _train_networks(config, jobs, table, inputs, rows, threads=threads)
+    else:
+        for job, seen, fold in zip(jobs, inputs, rows, strict=True):
+            _train_baseline(config, job, table, seen, fold, threads=threads)
 
 
-def start_of(config: Config, fold: str | None, encoder: Path | None) -> "Pretrained | None":
-    """Read the pretrained encoder that a variant starts from on a fold, or on all samples, if any.
-
-    Raises:
-        UserError: it is missing, or was made with other settings.
-    """
-    if encoder is None:
-        return None
-    from hclmp.models.hclmp.pretrained import Pretrained  # torch, which baselines do without
-
-    made_with = encoder_slice(config, config.scope_of(fold))
-    return Pretrained.from_file(encoder, made_with=made_with)
-
-
-def _read(features: Path, table: Targets, targets: Path) -> Inputs:
-    """The features of the samples of the table."""
-    inputs, sample_id, _ = read_features(features)
-    if sample_id != table.sample_id:
-        raise UserError(f"{features}: made of other samples than {targets}; run `hclmp featurize`")
-    return inputs
-
-
-def _job(
-    config: Config,
-    variant: str,
-    fold: str,
-    table: Targets,
-    inputs: Inputs,
-    origin: Provenance,
-    files: list[Path],
-    start: "Pretrained | None",
-) -> _Job:
-    """The samples of a fold."""
+def _rows(config: Config, job: Job, table: Targets) -> FoldRows:
+    """How the samples divide around the systems of a fold."""
+    variant, fold = job.scope
     rows = split_rows(config, fold, systems=table.system, given=table.split)
     log.info(
         "%s on fold %s: %d training, %d validation and %d test samples; %d in no set (supersets)",
         *(variant, fold, len(rows.train), len(rows.validation), len(rows.test)),
         len(rows.left_out),
     )
-    train, validation, test = (
-        labelled(table, inputs, r) for r in (rows.train, rows.validation, rows.test)
+    return rows
+
+
+def _train_networks(
+    config: Config,
+    jobs: Sequence[Job],
+    table: Targets,
+    inputs: Sequence[Inputs],
+    rows: Sequence[FoldRows],
+    *,
+    threads: int,
+) -> None:
+    """Train H-CLMP on folds and write weights, settings, history and predictions of each."""
+    from hclmp.models.compute import prepare  # torch takes seconds, and baselines do without
+    from hclmp.models.hclmp.ensemble import Part, fit_hclmp
+
+    prepare(threads, deterministic=config.training.deterministic)
+    model, training = variant_settings(config, jobs[0].scope[0])
+    parts = [
+        Part(
+            Labelled.of(table, seen, fold.train),
+            Labelled.of(table, seen, fold.validation),
+            job.provenance(),
+            read_start(job),
+        )
+        for job, seen, fold in zip(jobs, inputs, rows, strict=True)
+    ]
+    fits, checkpoints = fit_hclmp(parts, model=model, training=training)
+    # History carries no provenance and is written between what does, so that no kill leaves it
+    # beside another run's.
+    for i, (fitted, history) in enumerate(fits):
+        origin, files = parts[i].key, jobs[i].outputs
+        parameters = sum(p[0].numel() for p in fitted.network.parameters())
+        write_json(files["settings"], {"provenance": origin, "parameters": parameters})
+        fitted.save(files["weights"], provenance=origin)
+        write_csv(files["history"], pd.DataFrame(history))
+    for i, (fitted, _) in enumerate(fits):
+        _write_predictions(jobs[i], table, inputs[i], rows[i], fitted)
+    for job in jobs:
+        cache.keep(job.provenance(), job.outputs.values())
+    for checkpoint in checkpoints:  # not before the last file is written: a kill repeats nothing
+        checkpoint.remove()
+
+
+def _train_baseline(
+    config: Config, job: Job, table: Targets, inputs: Inputs, rows: FoldRows, *, threads: int
+) -> None:
+    """Fit a baseline and write its settings, from which it can be fitted again, and predictions."""
+    from hclmp.models.baselines import fit_baseline
+
+    train, validation = (Labelled.of(table, inputs, r) for r in (rows.train, rows.validation))
+    fitted = fit_baseline(
+        config.variants[job.scope[0]].model,
+        train,
+        validation,
+        settings=config.baselines,
+        seed=config.training.seed,
+        threads=threads,
     )
-    return _Job(fold, train, validation, test, rows.test, origin, files, start)
+    write_json(job.outputs["settings"], {"provenance": job.provenance(), **fitted.settings()})
+    _write_predictions(job, table, inputs, rows, fitted)
+    cache.keep(job.provenance(), job.outputs.values())
 
 
-def _write_predictions(variant: str, job: _Job, table: Targets, model: Model) -> None:
+def _write_predictions(
+    job: Job, table: Targets, inputs: Inputs, rows: FoldRows, model: Model
+) -> None:
     """Predict the test samples of a fold."""
-    predicted = model.predict(job.test.inputs)
-    train_std = np.nanstd(job.train.t, axis=0)
+    variant, fold = job.scope
+    labels = table.transformed()
+    predicted = model.predict(inputs.take(rows.test))
+    train_std = np.nanstd(labels[rows.train], axis=0)
     write_predictions(
-        Trained(variant, job.fold).predictions,
+        job.outputs["predictions"],
         Predictions(
-            frame=prediction_frame(table, job.rows, predicted, train_std=train_std, fold=job.fold),
+            frame=prediction_frame(table, rows.test, predicted, train_std=train_std, fold=fold),
             properties=table.properties,
             covariance=predicted.covariance,
             simulated=table.simulated,
-            provenance=job.origin,
+            provenance=job.provenance(),
         ),
     )
-    error = np.abs(predicted.mean - job.test.t) / np.where(train_std > 0, train_std, 1.0)
-    log.info("%s on fold %s: standardised MAE %.4f", variant, job.fold, np.nanmean(error))
-
-
-def labelled(table: Targets, inputs: Inputs, rows: Rows) -> Labelled:
-    """Rows of a table with its features, its labels and what is known of their noise."""
-    noise = table.transformed_noise()
-    return Labelled(
-        inputs.take(rows), table.transformed()[rows], None if noise is None else noise[rows]
-    )
+    error = np.abs(predicted.mean - labels[rows.test]) / np.where(train_std > 0, train_std, 1.0)
+    log.info("%s on fold %s: standardised MAE %.4f", variant, fold, np.nanmean(error))
 
 
 def prediction_frame(
-    table: Targets, rows: Rows, predicted: Prediction, *, train_std: Floats, fold: str
+    table: Targets, rows: RowNumbers, predicted: Prediction, *, train_std: Floats, fold: str
 ) -> pd.DataFrame:
     """Predictions as one row per sample and property, in property units and transformed."""
     t_std = np.hypot(predicted.std_aleatoric, predicted.std_epistemic)
@@ -217,71 +174,3 @@ def prediction_frame(
         }
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
-
-
-def without_dos(inputs: Inputs, *, keep: bool, features: Path) -> Inputs:
-    """Only a variant with transfer may see the DOS feature.
-
-    Raises:
-        UserError: it is to be kept, but the features file holds none.
-    """
-    if not keep:
-        return Inputs(inputs.compositions, inputs.elements)
-    if inputs.dos is None:
-        raise UserError(f"{features}: no DOS feature in it; run `hclmp featurize`")
-    return inputs
-
-
-def fit_network(
-    config: Config,
-    variant: str,
-    folds: "Sequence[tuple[Labelled, Labelled, Provenance, Pretrained | None]]",
-    *,
-    threads: int,
-) -> "tuple[list[tuple[Ensemble, History]], list[Checkpoint]]":
-    """Train a variant of H-CLMP with its settings.
-
-    Args:
-        config: the resolved configuration.
-        variant: which.
-        folds: training and validation samples, what else determines the result, and the pretrained
-            encoder to start from, if any.
-        threads: of the computation.
-
-    Returns:
-        As `fit_hclmp`.
-    """
-    from hclmp.models.compute import prepare  # torch takes seconds, and the baselines do without
-    from hclmp.models.hclmp.ensemble import Part, fit_hclmp
-
-    prepare(threads, deterministic=config.training.deterministic)
-    model, training = variant_settings(config, variant)
-    return fit_hclmp([Part(*fold) for fold in folds], model=model, training=training)
-
-
-def _write_network(
-    out: Trained, fitted: "Ensemble", history: "History", origin: Provenance
-) -> None:
-    """Write the weights, settings and history of a trained H-CLMP."""
-    parameters = sum(p[0].numel() for p in fitted.network.parameters())
-    write_json(out.settings, {"provenance": origin, "parameters": parameters})
-    fitted.save(out.weights, provenance=origin)
-    # It carries no provenance, and stands between what does: no kill leaves it with another's.
-    write_csv(out.history, pd.DataFrame(history))
-
-
-def _fit_baseline(config: Config, variant: str, job: _Job, threads: int) -> Model:
-    """Fit a baseline and write its settings, from which it can be fitted again."""
-    from hclmp.models.baselines import fit_baseline
-
-    fitted = fit_baseline(
-        config.variants[variant].model,
-        job.train,
-        job.validation,
-        settings=config.baselines,
-        seed=config.training.seed,
-        threads=threads,
-    )
-    settings = {"provenance": job.origin, **fitted.settings()}
-    write_json(Trained(variant, job.fold).settings, settings)
-    return fitted
