@@ -11,7 +11,7 @@ import pandas as pd
 
 from hclmp.config import Config, variant_settings
 from hclmp.data.features import read_features
-from hclmp.data.folds import Rows, split_rows
+from hclmp.data.folds import RowNumbers, split_rows
 from hclmp.data.inputs import Inputs, Labelled
 from hclmp.data.tables import Floats, Predictions, Targets, read_targets, write_predictions
 from hclmp.errors import UserError
@@ -48,7 +48,7 @@ class _Job:
     train: Labelled
     validation: Labelled
     test: Labelled
-    rows: Rows
+    rows: RowNumbers
     origin: Provenance
     files: list[Path]
     start: "Pretrained | None"
@@ -183,7 +183,7 @@ def _write_predictions(variant: str, job: _Job, table: Targets, model: Model) ->
     log.info("%s on fold %s: standardised MAE %.4f", variant, job.fold, np.nanmean(error))
 
 
-def labelled(table: Targets, inputs: Inputs, rows: Rows) -> Labelled:
+def labelled(table: Targets, inputs: Inputs, rows: RowNumbers) -> Labelled:
     """Rows of a table with its features, its labels and what is known of their noise."""
     noise = table.transformed_noise()
     return Labelled(
@@ -192,7 +192,7 @@ def labelled(table: Targets, inputs: Inputs, rows: Rows) -> Labelled:
 
 
 def prediction_frame(
-    table: Targets, rows: Rows, predicted: Prediction, *, train_std: Floats, fold: str
+    table: Targets, rows: RowNumbers, predicted: Prediction, *, train_std: Floats, fold: str
 ) -> pd.DataFrame:
     """Predictions as one row per sample and property, in property units and transformed."""
     t_std = np.hypot(predicted.std_aleatoric, predicted.std_epistemic)
