@@ -21,7 +21,7 @@ import pandas as pd
 
 from hclmp.config import Config, load_config
 from hclmp.data.features import read_features
-from hclmp.data.folds import Fold, Rows, fold_names, split_rows
+from hclmp.data.folds import FoldRows, RowNumbers, fold_names, split_rows
 from hclmp.data.inputs import Labelled
 from hclmp.data.tables import Floats, read_targets
 from hclmp.models.baselines import fit_baseline
@@ -41,7 +41,7 @@ SEED = 0
 Found = dict[tuple[str, float], tuple[Floats, int]]
 
 
-def subset(rows: Fold, systems: list[str], fraction: float) -> Rows:
+def subset(rows: FoldRows, systems: list[str], fraction: float) -> RowNumbers:
     """The training rows of a fraction of the training systems; smaller ones are part of larger."""
     names = np.array(systems)[rows.train]
     known = np.unique(names)

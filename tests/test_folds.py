@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hclmp.config import Config
 from hclmp.data.folds import (
-    Fold,
+    FoldRows,
     fold_names,
     group_systems,
     is_superset,
@@ -29,11 +29,11 @@ SYSTEMS = ["-".join(s) for n in (1, 2, 3, 4) for s in itertools.combinations("BC
 SAMPLES = st.lists(st.sampled_from(SYSTEMS), min_size=3, max_size=60)
 
 
-def parts(fold: Fold) -> list[set[int]]:
+def parts(fold: FoldRows) -> list[set[int]]:
     return [set(rows.tolist()) for rows in (fold.train, fold.validation, fold.test, fold.left_out)]
 
 
-def assert_divides(fold: Fold, n: int) -> None:
+def assert_divides(fold: FoldRows, n: int) -> None:
     """Every row is in one part and one alone, in ascending order."""
     together = np.concatenate([fold.train, fold.validation, fold.test, fold.left_out])
     assert sorted(together.tolist()) == list(range(n))
@@ -49,7 +49,7 @@ def test_nothing_of_a_held_out_or_validation_system_is_trained_on(
 ) -> None:
     held_out = data.draw(st.lists(st.sampled_from(systems), min_size=1, max_size=3, unique=True))
 
-    def divide() -> Fold:
+    def divide() -> FoldRows:
         return split_fold(systems, held_out, validation_fraction=fraction, seed=seed, fold="f")
 
     try:

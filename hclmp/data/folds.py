@@ -14,11 +14,11 @@ from hclmp.config import Config
 from hclmp.errors import UserError, join_some
 
 RANDOM_TEST_FRACTION = 0.2
-Rows = NDArray[np.int64]
+RowNumbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Fold:
+class FoldRows:
     """The rows of one fold.
 
     Attributes:
@@ -27,10 +27,10 @@ class Fold:
             a validation system.
     """
 
-    train: Rows
-    validation: Rows
-    test: Rows
-    left_out: Rows
+    train: RowNumbers
+    validation: RowNumbers
+    test: RowNumbers
+    left_out: RowNumbers
 
 
 def read_systems(path: str | Path) -> dict[str, tuple[str, ...]]:
@@ -117,7 +117,7 @@ def split_fold(
     validation_fraction: float,
     seed: int,
     fold: str,
-) -> Fold:
+) -> FoldRows:
     """Divide samples around held-out systems.
 
     Test: samples whose system is held out. Validation: whole systems of as many elements as the
@@ -158,7 +158,7 @@ def split_fold(
     return _rows(systems, train=train, validation=validation, test=set(held_out))
 
 
-def split_random(n: int, *, validation_fraction: float, seed: int) -> Fold:
+def split_random(n: int, *, validation_fraction: float, seed: int) -> FoldRows:
     """Divide samples at random: a fifth for the test, a share of the rest for validation.
 
     Raises:
@@ -171,12 +171,12 @@ def split_random(n: int, *, validation_fraction: float, seed: int) -> Fold:
     validated = max(1, round(validation_fraction * (n - tested)))
     test, validation, train = np.split(drawn, [tested, tested + validated])
     empty = np.array([], dtype=np.int64)
-    return Fold(np.sort(train), np.sort(validation), np.sort(test), empty)
+    return FoldRows(np.sort(train), np.sort(validation), np.sort(test), empty)
 
 
 def split_given(
     systems: Sequence[str], given: Sequence[str], *, validation_fraction: float, seed: int
-) -> Fold:
+) -> FoldRows:
     """Divide samples as their table says: ``train``, ``val`` or ``test``; others are left out.
 
     Where no row is ``val``, a share of the training rows is drawn at random; where no system of the
@@ -212,12 +212,12 @@ def split_given(
         )
     rest = np.ones(len(words), dtype=bool)
     rest[np.concatenate([train, validation, test])] = False
-    return Fold(train, validation, test, np.flatnonzero(rest).astype(np.int64))
+    return FoldRows(train, validation, test, np.flatnonzero(rest).astype(np.int64))
 
 
 def split_rows(
     config: Config, fold: str, *, systems: Sequence[str], given: Sequence[str] | None
-) -> Fold:
+) -> FoldRows:
     """The rows of a fold of a run.
 
     Args:
@@ -317,10 +317,12 @@ def seen_of(systems: Sequence[str], held_out: Collection[str]) -> list[bool]:
     return [s not in held_out and not is_superset(s, held_out) for s in systems]
 
 
-def _rows(systems: Sequence[str], *, train: set[str], validation: set[str], test: set[str]) -> Fold:
+def _rows(
+    systems: Sequence[str], *, train: set[str], validation: set[str], test: set[str]
+) -> FoldRows:
     """Row numbers of the systems of each part; what is in no part is left out."""
     names = np.array(list(systems))
     parts = [np.isin(names, sorted(part)) for part in (train, validation, test)]
     left_out = ~(parts[0] | parts[1] | parts[2])
     rows = [np.flatnonzero(mask).astype(np.int64) for mask in (*parts, left_out)]
-    return Fold(*rows)
+    return FoldRows(*rows)
