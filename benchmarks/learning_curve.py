@@ -19,19 +19,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hclmp.config import Config, load_config
-from hclmp.data.features import read_features
+from hclmp.config import Config, load_config, variant_settings
 from hclmp.data.folds import FoldRows, RowNumbers, fold_names, split_rows
 from hclmp.data.inputs import Labelled
 from hclmp.data.tables import Floats, read_targets
 from hclmp.models.baselines import fit_baseline
+from hclmp.models.compute import prepare
+from hclmp.models.hclmp.ensemble import Part, fit_hclmp
 from hclmp.models.hclmp.pretrained import Pretrained
 from hclmp.models.interface import Model
-from hclmp.pipeline import paths
-from hclmp.pipeline.origins import encoder_of, trained_inputs
-from hclmp.pipeline.slices import train_slice
-from hclmp.pipeline.steps.train import fit_network, labelled, start_of, without_dos
-from hclmp.provenance import Provenance, provenance
+from hclmp.pipeline.jobs import CONFIG, job
+from hclmp.pipeline.reading import read_inputs, read_start
+from hclmp.provenance import Provenance
 
 VARIANTS = ("hclmp_t", "hclmp", "extra_trees")
 FRACTIONS = (0.1, 0.2, 0.4, 0.7, 1.0)
@@ -63,29 +62,28 @@ def fitted(
     if chosen != "hclmp":
         settings, seed = config.baselines, config.training.seed
         return fit_baseline(chosen, train, validation, settings=settings, seed=seed, threads=1)
-    fits, checkpoints = fit_network(config, variant, [(train, validation, key, start)], threads=1)
+    sizes, training = variant_settings(config, variant)
+    prepare(1, deterministic=config.training.deterministic)
+    part = Part(train, validation, key, start)
+    ((model, _),), checkpoints = fit_hclmp([part], model=sizes, training=training)
     for checkpoint in checkpoints:
         checkpoint.remove()
-    model = fits[0][0]
     return model
 
 
 def fold_errors(config: Config, fold: str, variants: list[str]) -> Found:
     """Each variant and fraction fitted on one fold."""
-    features = paths.features(config.scope_of(fold))
-    table, (inputs, _, _) = read_targets(paths.TARGETS), read_features(features)
+    table = read_targets(job(config, "prepare-targets").outputs["table"])
     rows = split_rows(config, fold, systems=table.system, given=table.split)
     train_std = np.nanstd(table.transformed()[rows.train], axis=0)
     found = {}
     for variant in variants:
-        keep = config.variants[variant].transfer
-        seen = without_dos(inputs, keep=keep, features=features)
-        start = start_of(config, fold, encoder_of(config, variant, fold))
-        validation, test = (labelled(table, seen, r) for r in (rows.validation, rows.test))
-        of_variant, read = train_slice(config, variant, fold), trained_inputs(config, variant, fold)
-        origin = provenance("train", config=of_variant, inputs=read)
+        made = job(config, "train", variant, fold)
+        seen, start = read_inputs(config, variant, made.inputs["features"], table), read_start(made)
+        validation, test = (Labelled.of(table, seen, r) for r in (rows.validation, rows.test))
+        origin = made.provenance()
         for fraction in FRACTIONS:
-            train = labelled(table, seen, subset(rows, table.system, fraction))
+            train = Labelled.of(table, seen, subset(rows, table.system, fraction))
             key = origin | {"fraction": fraction}
             model = fitted(config, variant, train, validation, key, start)
             errors = np.abs(model.predict(test.inputs).mean - test.t) / train_std
@@ -103,7 +101,7 @@ def main() -> None:
     chosen = options.parse_args()
     out = chosen.out.resolve()
     os.chdir(chosen.run)
-    config = load_config(paths.CONFIG)
+    config = load_config(CONFIG)
     folds = [fold_errors(config, f, chosen.variants) for f in chosen.folds or fold_names(config)]
     lines = []
     for variant, fraction in folds[0]:

@@ -78,44 +78,46 @@ def configuration(table: Path, batch_size: int) -> dict[str, Any]:
 def prepare(config_file: Path) -> None:
     """The targets and features that all measurements read, by the workflow's own steps."""
     from hclmp.config import load_config
+    from hclmp.pipeline.jobs import job
     from hclmp.pipeline.steps.featurize import featurize
     from hclmp.pipeline.steps.prepare_targets import prepare_targets
 
     config = load_config(config_file)
-    prepare_targets(config, table=Path("targets.parquet"), record=Path("targets.json"))
-    featurize(
-        config,
-        targets=Path("targets.parquet"),
-        generator=None,
-        features=Path("features.safetensors"),
-    )
+    prepare_targets(config, job(config, "prepare-targets"))
+    featurize(config, job(config, "featurize"))
 
 
 def measure(name: str, config_file: Path, rows: int) -> dict[str, float]:
     """Fit a variant, or predict with one that was hardly trained."""
-    from hclmp.config import load_config
+    from hclmp.config import load_config, variant_settings
     from hclmp.data.features import read_features
     from hclmp.data.folds import split_rows
+    from hclmp.data.inputs import Labelled
     from hclmp.data.tables import read_targets
-    from hclmp.pipeline.steps.train import fit_network, labelled
+    from hclmp.models.compute import prepare
+    from hclmp.models.hclmp.ensemble import Part, fit_hclmp
+    from hclmp.pipeline.jobs import job
 
-    config, table = load_config(config_file), read_targets("targets.parquet")
-    inputs, _, _ = read_features("features.safetensors")
+    config = load_config(config_file)
+    table = read_targets(job(config, "prepare-targets").outputs["table"])
+    inputs, _, _ = read_features(job(config, "featurize").outputs["features"])
     fold = split_rows(config, "random", systems=table.system, given=None)
     few, train, validation = (
-        labelled(table, inputs, r)
+        Labelled.of(table, inputs, r)
         for r in (fold.train[:WARM_UP], fold.train[:rows], fold.validation[:WARM_UP])
     )
     variant = "default" if name == "predict" else name
-    ((model, _),), _ = fit_network(
-        config, variant, [(few, validation, {"warm": name}, None)], threads=1
+    sizes, training = variant_settings(config, variant)
+    prepare(1, deterministic=config.training.deterministic)
+    ((model, _),), _ = fit_hclmp(
+        [Part(few, validation, {"warm": name})], model=sizes, training=training
     )
     imported = peak()
     if name == "predict":
         import torch
 
         # as many to recall as a trained model has
-        model.network.remember(model.scalers.table(labelled(table, inputs, fold.train)))
+        model.network.remember(model.scalers.table(Labelled.of(table, inputs, fold.train)))
         many = inputs.take(np.arange(PREDICTED) % len(inputs))
         torch.set_num_threads(2)
         start = time.perf_counter()
@@ -123,7 +125,7 @@ def measure(name: str, config_file: Path, rows: int) -> dict[str, float]:
         seconds, samples = time.perf_counter() - start, PREDICTED
     else:
         start = time.process_time()  # on one thread; other work on the machine disturbs it less
-        fit_network(config, variant, [(train, validation, {"timed": name}, None)], threads=1)
+        fit_hclmp([Part(train, validation, {"timed": name})], model=sizes, training=training)
         seconds, samples = time.process_time() - start, len(train) * EPOCHS[name]
     return {"seconds": seconds, "samples": samples, "peak": peak(), "imported": imported}
 

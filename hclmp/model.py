@@ -23,12 +23,11 @@ from hclmp.data.formula import Fractions, parse_formulas, system_of
 from hclmp.data.inputs import ElementTable, Inputs
 from hclmp.data.tables import Floats, Property
 from hclmp.errors import UserError, join_some
-from hclmp.files import atomic_write
+from hclmp.files import ModelFiles, atomic_write
 from hclmp.models.generator.network import Generator
 from hclmp.models.hclmp.ensemble import Ensemble
 from hclmp.models.hclmp.final import distances
 from hclmp.models.interface import Prediction
-from hclmp.pipeline.paths import FINAL, Final
 from hclmp.provenance import Provenance
 
 SCHEMA_VERSION = 1  # of the folder; later versions of this file must read all earlier ones
@@ -56,7 +55,7 @@ def _read_elements(path: Path) -> ElementTable:
     return ElementTable({n.removeprefix("vectors."): t for n, t in tensors.items()}, properties)
 
 
-def _read_about(files: Final) -> dict[str, Any]:
+def _read_about(files: ModelFiles) -> dict[str, Any]:
     """What ``model.json`` says, if it is of a version that can be read here."""
     if not files.about.is_file():
         raise UserError(f"{files.about}: no such file; {MAKER}")
@@ -76,7 +75,7 @@ def _read_about(files: Final) -> dict[str, Any]:
     return about
 
 
-def _check_complete(files: Final, *, transfer: bool) -> None:
+def _check_complete(files: ModelFiles, *, transfer: bool) -> None:
     """Refuse a folder of which a file was left behind."""
     needed = [files.weights, files.elements, *([files.generator] if transfer else [])]
     if missing := [path.name for path in needed if not path.is_file()]:
@@ -105,13 +104,13 @@ class Model:
     generator: Generator | None
 
     @classmethod
-    def load(cls, folder: str | Path = FINAL) -> "Model":
+    def load(cls, folder: str | Path = "results/final") -> "Model":
         """Read a folder that ``hclmp finalize`` wrote; it needs no other file.
 
         Raises:
             UserError: the folder is none, is damaged, or is of a later version of hclmp.
         """
-        files = Final(Path(folder))
+        files = ModelFiles(Path(folder))
         about = _read_about(files)
         _check_complete(files, transfer=bool(about["transfer"]))
         try:

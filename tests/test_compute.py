@@ -14,7 +14,7 @@ from hclmp.models.compute import device_of
 from hclmp.models.hclmp import stack
 from hclmp.models.hclmp.composition_encoder import lengths_of, longest_of_parts
 from hclmp.models.hclmp.ensemble import Part, fit_hclmp
-from hclmp.pipeline.slices import final_slice, train_slice
+from hclmp.pipeline.jobs import Job
 from tests.conftest import Command, set_up
 from tests.synthetic import inputs, labelled
 
@@ -82,9 +82,10 @@ def test_no_result_depends_on_how_it_is_computed(workdir: Path) -> None:
     how = {"device": "cuda", "deterministic": False, "folds_per_job": 9}
     one, other = resolve(raw), resolve({**raw, "training": how})
     assert one != other
-    assert final_slice(one) == final_slice(other)
+    assert Job(one, "finalize").settings == Job(other, "finalize").settings
     for variant in raw["variants"]:
-        assert train_slice(one, variant, "a") == train_slice(other, variant, "a")
+        made, again = (Job(config, "train", (variant, "a")) for config in (one, other))
+        assert made.settings == again.settings
 
 
 def test_the_longest_of_each_part_is_known_beforehand() -> None:

@@ -18,7 +18,6 @@ from hclmp.data.tables import Floats, read_predictions, read_targets
 from hclmp.models.baselines import Baseline, fit_baseline
 from hclmp.models.interface import Model
 from hclmp.models.weights import MODEL_ERROR, label_weights
-from hclmp.pipeline.steps.train import labelled as rows_of
 from tests.conftest import Command, assert_refused, config_for, good_table, set_up
 from tests.synthetic import fit_one, labelled
 
@@ -159,7 +158,7 @@ def test_noise_reaches_the_models_in_the_transformed_space(command: Command) -> 
     targets = read_targets("data/processed/targets.parquet")
     inputs, _, _ = read_features("results/features/features.safetensors")
     rows = split_rows(load_config("config.yaml"), "a", systems=targets.system, given=None)
-    given = rows_of(targets, inputs, rows.train)
+    given = Labelled.of(targets, inputs, rows.train)
     assert given.noise is not None
     np.testing.assert_allclose(given.noise[:, 0], 0.25)
     rates = targets.values[rows.train, 1]

@@ -1,5 +1,6 @@
 """The steps around the generator: what it is measured on, what is saved, and what features show."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,25 @@ from hclmp.data.formula import formula_text, parse_formulas
 from hclmp.data.tables import DosTable, Property, Targets, write_dos, write_targets
 from hclmp.models.generator.network import Generator
 from hclmp.models.recall import is_superset_of
+from hclmp.pipeline.jobs import Job, job
 from hclmp.pipeline.steps import pretrain_gan as step
 from hclmp.pipeline.steps.featurize import featurize
 from tests.synthetic import VOCABULARY
 from tests.test_gan import GRID, synthetic_dos
 
 HELD_OUT = "Cu-Fe-Ti"
-DOS = Path("dos.parquet")
+DOS = Path("data/processed/dos.parquet")
 
 
 @pytest.fixture(autouse=True)
-def _dos_and_sheet(workdir: Path) -> None:
+def _here(workdir: Path) -> None:
+    pass
+
+
+def write_inputs(settings: Config) -> None:
+    """The sheet and the DOS table of a run, as its own step would mark it."""
     fractions, dos = synthetic_dos(120)
+    Path("systems.tsv").write_text(f"system\tfold\n{HELD_OUT}\tfold-1\n")
     write_dos(
         DOS,
         DosTable(
@@ -39,9 +47,9 @@ def _dos_and_sheet(workdir: Path) -> None:
             norm="cell",
             reference="Fermi level",
             simulated=True,
+            provenance=Job(settings, "pull-dos").provenance(),
         ),
     )
-    Path("systems.tsv").write_text(f"system\tfold\n{HELD_OUT}\tfold-1\n")
 
 
 def config(held_out: str) -> Config:
@@ -54,20 +62,15 @@ def config(held_out: str) -> Config:
     )
 
 
-def pretrained(held_out: str, folder: str = ".") -> Path:
-    """Run the step; the folder of its results."""
-    out = Path(folder)
-    out.mkdir(exist_ok=True)
-    step.pretrain_gan(
-        config(held_out),
-        dos=DOS,
-        generator=out / "generator.safetensors",
-        metrics=out / "metrics.json",
-        history=out / "history.csv",
-        examples=out / "examples.csv",
-        fold="fold-1" if held_out == "drop" else None,
-    )
-    return out
+def pretrained(held_out: str, folder: Path = Path()) -> Path:
+    """Run the step in a folder; that of its results."""
+    settings = config(held_out)
+    Path(folder).mkdir(exist_ok=True)
+    with contextlib.chdir(folder):
+        write_inputs(settings)
+        made = job(settings, "pretrain-gan", *settings.scope_of("fold-1"))
+        step.pretrain_gan(settings, made)
+    return folder / made.outputs["generator"].parent
 
 
 def table() -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +113,7 @@ def test_a_generator_of_a_fold_has_not_seen_its_systems() -> None:
 def test_a_kill_between_and_in_the_trainings_changes_no_byte(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = pretrained("keep", "whole")
+    whole = pretrained("keep", Path("whole"))
     real: Any = step.refit_generator
 
     def killed(*_: object, **__: object) -> None:
@@ -118,11 +121,11 @@ def test_a_kill_between_and_in_the_trainings_changes_no_byte(
 
     monkeypatch.setattr(step, "refit_generator", killed)
     with pytest.raises(KeyboardInterrupt):
-        pretrained("keep", "resumed")
-    assert not list(Path("resumed").iterdir())
+        pretrained("keep", Path("resumed"))
+    assert not Path("resumed/results").exists()
     monkeypatch.setattr(step, "refit_generator", real)
     monkeypatch.setattr("hclmp.models.generator.training._validate", killed)  # selection is done
-    resumed = pretrained("keep", "resumed")
+    resumed = pretrained("keep", Path("resumed"))
     for name in ("generator.safetensors", "metrics.json", "history.csv", "examples.csv"):
         assert (resumed / name).read_bytes() == (whole / name).read_bytes()
 
@@ -140,15 +143,13 @@ def test_features_recall_a_compound_unless_held_out_systems_are_dropped(held_out
         values=np.ones((len(fractions), 1)),
         noise=np.full((len(fractions), 1), np.nan),
         simulated=True,
+        provenance=Job(config(held_out), "prepare-targets").provenance(),
     )
-    write_targets("targets.parquet", targets)
-    featurize(
-        config(held_out),
-        targets=Path("targets.parquet"),
-        generator=out / "generator.safetensors",
-        features=Path("features.safetensors"),
-    )
-    got = read_features("features.safetensors")[0].dos
+    settings = config(held_out)
+    made = job(settings, "featurize", *settings.scope_of("fold-1"))
+    write_targets(made.inputs["targets"], targets)
+    featurize(settings, made)
+    got = read_features(made.outputs["features"])[0].dos
     hide = held_out == "drop"
     wanted = model.feature(fractions, draws=5, seed=0, hide_own_system=hide).dos
     other = model.feature(fractions, draws=5, seed=0, hide_own_system=not hide).dos

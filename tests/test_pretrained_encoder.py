@@ -21,9 +21,10 @@ from hclmp.models.hclmp import encoder_training
 from hclmp.models.hclmp.encoder_training import pretrain
 from hclmp.models.hclmp.ensemble import Scalers, init_network
 from hclmp.models.hclmp.pretrained import BY_ELEMENT, Pretrained
-from hclmp.pipeline.origins import read_provenance
+from hclmp.pipeline.jobs import Job, job
 from hclmp.pipeline.steps import pretrain_encoder as step
 from hclmp.pipeline.steps.train import train
+from hclmp.provenance import read_provenance
 from tests.synthetic import VOCABULARY, fit_one, inputs, labelled
 from tests.test_gan import GRID, synthetic_dos
 
@@ -99,22 +100,19 @@ def test_members_start_from_the_pretrained_weights_and_only_those() -> None:
 
 def test_saved_and_read_again(tmp_path: Path) -> None:
     start = pretrained()
-    settings = {"members": 2, "systems": ["Fe-Ti"]}
-    start.save("encoder.safetensors", provenance={"config": settings})
-    read = Pretrained.from_file("encoder.safetensors", made_with=settings)
+    start.save("encoder.safetensors", provenance={"config": {"members": 2}})
+    read = Pretrained.from_file("encoder.safetensors")
     assert read.vocabulary == start.vocabulary
     np.testing.assert_array_equal(read.statistics.std, start.statistics.std)
     assert read.tensors.keys() == start.tensors.keys()
     assert all(torch.equal(read.tensors[name], t) for name, t in start.tensors.items())
     with pytest.raises(UserError, match=r"has no input for Og"):
         read.over(("Fe", "Og"))
-    with pytest.raises(UserError, match=r"made with another systems than this.*pretrain-encoder"):
-        Pretrained.from_file("encoder.safetensors", made_with=settings | {"systems": ["Fe"]})
     Path("encoder.safetensors").write_bytes(b"x")
     with pytest.raises(UserError, match=r"encoder\.safetensors: not a pretrained encoder"):
-        Pretrained.from_file("encoder.safetensors", made_with=settings)
+        Pretrained.from_file("encoder.safetensors")
     with pytest.raises(UserError, match="no such file; `hclmp pretrain-encoder`"):
-        Pretrained.from_file("other.safetensors", made_with=settings)
+        Pretrained.from_file("other.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -184,11 +182,16 @@ def test_pretraining_pays_where_labels_follow_from_the_dos() -> None:
     assert errors[0] < 0.9 * errors[1]
 
 
-def write_table() -> Path:
+DOS = Path("data/processed/dos.parquet")
+
+
+def write_table(settings: Config) -> Path:
+    """The sheet and the DOS table of a run, as its own step would mark it."""
+    Path("systems.tsv").write_text(f"system\tfold\n{HELD_OUT}\tfold-1\n")
     fractions, dos = synthetic_dos(120)
     formulas = [formula_text(VOCABULARY, row) for row in fractions]
     write_dos(
-        "dos.parquet",
+        DOS,
         DosTable(
             material_id=[str(i) for i in range(len(dos) + 1)],
             formula=[*formulas, formulas[0]],  # one material twice
@@ -198,10 +201,17 @@ def write_table() -> Path:
             norm="cell",
             reference="Fermi level",
             simulated=True,
+            provenance=Job(settings, "pull-dos").provenance(),
         ),
     )
-    Path("systems.tsv").write_text(f"system\tfold\n{HELD_OUT}\tfold-1\n")
-    return Path("dos.parquet")
+    return DOS
+
+
+def run_step(settings: Config) -> Path:
+    """Pretrain the encoder; its file."""
+    made = job(settings, "pretrain-encoder", *settings.scope_of("fold-1"))
+    step.pretrain_encoder(settings, made)
+    return made.outputs["encoder"]
 
 
 def config(held_out: str) -> Config:
@@ -219,7 +229,7 @@ def config(held_out: str) -> Config:
 def test_the_step_averages_a_composition_and_leaves_out_held_out_systems(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dos, given = write_table(), {}
+    dos, given = write_table(config("keep")), {}
     real = encoder_training.pretrain
 
     def spied(inputs: Inputs, values: np.ndarray, **settings: object) -> object:  # type: ignore[type-arg]
@@ -227,10 +237,9 @@ def test_the_step_averages_a_composition_and_leaves_out_held_out_systems(
         return real(inputs, values, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(step, "pretrain", spied)
-    files = {"encoder": Path("e.safetensors"), "history": Path("h.csv")}
     with caplog.at_level(logging.INFO, logger="hclmp"):
-        step.pretrain_encoder(config("keep"), dos=dos, **files)
-        step.pretrain_encoder(config("drop"), dos=dos, fold="fold-1", **files)
+        run_step(config("keep"))
+        encoder = run_step(config("drop"))
     everything, kept = given[0][0].compositions, given[1][0].compositions
     table = read_dos(dos)
     assert len(everything) == len(set(table.formula)) < len(table)
@@ -244,22 +253,20 @@ def test_the_step_averages_a_composition_and_leaves_out_held_out_systems(
     first = [i for i, formula in enumerate(table.formula) if formula == table.formula[0]]
     mean = DosScaler.fit(table.dos).scale(table.dos[first]).double().mean(dim=0)
     np.testing.assert_allclose(given[0][1][0], mean, rtol=1e-6)
-    found = read_provenance(files["encoder"])["config"]
+    found = read_provenance(encoder)["config"]
     assert (found["held_out"], found["fold"], found["systems"]) == ("drop", "fold-1", [HELD_OUT])
 
 
 def test_held_out_dos_have_no_influence_at_all() -> None:
-    files = {"encoder": Path("e.safetensors"), "history": Path("h.csv")}
     found = []
     for factor in (1, 50):
-        table = read_dos(write_table())
+        table = read_dos(write_table(config("drop")))
         held_out = set(HELD_OUT.split("-"))
         hidden = [held_out <= set(re.findall("[A-Z][a-z]?", f)) for f in table.formula]
         assert 0 < sum(hidden) < len(hidden)
         dos = np.where(np.array(hidden)[:, None], factor * table.dos, table.dos)
-        write_dos("dos.parquet", replace(table, dos=dos))
-        step.pretrain_encoder(config("drop"), dos=Path("dos.parquet"), fold="fold-1", **files)
-        found.append(load_file("e.safetensors"))
+        write_dos(DOS, replace(table, dos=dos))
+        found.append(load_file(run_step(config("drop"))))
     assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
 
 
@@ -283,31 +290,29 @@ def test_one_encoder_must_fit_all_variants() -> None:
 
 
 def test_too_few_dos_are_refused() -> None:
-    dos = write_table()
+    dos = write_table(config("keep"))
     Path("systems.tsv").write_text(
         "system\tfold\n" + "".join(f"{element}\tfold-1\n" for element in VOCABULARY)
     )
-    files = {"encoder": Path("e.safetensors"), "history": Path("h.csv")}
     with pytest.raises(UserError, match=r"dos\.parquet: none of 121 DOS is left"):
-        step.pretrain_encoder(config("drop"), dos=dos, fold="fold-1", **files)
+        run_step(config("drop"))
     table = read_dos(dos)
     few = slice(0, 5)
     ids, formulas = table.material_id[few], table.formula[few]
     write_dos(dos, replace(table, material_id=ids, formula=formulas, dos=table.dos[few]))
     with pytest.raises(UserError, match=r"5 of 5 DOS, of \d compositions, are left.*takes 10"):
-        step.pretrain_encoder(config("keep"), dos=dos, **files)
+        run_step(config("keep"))
     dos.unlink()
-    with pytest.raises(UserError, match=r"dos\.parquet: no such file"):
-        step.pretrain_encoder(config("keep"), dos=dos, **files)
+    with pytest.raises(UserError, match=r"dos\.parquet: no such file; `hclmp pull-dos` makes it"):
+        run_step(config("keep"))
 
 
 def test_training_without_it_says_what_makes_it() -> None:
-    write_table()
-    with pytest.raises(UserError, match=r"e\.safetensors: no such file; `hclmp pretrain-encoder`"):
-        train(
-            config("keep"),
-            variant="hclmp_t",
-            targets=Path("targets.parquet"),
-            features={"fold-1": Path("features.safetensors")},
-            encoders={"fold-1": Path("e.safetensors")},
-        )
+    settings = config("keep")
+    write_table(settings)
+    made = job(settings, "train", "hclmp_t", "fold-1")
+    for name in ("targets", "features"):  # neither is looked at: they come from nowhere
+        made.inputs[name] = DOS
+    message = r"encoder\.safetensors: no such file; `hclmp pretrain-encoder` makes it"
+    with pytest.raises(UserError, match=message):
+        train(settings, [made])

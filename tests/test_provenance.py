@@ -73,7 +73,7 @@ def test_the_closure_holds_what_the_interpreter_loads() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["hclmp.cli.main", "hclmp.pipeline.slices", "hclmp.pipeline.steps.prepare_targets"]
+    "name", ["hclmp.cli.main", "hclmp.pipeline.jobs", "hclmp.pipeline.steps.prepare_targets"]
 )
 def test_an_import_does_not_bring_torch(name: str) -> None:
     """A dry run and the help text must not wait for it."""

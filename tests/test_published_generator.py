@@ -16,6 +16,7 @@ from hclmp.data.features import read_features
 from hclmp.errors import UserError
 from hclmp.models.generator.network import Generator
 from hclmp.models.generator.published import import_generator
+from hclmp.pipeline.jobs import job
 from hclmp.pipeline.steps.featurize import featurize
 from hclmp.pipeline.steps.prepare_targets import prepare_targets
 from tests.conftest import Command, good_table, write
@@ -224,8 +225,15 @@ def prepared(generator: Path, elements: dict[str, str] | None = None) -> Config:
             "variants": ["hclmp_t", "mean"],
         }
     )
-    prepare_targets(config, table=Path("t.parquet"), record=Path("t.json"))
+    prepare_targets(config, job(config, "prepare-targets"))
     return config
+
+
+def features(config: Config) -> Path:
+    """Run the step; its file."""
+    made = job(config, "featurize")
+    featurize(config, made)
+    return made.outputs["features"]
 
 
 def imported() -> Path:
@@ -237,8 +245,7 @@ def imported() -> Path:
 def test_features_from_a_pretrained_generator() -> None:
     path = imported()
     config = prepared(path)
-    featurize(config, targets=Path("t.parquet"), generator=path, features=Path("f.safetensors"))
-    inputs, _, origin = read_features("f.safetensors")
+    inputs, _, origin = read_features(features(config))
     assert inputs.dos is not None
     assert inputs.dos.shape == (len(inputs), 161)
     order = [PAPER_CATIONS.index(e) for e in inputs.compositions.vocabulary]
@@ -256,13 +263,16 @@ def test_other_elements_left_out_than_it_was_trained_with(left_out: list[str], s
     config = prepared(path)
     targets = config.targets.model_copy(update={"left_out": left_out})
     other = config.model_copy(update={"targets": targets})
+    if not left_out:
+        Path("systems.tsv").write_text("system\nCu-O-Ti-W\n")
+    prepare_targets(other, job(other, "prepare-targets"))
     with pytest.raises(UserError) as caught:
-        featurize(other, targets=Path("t.parquet"), generator=path, features=Path("f"))
+        features(other)
     text = str(caught.value)
     assert text.startswith("generator.safetensors: the generator was trained on fractions with O")
     assert f"`targets.left_out` leaves out {said}, so that" in text
     assert "Set `targets.left_out: [O]`" in text
-    assert not Path("f").exists()
+    assert not Path("results").exists()
 
 
 def test_a_generator_that_does_not_say_what_was_left_out_is_taken() -> None:
@@ -270,23 +280,27 @@ def test_a_generator_that_does_not_say_what_was_left_out_is_taken() -> None:
     model = Generator.from_file(path)
     model.save(path, provenance={"step": "import-generator"})
     config = prepared(path)
-    featurize(config, targets=Path("t.parquet"), generator=path, features=Path("f.safetensors"))
-    assert Path("f.safetensors").is_file()
+    assert features(config).is_file()
 
 
 def test_elements_that_it_does_not_know_are_named() -> None:
     path = imported()
     config = prepared(path, {"Fe": "Al", "Mn": "Si"})
     with pytest.raises(UserError) as caught:
-        featurize(config, targets=Path("t.parquet"), generator=path, features=Path("f"))
+        features(config)
     text = str(caught.value)
-    assert text.startswith("t.parquet: 17 of 25 compositions hold elements that the generator")
+    assert text.startswith(
+        "data/processed/targets.parquet: 17 of 25 compositions hold elements that the generator"
+    )
     assert "does not know: Al, Si." in text
     assert "`targets.left_out`" in text
-    assert not Path("f").exists()
+    assert not Path("results").exists()
 
 
 def test_a_missing_generator_names_its_makers() -> None:
-    config = prepared(imported())
-    with pytest.raises(UserError, match=r"absent: no such file; .*hclmp import-generator"):
-        featurize(config, targets=Path("t.parquet"), generator=Path("absent"), features=Path("f"))
+    path = imported()
+    config = prepared(path)
+    path.unlink()
+    message = r"generator\.safetensors: no such file; .*hclmp import-generator"
+    with pytest.raises(UserError, match=message):
+        features(config)

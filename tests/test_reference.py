@@ -20,6 +20,7 @@ from hclmp.data.formula import parse_formulas, system_of
 from hclmp.data.tables import read_dos as read_dos_table
 from hclmp.data.tables import read_targets as read_targets_table
 from hclmp.errors import UserError
+from hclmp.pipeline.jobs import job
 from hclmp.pipeline.steps.prepare_targets import prepare_targets
 from hclmp.pipeline.steps.pull_dos import pull_dos
 from hclmp.provenance import sha256
@@ -117,13 +118,14 @@ def test_both_steps_write_checked_tables() -> None:
     write_zip(Path("data.zip"), files())
     Path("systems.tsv").write_text("system\nFe-Ti-W\nCo-Fe-Mn\n")
     config = Config(targets=targets(), dos=dos(), systems="systems.tsv")
-    prepare_targets(config, table=Path("t.parquet"), record=Path("t.json"))
-    pull_dos(config, table=Path("d.parquet"), record=Path("d.json"))
-    table = read_targets_table("t.parquet")
+    made, pulled = job(config, "prepare-targets"), job(config, "pull-dos")
+    prepare_targets(config, made)
+    pull_dos(config, pulled)
+    table = read_targets_table(made.outputs["table"])
     assert table.values.shape == (len(compositions()), 10)
     assert sum(system == "Fe-Ti-W" for system in table.system) == 6
     assert table.provenance["origin"]["sha256"] == sha256("data.zip")
-    assert read_dos_table("d.parquet").dos.shape == (40, 161)
+    assert read_dos_table(pulled.outputs["table"]).dos.shape == (40, 161)
 
 
 def test_limit_and_named_properties() -> None:

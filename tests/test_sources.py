@@ -11,6 +11,7 @@ import pytest
 
 from hclmp.config import DosConfig, TargetsConfig, resolve
 from hclmp.data.tables import read_dos, read_targets
+from hclmp.pipeline.jobs import job
 from hclmp.pipeline.steps.pull_dos import pull_dos
 from hclmp.provenance import sha256
 from hclmp.sources import demo, table
@@ -224,8 +225,9 @@ def test_the_demo_is_marked_as_simulated(workdir: Path) -> None:
     assert raw.values.shape == (6, 10)
     assert (raw.noise > 0).all()
     config = resolve({"dos": {"limit": 3}})
-    pull_dos(config, table=Path("dos.parquet"), record=Path("dos.json"))
-    found = read_dos("dos.parquet")
+    pulled = job(config, "pull-dos")
+    pull_dos(config, pulled)
+    found = read_dos(pulled.outputs["table"])
     assert found.simulated
     assert found.dos.shape == (3, 161)
-    assert json.loads(Path("dos.json").read_text())["facts"]["simulated"] is True
+    assert json.loads(pulled.outputs["record"].read_text())["facts"]["simulated"] is True

@@ -20,38 +20,26 @@ from pathlib import Path
 import yaml
 
 from hclmp.config import Config, load_config
-from hclmp.data.folds import fold_batches, fold_names
+from hclmp.data.folds import fold_batches
 from hclmp.errors import UserError, join_some
 from hclmp.files import write_json
-from hclmp.pipeline import cache, paths
-from hclmp.pipeline.origins import (
-    RESULTS,
-    check_results,
-    encoder_scopes,
-    final_encoder_of,
-    final_generator_of,
-    generator_scopes,
-    scopes,
-)
+from hclmp.pipeline import cache
+from hclmp.pipeline.checks import check_results
+from hclmp.pipeline.jobs import PROCESSED, RESULTS, STEPS, jobs, module_of
 
 CONFIG = Path("config/config.yaml")
 RAW = Path("data/raw")
 LOCK = Path(".hclmp/stage.lock")
 # What DVC tracks; each is made by one stage of dvc.yaml, as a test checks.
-OUTS = [
-    *(paths.DOS, paths.DOS_RECORD, paths.TARGETS, paths.TARGETS_RECORD),
-    *(
-        Path("results") / n
-        for n in ("gan", "encoder", "features", "models", "predictions", "metrics", "final")
-    ),
-    paths.REPORT,
+TABLES = [
+    PROCESSED / f"{name}.{kind}" for name in ("dos", "targets") for kind in ("parquet", "json")
 ]
-FOLDERS = {
-    "pretrain-gan": Path("results/gan"),
-    "pretrain-encoder": Path("results/encoder"),
-    "finalize": paths.FINAL,
-}
+FOLDERS = ("gan", "encoder", "features", "models", "predictions", "metrics", "final")
+OUTS = [*TABLES, *(RESULTS / name for name in FOLDERS), RESULTS / "report.html"]
+# The stages that may have nothing to do, and what they then leave: DVC wants every out to be there.
+EMPTY = {"pretrain-gan": "gan", "pretrain-encoder": "encoder", "finalize": "final"}
 NO_DOS = {"none": "`dos.source` is `none`: there is no density of states"}
+DOS, DOS_RECORD = TABLES[:2]
 
 
 def run(stage: str) -> None:
@@ -63,7 +51,7 @@ def run(stage: str) -> None:
     """
     config = load_config(CONFIG)
     check_inputs(config)
-    if makes_nothing(config, stage):
+    if not jobs(config, stage):
         write_nothing(stage)
         return
     with _alone(stage) as (lock, killed):
@@ -92,15 +80,15 @@ def commit() -> None:
     _check_dvc()
     config = load_config(CONFIG)
     check_inputs(config)
-    for stage in ("pull-dos", *FOLDERS):
-        if makes_nothing(config, stage):
+    for stage in ("pull-dos", *EMPTY):
+        if not jobs(config, stage):
             write_nothing(stage)
-    if config.dos.source != "none" and not config.pretrains and not _has_table(paths.DOS):
-        paths.DOS.unlink(missing_ok=True)  # no variant uses it, so the plain run did without
+    if config.dos.source != "none" and not config.pretrains and not _has_table(DOS):
+        DOS.unlink(missing_ok=True)  # no variant uses it, so the plain run did without
         run("pull-dos")
-    for step in RESULTS:
+    for step in STEPS:
         check_results(config, step)
-    _check_leftovers()
+    _check_leftovers(config)
     _ask("dvc", "commit", "--force")
 
 
@@ -115,7 +103,7 @@ def restore() -> None:
     config = load_config(CONFIG)
     check_inputs(config)
     _check_bytes()
-    for step in RESULTS:
+    for step in STEPS:
         check_results(config, step)
     # all, so that what Snakemake noted of an earlier run in this directory is replaced as well
     _ask("snakemake", "--touch", "--forceall", "--cores", "1")
@@ -123,36 +111,17 @@ def restore() -> None:
 
 def rules_of(config: Config, stage: str) -> list[str]:
     """The rules that make the results of a stage."""
-    rules = [stage.replace("-", "_")]
+    rules = [module_of(stage)]
     if stage == "train":
         rules.append("train_baseline")
-    if stage == "train" and config.training.folds_per_job > 1:
-        rules += [f"train_batch_{i}" for i in range(1, len(fold_batches(config)) + 1)]
-    if stage == "pretrain-gan" and config.generator_per_fold and final_generator_of(config):
-        rules.append("pretrain_final_gan")
-    if stage == "pretrain-encoder" and config.generator_per_fold and final_encoder_of(config):
-        rules.append("pretrain_final_encoder")
+        if config.training.folds_per_job > 1:
+            rules += [f"train_batch_{i}" for i in range(1, len(fold_batches(config)) + 1)]
     return rules
 
 
 def targets(config: Config, stage: str) -> list[str]:
     """The files that Snakemake is asked for; its rules make the rest along with them."""
-    files = {
-        "pull-dos": [paths.DOS],
-        "prepare-targets": [paths.TARGETS],
-        "pretrain-gan": [paths.Gan(scope).generator for scope in generator_scopes(config)],
-        "pretrain-encoder": [paths.Encoder(scope).weights for scope in encoder_scopes(config)],
-        "featurize": [paths.features(scope) for scope in scopes(config)],
-        "train": [
-            paths.Trained(variant, fold).predictions
-            for variant in config.variants
-            for fold in fold_names(config)
-        ],
-        "aggregate": [paths.METRICS / "metrics.json"],
-        "finalize": [paths.Final().about],
-        "report": [paths.REPORT],
-    }
-    return [str(file) for file in files[stage]]
+    return [str(next(iter(made.outputs.values()))) for made in jobs(config, stage)]
 
 
 def check_inputs(config: Config) -> None:
@@ -179,47 +148,25 @@ def check_inputs(config: Config) -> None:
             )
 
 
-def makes_nothing(config: Config, stage: str) -> bool:
-    """Whether a stage has nothing to do in this configuration.
-
-    The pull does not depend on the variants: adding one must not ask the Materials Project again.
-    """
-    if stage == "pull-dos":
-        return config.dos.source == "none"
-    if stage == "finalize":
-        return config.final_variant is None
-    if stage == "pretrain-encoder":
-        return not config.pretrains_encoder
-    return stage == "pretrain-gan" and not config.pretrains
-
-
 def write_nothing(stage: str) -> None:
     """The outs of a stage that makes nothing, since DVC wants every out to be there.
 
     Raises:
         UserError: a table of another configuration is there.
     """
-    if folder := FOLDERS.get(stage):
-        folder.mkdir(parents=True, exist_ok=True)
+    if folder := EMPTY.get(stage):
+        (RESULTS / folder).mkdir(parents=True, exist_ok=True)
         return
-    if _has_table(paths.DOS):
-        raise UserError(f"{paths.DOS}: left over from another configuration; remove it")
-    paths.DOS.parent.mkdir(parents=True, exist_ok=True)
-    paths.DOS.touch()  # no table: reading it is an error that names the file
-    write_json(paths.DOS_RECORD, NO_DOS)
+    if _has_table(DOS):
+        raise UserError(f"{DOS}: left over from another configuration; remove it")
+    DOS.parent.mkdir(parents=True, exist_ok=True)
+    DOS.touch()  # no table: reading it is an error that names the file
+    write_json(DOS_RECORD, NO_DOS)
 
 
 def _has_table(path: Path) -> bool:
     """Whether there is a table, rather than nothing or the empty file that stands for none."""
     return path.is_file() and path.stat().st_size > 0
-
-
-def _made() -> list[Path]:
-    """The files that the workflow makes in this configuration, as Snakemake lists them."""
-    answer = _ask("snakemake", "--summary", quiet=True)
-    lines = answer.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("output_file\t"))
-    return [Path(line.split("\t")[0]) for line in lines[start + 1 :] if "\t" in line]
 
 
 def _check_bytes() -> None:
@@ -273,13 +220,14 @@ def _md5(path: Path) -> str | None:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def _check_leftovers() -> None:
+def _check_leftovers(config: Config) -> None:
     """Nothing but results of this configuration may lie in what is recorded.
 
     Raises:
         UserError: names the files that another configuration or a killed run left.
     """
-    made = {*_made(), paths.DOS, paths.DOS_RECORD}  # these two are checked already
+    made = {DOS, DOS_RECORD}  # there also where no variant needs them, and checked already
+    made |= {path for step in STEPS for job in jobs(config, step) for path in job.outputs.values()}
     files = [f for out in OUTS for f in (out.rglob("*") if out.is_dir() else [out])]
     if left := [file for file in files if file.is_file() and file not in made]:
         raise UserError(
@@ -367,7 +315,7 @@ def _check_dvc() -> None:
 def main() -> None:
     """Run the command line; a user's mistake is one message and exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m workflow.stage", description=__doc__)
-    parser.add_argument("task", choices=[*RESULTS, "commit", "restore"])
+    parser.add_argument("task", choices=[*STEPS, "commit", "restore"])
     task = parser.parse_args().task
     try:
         {"commit": commit, "restore": restore}.get(task, lambda: run(task))()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hclmp import __version__
-from hclmp.pipeline import paths
+from hclmp.pipeline.jobs import PROCESSED, RESULTS
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON, for scripts, instead of a table.")
@@ -118,10 +118,11 @@ def results(as_json: JsonOption = False) -> None:
     """Show the table of results of the run in this directory."""
     from hclmp.cli.results import show
 
+    metrics = RESULTS / "metrics"
     show(
-        paths.METRICS / "summary.csv",
-        paths.METRICS / "metrics.json",
-        paths.TARGETS_RECORD,
+        metrics / "summary.csv",
+        metrics / "metrics.json",
+        PROCESSED / "targets.json",
         as_json=as_json,
     )
 

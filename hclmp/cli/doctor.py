@@ -176,7 +176,6 @@ def _check_inputs(config: Config) -> None:
     Raises:
         UserError: names the key and the file.
     """
-    from hclmp.pipeline.origins import generator_of
     from hclmp.sources.inputs import input_files
 
     sections = {"targets": config.targets} | ({"dos": config.dos} if config.pretrains else {})
@@ -185,8 +184,8 @@ def _check_inputs(config: Config) -> None:
             input_files(section)
         except UserError as error:
             raise UserError(f"`{key}.path`: {error}") from error
-    generator = generator_of(config, None) if not config.pretrains else None
-    if generator is not None and not generator.is_file():
+    generator = config.gan.path if config.transfers else None
+    if generator is not None and not Path(generator).is_file():
         raise UserError(
             f"`gan.path`: {generator}: no such file (relative to the working directory)"
         )

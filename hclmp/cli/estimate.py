@@ -14,6 +14,8 @@ from hclmp.config import (
     TargetsConfig,
     variant_settings,
 )
+from hclmp.data.folds import fold_batches, fold_names
+from hclmp.pipeline.jobs import STEPS, jobs
 from hclmp.sources.reference.read import row_counts
 
 # Measured on one core of the machine that hclmp was written on (benchmarks/README.md); another
@@ -32,28 +34,21 @@ BYTES_OF_A_PLOT = 150_000
 BYTES_OF_THE_REPORT = 6_500_000
 
 
-def estimate(config: Config, *, folds: int) -> str:
+def estimate(config: Config) -> str:
     """A sentence on a whole run (what is finished already costs nothing).
 
     Args:
         config: the resolved configuration.
-        folds: how many there are.
     """
+    folds = len(fold_names(config))
     rows = _rows(config.targets, DEMO_ROWS, part=0)
+    # Without knowing how many materials there are, they are read and a generator trained all the
+    # same.
     materials = _rows(config.dos, DEMO_MATERIALS, part=1) if config.pretrains else 0
-    generators = folds if config.generator_per_fold else int(config.pretrains)
-    # also without knowing how many materials there are, they are read and a generator trained
+    generators = len(jobs(config, "pretrain-gan"))
+    count = _count_jobs(config)
     final = config.final_variant
-    # where no fold's generator has seen all DOS, the final model has one of its own
-    generators_in_all = generators + (
-        config.generator_per_fold and final is not None and config.variants[final].transfer
-    )
-    jobs = 3 + max(1, generators) + config.pretrains
-    jobs += generators_in_all * (1 + config.pretrains_encoder)
-    neural = sum(v.model == "hclmp" for v in config.variants.values())
-    batches = -(-folds // config.training.folds_per_job)
-    jobs += batches * neural + folds * (len(config.variants) - neural) + (final is not None)
-    what = f"{jobs} jobs ({len(config.variants)} variants x {folds} folds"
+    what = f"{count} jobs ({len(config.variants)} variants x {folds} folds"
     if rows is None:
         return (
             f"A whole run: {what}). How long it takes is not known before the source is read: its "
@@ -61,11 +56,11 @@ def estimate(config: Config, *, folds: int) -> str:
         )
     seconds = (
         rows * (config.targets.source == "demo") * SECONDS_PER_DEMO_ROW
-        + _generator_seconds(config, materials or 0, generators_in_all)
-        + _encoder_seconds(config, materials or 0, generators_in_all)
+        + _generator_seconds(config, materials or 0, generators)
+        + _encoder_seconds(config, materials or 0, generators)
         + folds * sum(_training_seconds(config, name, rows) for name in config.variants)
         + (0 if final is None else _training_seconds(config, final, rows))
-        + jobs * SECONDS_TO_START_A_JOB
+        + count * SECONDS_TO_START_A_JOB
     )
     cores = os.cpu_count() or 1
     unknown = (
@@ -80,6 +75,15 @@ def estimate(config: Config, *, folds: int) -> str:
         f"{max(1, round(_bytes(config, rows, folds) / 1e6))} MB{unknown}. "
         "What is finished already is not done again."
     )
+
+
+def _count_jobs(config: Config) -> int:
+    """The jobs of a whole run; folds that train as one model are one job."""
+    counts = {step: len(jobs(config, step)) for step in STEPS}
+    if not config.pretrains:
+        counts["pull-dos"] = 0  # no variant uses them
+    spared = len(fold_names(config)) - len(fold_batches(config))
+    return sum(counts.values()) - len(config.neural) * spared
 
 
 def _generator_seconds(config: Config, materials: int, generators: int) -> float:
@@ -99,7 +103,7 @@ def _encoder_seconds(config: Config, materials: int, encoders: int) -> float:
 
 def _bytes(config: Config, rows: int, folds: int) -> int:
     """What the results take on disk."""
-    neural = sum(v.model == "hclmp" for v in config.variants.values())
+    neural = len(config.neural)
     return (
         rows * 10 * len(config.variants) * BYTES_PER_PREDICTION
         + folds

@@ -28,7 +28,6 @@ from hclmp.data.folds import group_systems
 from hclmp.data.formula import parse_formulas
 from hclmp.errors import UserError, join_some
 from hclmp.files import write_text
-from hclmp.pipeline.slices import embeddings
 from hclmp.pipeline.steps.prepare_targets import check_names, check_spread, check_values
 from hclmp.sources.raw import RawDos, check_dos
 from hclmp.sources.table import (
@@ -102,7 +101,7 @@ def new_directory(
     if allow_missing:
         config["targets"]["allow_missing"] = True
     checked = resolve(config, origin=f"the configuration for {targets}")
-    check_elements(fractions, raw.formula, (*embeddings(checked), TABULATED), origin=str(targets))
+    check_elements(fractions, raw.formula, (*checked.embeddings, TABULATED), origin=str(targets))
     densities = _checked_dos(checked) if dos is not None else None
     write_text(sheet_file, sheet_text(sheet))
     write_text(config_file, _config_text(config))

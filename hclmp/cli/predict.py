@@ -15,9 +15,8 @@ from hclmp.cli.systems import composition_columns
 from hclmp.cli.terminal import note, say, show_table
 from hclmp.data.tables import PREDICTED
 from hclmp.errors import UserError, join_some
-from hclmp.files import atomic_write
+from hclmp.files import ModelFiles, atomic_write
 from hclmp.model import Model
-from hclmp.pipeline.paths import Final
 from hclmp.sources.table import formulas, read_frame
 
 MOST_SHOWN = 20  # rows on the terminal
@@ -146,7 +145,7 @@ def check_out(out: Path, folder: Path, table: Path | None = None) -> None:
         raise UserError(f"{out}: name a .csv or .parquet file")
     if table is not None and out.resolve() == table.resolve():
         raise UserError(f"{out}: the --table itself, which would be replaced; name another file")
-    files = Final(folder)
+    files = ModelFiles(folder)
     if out.resolve() in (files.training.resolve(), files.history.resolve()):
         raise UserError(f"{out}: a file of the model, which would be replaced; name another file")
     try:

@@ -1,4 +1,4 @@
-"""Finished folds, kept by the content of all that determines them: no fold is trained twice.
+"""Finished trainings, kept by the content of all that determines them: none is done twice.
 
 DVC deletes what a stage made before it makes it again, so that one failed fold would cost all the
 finished ones. What is kept here lies outside, is copied (never linked) and verified both ways.

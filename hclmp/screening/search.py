@@ -11,8 +11,8 @@ import pandas as pd
 from hclmp.data.formula import Fractions, parse_formulas
 from hclmp.data.tables import Floats, read_targets
 from hclmp.errors import UserError
+from hclmp.files import ModelFiles
 from hclmp.model import AGAIN, Model
-from hclmp.pipeline.paths import Final
 from hclmp.progress import Advance, silent
 from hclmp.provenance import sha256
 from hclmp.screening.grid import Grid, Numbers
@@ -49,7 +49,7 @@ def read_measured(folder: Path, model: Model) -> Measured:
     Raises:
         UserError: it is missing, or not the one that the model was trained on.
     """
-    path = Final(folder).training
+    path = ModelFiles(folder).training
     if not path.is_file():
         raise UserError(
             f"{path}: no such file. It holds what was measured, which a screen is to surpass. "

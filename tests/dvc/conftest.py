@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hclmp.pipeline.origins import read_provenance
+from hclmp.provenance import read_provenance
 from tests.conftest import good_table, wide_dos, write
 
 ROOT = Path(__file__).parents[2]

@@ -12,17 +12,7 @@ import yaml
 
 from hclmp.config import Config, load_config, resolve
 from hclmp.errors import UserError
-from hclmp.pipeline.origins import RESULTS
-from hclmp.pipeline.slices import (
-    dos_slice,
-    encoder_slice,
-    features_slice,
-    final_slice,
-    gan_slice,
-    report_slice,
-    targets_slice,
-    train_slice,
-)
+from hclmp.pipeline.jobs import STEPS, Job, module_of
 from hclmp.provenance import PACKAGE, source_files
 from tests.conftest import Command, good_table, wide_dos, write
 from tests.docs.blocks import blocks_of
@@ -64,7 +54,7 @@ def under(path: Path, folder: Path) -> bool:
 
 
 def test_a_stage_per_step_and_each_a_constant_command() -> None:
-    assert list(STAGES) == list(RESULTS)
+    assert list(STAGES) == list(STEPS)
     for name, stage in STAGES.items():
         assert stage["cmd"] == f"python -m workflow.stage {name}"
         assert "persist" not in yaml.safe_dump(stage)
@@ -72,15 +62,11 @@ def test_a_stage_per_step_and_each_a_constant_command() -> None:
 
 
 @pytest.mark.parametrize("step", STAGES)
-def test_the_modules_that_a_step_imports_are_its_deps(step: str) -> None:
-    deps = [d for d in STAGES[step]["deps"] if d.startswith(("hclmp/", "workflow/"))]
-    modules = {
-        str(path.relative_to(PACKAGE.parent)) for path in source_files(step.replace("-", "_"))
-    }
-    expected = modules | {f"workflow/rules/{RULES[step]}.smk"}
-    assert len(deps) == len(set(deps))
-    assert not expected - set(deps), f"add to the deps of {step}: {sorted(expected - set(deps))}"
-    assert not set(deps) - expected, f"remove from {step}: {sorted(set(deps) - expected)}"
+def test_the_modules_and_rules_of_a_step_lie_under_its_deps(step: str) -> None:
+    deps = [Path(dep) for dep in STAGES[step]["deps"]]
+    modules = [path.relative_to(PACKAGE.parent) for path in source_files(module_of(step))]
+    for path in [*modules, Path("workflow/rules") / f"{RULES[step]}.smk"]:
+        assert any(under(path, dep) for dep in deps), f"add to the deps of {step}: {path}"
 
 
 @pytest.mark.parametrize("held_out", ["keep", "drop"])
@@ -192,20 +178,18 @@ def _replaced(base: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 def settings(config: Config) -> dict[str, Any]:
     """Stage -> the part of the configuration that determines what it makes."""
     needed = {"pretrains": config.pretrains, "per_fold": config.generator_per_fold}
-    return {
-        "pull-dos": [dos_slice(config)],
-        "prepare-targets": [targets_slice(config)],
-        "pretrain-gan": [gan_slice(config), needed],
-        "pretrain-encoder": [encoder_slice(config), config.pretrains_encoder, needed],
-        "featurize": [features_slice(config), config.gan.path, needed],
-        "train": [train_slice(config, v, _fold(config)) for v in config.variants],
-        "finalize": [final_slice(config), config.gan.path, needed],
-        "report": [report_slice(config), needed],
+    fold = "fold-1" if config.split == "systems" else config.split
+    needs_all = ("pretrain-gan", "featurize", "finalize", "report")
+    found: dict[str, Any] = {
+        step: [Job(config, step).settings, needed if step in needs_all else None]
+        for step in STEPS
+        if step not in ("train", "aggregate")
     }
-
-
-def _fold(config: Config) -> str:
-    return "fold-1" if config.split == "systems" else config.split
+    found["pretrain-encoder"] += [config.pretrains_encoder, needed]
+    found["featurize"] += [config.gan.path]
+    found["finalize"] += [config.gan.path]
+    found["train"] = [Job(config, "train", (v, fold)).settings for v in config.variants]
+    return found
 
 
 def test_every_key_that_determines_a_result_is_a_param_of_its_stage(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hclmp.pipeline.origins import read_provenance
+from hclmp.provenance import read_provenance
 from tests.dvc.conftest import FOLDS, Repository, environment, epochs
 
 pytestmark = pytest.mark.dvc

@@ -19,7 +19,7 @@ from hclmp.cli.main import main
 from hclmp.config import Config, load_config
 from hclmp.data.folds import fold_names
 from hclmp.evaluation.report.run import Run
-from hclmp.pipeline.origins import report_inputs
+from hclmp.pipeline.jobs import job
 from hclmp.pipeline.steps.report import _read
 from tests.conftest import good_table, write
 from tests.workflow.conftest import TINY, write_config
@@ -61,7 +61,7 @@ class Made:
     def run(self) -> Run:
         """As the page sees it."""
         with contextlib.chdir(self.directory):
-            return _read(self.config, report_inputs(self.config))
+            return _read(self.config, job(self.config, "report").inputs)
 
 
 def embedded(page: str, name: str) -> Any:

@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 
 from hclmp.errors import UserError
-from hclmp.pipeline.origins import check_results, read_provenance
+from hclmp.pipeline.jobs import check_results, job
 from hclmp.pipeline.steps.report import report
-from hclmp.provenance import PACKAGE, source_files
+from hclmp.provenance import PACKAGE, read_provenance, source_files
 from tests.report.conftest import NASTY, Made, Tables, embedded
 
 
@@ -179,16 +179,18 @@ def test_metrics_of_other_predictions_are_refused(
     (run / "results/report.html").unlink()
     predictions = run / "results/predictions"
     shutil.copy(predictions / "mean/a.parquet", predictions / "extra_trees/a.parquet")
-    with pytest.raises(UserError, match=r"metrics\.json: made with other inputs.*hclmp aggregate"):
-        report(demo.config, page=Path("results/report.html"))
+    with pytest.raises(UserError, match=r"metrics\.json: made from other .*hclmp aggregate"):
+        report(demo.config, job(demo.config, "report"))
     changed = demo.config.model_copy(
         update={"training": demo.config.training.model_copy(update={"epochs": 4})}
     )
-    with pytest.raises(UserError, match="made with other config, inputs"):
-        report(changed, page=Path("results/report.html"))
+    with pytest.raises(
+        UserError, match=r"metrics\.json: made with another configuration.*hclmp aggregate"
+    ):
+        report(changed, job(changed, "report"))
     (run / "results/models/hclmp/b/history.csv").unlink()
     with pytest.raises(UserError, match=r"hclmp/b/history\.csv: no such file; `hclmp train`"):
-        report(demo.config, page=Path("results/report.html"))
+        report(demo.config, job(demo.config, "report"))
     assert not (run / "results/report.html").exists()
 
 

@@ -15,7 +15,7 @@ import pytest
 from hclmp.config import load_config
 from hclmp.config.data import PAPER_CATIONS
 from hclmp.data.tables import read_predictions
-from hclmp.pipeline.origins import check_results
+from hclmp.pipeline.checks import check_results
 from tests.workflow.conftest import (
     ROOT,
     TINY,

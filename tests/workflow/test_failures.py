@@ -12,7 +12,6 @@ from typing import Any
 import psutil
 import pytest
 
-from hclmp.pipeline.paths import Trained
 from tests.conftest import Command
 from tests.workflow.conftest import (
     ROOT,
@@ -115,7 +114,8 @@ def test_a_generator_of_other_settings_is_refused(
     Path("results/config.json").write_text(json.dumps(config))
     answer = command("featurize")
     assert answer.code == 2
-    assert "results/gan/generator.safetensors: made with another gan than this run's" in answer.text
+    assert "results/gan/generator.safetensors: made with another configuration" in answer.text
+    assert "(gan.seed: 0 there, 1 here)" in answer.text
     assert Path("results/features/features.safetensors").read_bytes() == before
 
 
@@ -216,7 +216,7 @@ def test_a_killed_snakemake_is_unlocked_and_goes_on(tmp_path: Path, uninterrupte
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=60)
     for fold in ("first", "second"):
-        assert not (run / Trained("hclmp", fold).predictions).exists()
+        assert not (run / f"results/predictions/hclmp/{fold}.parquet").exists()
     locked = snakemake(run)
     assert locked.returncode == 1
     assert "--unlock" in locked.stdout + locked.stderr

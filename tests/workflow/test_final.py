@@ -15,8 +15,7 @@ from hclmp.data.tables import read_dos, read_targets
 from hclmp.errors import UserError
 from hclmp.model import Model
 from hclmp.models.hclmp.ensemble import Ensemble
-from hclmp.pipeline.origins import read_provenance
-from hclmp.provenance import sha256
+from hclmp.provenance import read_provenance, sha256
 from tests.conftest import Command, write
 from tests.workflow.conftest import TINY
 
@@ -164,12 +163,12 @@ def test_a_model_of_another_configuration_is_refused(
     shutil.copy("results/models/hclmp_t/second/model.safetensors", other)
     answer = command("finalize")
     assert answer.code == 2
-    assert f"{other}: made with other config" in answer.text
+    assert f"{other}: made with another configuration" in answer.text
     predictions = Path("results/predictions/hclmp_t")
     shutil.copy(predictions / "second.parquet", predictions / "first.parquet")
     answer = command("finalize")
     assert answer.code == 2
-    assert "results/metrics/metrics.json: made with other inputs" in answer.text
+    assert "results/metrics/metrics.json: made from other " in answer.text
     Path("results/metrics/metrics.json").unlink()
     answer = command("finalize")
     assert answer.code == 2

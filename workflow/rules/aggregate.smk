@@ -1,21 +1,29 @@
+# What `snakemake --report` shows: category and caption by the beginning of an output's name.
+SHOWN = {
+    "summary": ("Tables", "tables"),
+    "by_system": ("Tables", "tables"),
+    "parity_": ("Errors", "parity"),
+    "mae_by": ("Errors", "errors"),
+    "loss_curves": ("Training", "losses"),
+    "correlation": ("Correlation", "correlation"),
+    "generated_dos": ("Density of states", "dos"),
+    "gan_curves": ("Density of states", "dos"),
+}
+
+
+def shown(name, path):
+    """An output of aggregate, in the report if it belongs there."""
+    place = next(
+        (place for start, place in SHOWN.items() if name.startswith(start)), None
+    )
+    return in_report(path, *place) if place else path
+
+
 rule aggregate:
     input:
-        targets="data/processed/targets.parquet",
-        features=expand(FEATURES, fold=FOLDS) if PER_FOLD else FEATURES,
-        predictions=expand(
-            "results/predictions/{variant}/{fold}.parquet",
-            variant=SETTINGS.variants,
-            fold=FOLDS,
-        ),
-        histories=expand(
-            "results/models/{variant}/{fold}/history.csv", variant=NEURAL, fold=FOLDS
-        ),
-        gan=gan_results(),
+        inputs("aggregate"),
     output:
-        [in_report(file, "Tables", "tables") for file in METRICS[:1]],
-        METRICS[1:],
-        in_report("results/metrics/by_system.csv", "Tables", "tables"),
-        plots(),
+        [shown(name, path) for name, path in outputs("aggregate").items()],
     log:
         "logs/aggregate.log",
     benchmark:
@@ -27,8 +35,8 @@ rule aggregate:
         mem_mb=by_attempt(4000),
         runtime=by_attempt(30),
     params:
-        settings=as_parameter(aggregate_slice(SETTINGS)),
-        source=source_hash("aggregate"),
+        settings=settings("aggregate"),
+        source=source("aggregate"),
     message:
         "Metrics and plots over all folds"
     shell:

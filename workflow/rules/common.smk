@@ -1,4 +1,4 @@
-"""The configuration, checked once; the folds; what every rule's parameters are made of."""
+"""The configuration, checked once, and what the rules take from the table of jobs."""
 
 import json
 import re
@@ -9,25 +9,13 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
-from hclmp.pipeline import paths
-from hclmp.config import as_json, resolve
-from hclmp.errors import UserError
 from hclmp.cli.estimate import estimate
+from hclmp.config import as_json, resolve
 from hclmp.data.folds import fold_batches, fold_names
-from hclmp.pipeline.origins import report_inputs
-from hclmp.provenance import source_hash
+from hclmp.errors import UserError
 from hclmp.files import write_text
-from hclmp.pipeline.slices import (
-    aggregate_slice,
-    dos_slice,
-    encoder_slice,
-    features_slice,
-    final_slice,
-    gan_slice,
-    report_slice,
-    targets_slice,
-    train_slice,
-)
+from hclmp.pipeline.jobs import CONFIG, STEPS, Job, jobs, module_of
+from hclmp.provenance import source_hash
 from hclmp.sources.inputs import input_files
 
 try:
@@ -39,16 +27,19 @@ try:
     FOLDS = fold_names(SETTINGS)
     # Folds that train as one model; none where each is a job.
     BATCHES = fold_batches(SETTINGS) if SETTINGS.training.folds_per_job > 1 else []
-    ESTIMATE = estimate(SETTINGS, folds=len(FOLDS))
+    ESTIMATE = estimate(SETTINGS)
     # The user's own files: a rule reruns when one of them changes.
     OWN = {
         "targets": input_files(SETTINGS.targets),
         "dos": input_files(SETTINGS.dos) if PULLS else [],
     }
-    OWN_GENERATOR = SETTINGS.gan.path if SETTINGS.transfers else None
-    if OWN_GENERATOR and not Path(OWN_GENERATOR).is_file():
+    if (
+        SETTINGS.transfers
+        and SETTINGS.gan.path
+        and not Path(SETTINGS.gan.path).is_file()
+    ):
         raise UserError(
-            f"{OWN_GENERATOR}: no such file (relative to the working directory)"
+            f"{SETTINGS.gan.path}: no such file (relative to the working directory)"
         )
 except UserError as error:
     raise WorkflowError(str(error))
@@ -57,29 +48,54 @@ validate(config, "../schemas/config.schema.json", set_default=False)
 # What the training asks a cluster for, beside memory and time.
 GPU = {"gpu": 1} if SETTINGS.training.device.startswith("cuda") else {}
 STARTED = time.time()
-NEURAL = [name for name, v in SETTINGS.variants.items() if v.model == "hclmp"]
-BASELINES = [name for name, v in SETTINGS.variants.items() if v.model != "hclmp"]
-
-# With `dos.held_out: drop` each fold has a generator and features of its own.
-PER_FOLD = SETTINGS.generator_per_fold
-SCOPE = "{fold}/" if PER_FOLD else ""
-FEATURES = f"results/features/{SCOPE}features.safetensors"
-ENCODER = f"results/encoder/{SCOPE}encoder.safetensors"
-GENERATOR = OWN_GENERATOR or f"results/gan/{SCOPE}generator.safetensors"
-# The variant that is trained on all samples in the end, if any is H-CLMP.
-FINAL = SETTINGS.final_variant
-FINAL_TRANSFERS = FINAL is not None and SETTINGS.variants[FINAL].transfer
-FINAL_ENCODER = FINAL is not None and SETTINGS.starts_pretrained(FINAL)
-FINAL_GENERATOR = OWN_GENERATOR or "results/gan/generator.safetensors"
-METRICS = ["results/metrics/summary.csv", "results/metrics/metrics.json"]
+BASELINES = [name for name in SETTINGS.variants if name not in SETTINGS.neural]
 
 # So that the jobs find `hclmp` even if the environment of this Snakemake is not activated.
 shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 
-def as_parameter(settings):
-    """A slice of the configuration as a parameter: a rule reruns when it changes."""
-    return json.dumps(settings, sort_keys=True)
+def scope_of(step, wildcards):
+    """The scope of the job that a rule's wildcards name."""
+    if hasattr(
+        wildcards, "scope"
+    ):  # "FOLD/", or nothing where one job serves all folds
+        return tuple(filter(None, wildcards.scope.split("/")))
+    return tuple(wildcards.get(option.strip("-")) for option in STEPS[step].options)
+
+
+def outputs(step, *scope):
+    """The files that a job writes, or the pattern of them: name -> path."""
+    files = Job(SETTINGS, step, scope).outputs
+    return {
+        name: str(path).replace("{scope}/", "{scope}") for name, path in files.items()
+    }
+
+
+def inputs(step):
+    """What a rule reads: a function of its wildcards."""
+    return lambda wildcards: [
+        str(path)
+        for path in Job(SETTINGS, step, scope_of(step, wildcards)).inputs.values()
+    ]
+
+
+def settings(step):
+    """What a rule's result depends on beside its inputs; it reruns when this changes."""
+    return lambda wildcards: json.dumps(
+        Job(SETTINGS, step, scope_of(step, wildcards)).settings, sort_keys=True
+    )
+
+
+def source(step):
+    """The hash of the code of a step; its rule reruns when this changes."""
+    return source_hash(module_of(step))
+
+
+def every(step):
+    """All files of all jobs of a step."""
+    return [
+        str(path) for made in jobs(SETTINGS, step) for path in made.outputs.values()
+    ]
 
 
 def by_attempt(amount):
@@ -88,20 +104,8 @@ def by_attempt(amount):
 
 
 def fold_option(wildcards):
-    """`--fold NAME` for steps that run once per fold, else nothing."""
-    return f"--fold {wildcards.fold}" if PER_FOLD else ""
-
-
-def fold_of(wildcards):
-    """The fold of a step that runs once per fold, else None."""
-    return wildcards.fold if PER_FOLD else None
-
-
-def encoders(variant, folds):
-    """The pretrained encoders that a variant starts from on these folds, if any."""
-    if not SETTINGS.starts_pretrained(variant):
-        return []
-    return expand(ENCODER, fold=folds) if PER_FOLD else [ENCODER]
+    """`--fold NAME` for a step that runs once per fold, else nothing."""
+    return "".join(f"--fold {fold}" for fold in wildcards.scope.split("/") if fold)
 
 
 def in_report(file, category, caption):
@@ -114,54 +118,12 @@ def in_report(file, category, caption):
     )
 
 
-def plots():
-    """The pictures that aggregate draws, and the data for `dvc plots`."""
-    shown = {
-        ("Errors", "parity"): [
-            f"parity_{variant}.png" for variant in SETTINGS.variants
-        ],
-        ("Errors", "errors"): ["mae_by_property.png", "mae_by_system.png"],
-    }
-    data = ["parity.csv"]
-    if NEURAL:
-        shown["Training", "losses"] = ["loss_curves.png"]
-        shown["Correlation", "correlation"] = ["correlation.png"]
-        data.append("losses.csv")
-    if SETTINGS.pretrains:
-        shown["Density of states", "dos"] = ["generated_dos.png", "gan_curves.png"]
-        data.append("gan.csv")
-    folder = "results/metrics/plots"
-    pictures = [
-        in_report(f"{folder}/{name}", *place)
-        for place, names in shown.items()
-        for name in names
-    ]
-    return pictures + [f"{folder}/{name}" for name in data]
-
-
-def final_files():
-    """The folder of the final model."""
-    if FINAL is None:
-        return []
-    names = ["model.json", "model.safetensors", "elements.safetensors"]
-    names += ["training.parquet", "history.csv"]
-    names += ["generator.safetensors"] if FINAL_TRANSFERS else []
-    return [f"results/final/{name}" for name in names]
-
-
-def gan_results():
-    """The generator's metrics and curves, of every fold where each has one of its own."""
-    if not SETTINGS.pretrains:
-        return []
-    files = [
-        f"results/gan/{SCOPE}{name}"
-        for name in ("metrics.json", "history.csv", "examples.csv")
-    ]
-    return expand(files, fold=FOLDS) if PER_FOLD else files
+METRICS = [outputs("aggregate")[name] for name in ("summary", "metrics")]
 
 
 wildcard_constraints:
     fold="|".join(map(re.escape, FOLDS)),
+    scope="|".join(["(?:)", *(f"{re.escape(fold)}/" for fold in FOLDS)]),
     variant="|".join(SETTINGS.variants),
 
 

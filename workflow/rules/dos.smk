@@ -2,8 +2,7 @@ rule pull_dos:
     input:
         OWN["dos"],
     output:
-        table="data/processed/dos.parquet",
-        record="data/processed/dos.json",
+        **outputs("pull-dos"),
     log:
         "logs/pull_dos.log",
     benchmark:
@@ -15,8 +14,8 @@ rule pull_dos:
         mem_mb=by_attempt(4000),
         runtime=by_attempt(60),
     params:
-        settings=as_parameter(dos_slice(SETTINGS)),
-        source=source_hash("pull_dos"),
+        settings=settings("pull-dos"),
+        source=source("pull-dos"),
     message:
         "Density of states: reading and checking"
     shell:
@@ -27,16 +26,13 @@ if SETTINGS.pretrains:
 
     rule pretrain_gan:
         input:
-            "data/processed/dos.parquet",
+            inputs("pretrain-gan"),
         output:
-            generator=GENERATOR,
-            metrics=f"results/gan/{SCOPE}metrics.json",
-            history=f"results/gan/{SCOPE}history.csv",
-            examples=f"results/gan/{SCOPE}examples.csv",
+            **outputs("pretrain-gan", "{scope}"),
         log:
-            f"logs/pretrain_gan/{SCOPE}pretrain_gan.log",
+            "logs/pretrain_gan/{scope}pretrain_gan.log",
         benchmark:
-            f"logs/benchmarks/pretrain_gan/{SCOPE}pretrain_gan.tsv"
+            "logs/benchmarks/pretrain_gan/{scope}pretrain_gan.tsv"
         conda:
             "../../environment.yml"
         threads: 1
@@ -45,10 +41,8 @@ if SETTINGS.pretrains:
             runtime=by_attempt(120),
         params:
             fold=fold_option,
-            settings=lambda wildcards: as_parameter(
-                gan_slice(SETTINGS, fold_of(wildcards))
-            ),
-            source=source_hash("pretrain_gan"),
+            settings=settings("pretrain-gan"),
+            source=source("pretrain-gan"),
         message:
             "Generator of density of states: training"
         shell:
@@ -59,14 +53,13 @@ if SETTINGS.pretrains_encoder:
 
     rule pretrain_encoder:
         input:
-            "data/processed/dos.parquet",
+            inputs("pretrain-encoder"),
         output:
-            weights=ENCODER,
-            history=f"results/encoder/{SCOPE}history.csv",
+            **outputs("pretrain-encoder", "{scope}"),
         log:
-            f"logs/pretrain_encoder/{SCOPE}pretrain_encoder.log",
+            "logs/pretrain_encoder/{scope}pretrain_encoder.log",
         benchmark:
-            f"logs/benchmarks/pretrain_encoder/{SCOPE}pretrain_encoder.tsv"
+            "logs/benchmarks/pretrain_encoder/{scope}pretrain_encoder.tsv"
         conda:
             "../../environment.yml"
         threads: 1
@@ -76,10 +69,8 @@ if SETTINGS.pretrains_encoder:
             runtime=by_attempt(240),
         params:
             fold=fold_option,
-            settings=lambda wildcards: as_parameter(
-                encoder_slice(SETTINGS, fold_of(wildcards))
-            ),
-            source=source_hash("pretrain_encoder"),
+            settings=settings("pretrain-encoder"),
+            source=source("pretrain-encoder"),
         message:
             "Encoder of H-CLMP(T): training on density of states"
         shell:

@@ -1,13 +1,12 @@
 rule featurize:
     input:
-        targets="data/processed/targets.parquet",
-        generator=[GENERATOR] if SETTINGS.transfers else [],
+        inputs("featurize"),
     output:
-        FEATURES,
+        **outputs("featurize", "{scope}"),
     log:
-        f"logs/featurize/{SCOPE}featurize.log",
+        "logs/featurize/{scope}featurize.log",
     benchmark:
-        f"logs/benchmarks/featurize/{SCOPE}featurize.tsv"
+        "logs/benchmarks/featurize/{scope}featurize.tsv"
     conda:
         "../../environment.yml"
     threads: 1
@@ -16,8 +15,8 @@ rule featurize:
         runtime=by_attempt(30),
     params:
         fold=fold_option,
-        settings=as_parameter(features_slice(SETTINGS)),
-        source=source_hash("featurize"),
+        settings=settings("featurize"),
+        source=source("featurize"),
     message:
         "Features of all samples"
     shell:

@@ -1,13 +1,8 @@
 rule report:
     input:
-        [str(file) for file in report_inputs(SETTINGS).values()],
+        inputs("report"),
     output:
-        report(
-            "results/report.html",
-            caption="../report/page.rst",
-            category="Results",
-            labels={"what": "the page of results"},
-        ),
+        in_report(outputs("report")["page"], "Results", "page"),
     log:
         "logs/report.log",
     benchmark:
@@ -19,8 +14,8 @@ rule report:
         mem_mb=by_attempt(4000),
         runtime=by_attempt(30),
     params:
-        settings=as_parameter(report_slice(SETTINGS)),
-        source=source_hash("report"),
+        settings=settings("report"),
+        source=source("report"),
     message:
         "The page of results"
     shell:

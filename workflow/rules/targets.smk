@@ -2,8 +2,7 @@ rule prepare_targets:
     input:
         OWN["targets"],
     output:
-        table="data/processed/targets.parquet",
-        record="data/processed/targets.json",
+        **outputs("prepare-targets"),
     log:
         "logs/prepare_targets.log",
     benchmark:
@@ -15,8 +14,8 @@ rule prepare_targets:
         mem_mb=by_attempt(4000),
         runtime=by_attempt(30),
     params:
-        settings=as_parameter(targets_slice(SETTINGS)),
-        source=source_hash("prepare_targets"),
+        settings=settings("prepare-targets"),
+        source=source("prepare-targets"),
     message:
         "Measured properties: reading and checking"
     shell:

@@ -1,19 +1,14 @@
 rule train:
     input:
-        targets="data/processed/targets.parquet",
-        features=FEATURES,
-        encoder=lambda wildcards: encoders(wildcards.variant, [wildcards.fold]),
+        inputs("train"),
     output:
-        weights="results/models/{variant}/{fold}/model.safetensors",
-        settings="results/models/{variant}/{fold}/model.json",
-        history="results/models/{variant}/{fold}/history.csv",
-        predictions="results/predictions/{variant}/{fold}.parquet",
+        **outputs("train", "{variant}", "{fold}"),
     log:
         "logs/train/{variant}.{fold}.log",
     benchmark:
         "logs/benchmarks/train/{variant}.{fold}.tsv"
     wildcard_constraints:
-        variant="|".join([] if BATCHES else NEURAL) or "(?!)",
+        variant="|".join([] if BATCHES else SETTINGS.neural) or "(?!)",
     # Neural variants take longest: first, so that no core waits for a straggler at the end.
     priority: 1
     conda:
@@ -24,10 +19,8 @@ rule train:
         mem_mb=by_attempt(4000),
         runtime=by_attempt(240),
     params:
-        settings=lambda wildcards: as_parameter(
-            train_slice(SETTINGS, wildcards.variant, wildcards.fold)
-        ),
-        source=source_hash("train"),
+        settings=settings("train"),
+        source=source("train"),
     message:
         "Training {wildcards.variant} with fold {wildcards.fold} held out"
     shell:
@@ -37,8 +30,11 @@ rule train:
 
 use rule train as train_baseline with:
     output:
-        settings="results/models/{variant}/{fold}/model.json",
-        predictions="results/predictions/{variant}/{fold}.parquet",
+        **{
+            name: path
+            for name, path in outputs("train", "{variant}", "{fold}").items()
+            if name in ("predictions", "settings")
+        },
     wildcard_constraints:
         variant="|".join(BASELINES) or "(?!)",
     priority: 0
@@ -57,25 +53,27 @@ for number, folds in enumerate(BATCHES, start=1):
         name:
             f"train_batch_{number}"
         input:
-            targets="data/processed/targets.parquet",
-            features=expand(FEATURES, fold=folds) if PER_FOLD else FEATURES,
-            encoder=lambda wildcards, folds=folds: encoders(wildcards.variant, folds),
-        output:
-            expand(
-                [
-                    "results/models/{{variant}}/{fold}/model.safetensors",
-                    "results/models/{{variant}}/{fold}/model.json",
-                    "results/models/{{variant}}/{fold}/history.csv",
-                    "results/predictions/{{variant}}/{fold}.parquet",
-                ],
-                fold=folds,
+            lambda wildcards, folds=folds: sorted(
+                {
+                    str(path)
+                    for fold in folds
+                    for path in Job(
+                        SETTINGS, "train", (wildcards.variant, fold)
+                    ).inputs.values()
+                }
             ),
+        output:
+            [
+                path
+                for fold in folds
+                for path in outputs("train", "{variant}", fold).values()
+            ],
         log:
             f"logs/train/{{variant}}.batch_{number}.log",
         benchmark:
             f"logs/benchmarks/train/{{variant}}.batch_{number}.tsv"
         wildcard_constraints:
-            variant="|".join(NEURAL) or "(?!)",
+            variant="|".join(SETTINGS.neural) or "(?!)",
         priority: 1
         conda:
             "../../environment.yml"
@@ -87,10 +85,13 @@ for number, folds in enumerate(BATCHES, start=1):
         params:
             folds=[f"--fold {fold}" for fold in folds],
             settings=lambda wildcards, folds=folds: [
-                as_parameter(train_slice(SETTINGS, wildcards.variant, fold))
+                json.dumps(
+                    Job(SETTINGS, "train", (wildcards.variant, fold)).settings,
+                    sort_keys=True,
+                )
                 for fold in folds
             ],
-            source=source_hash("train"),
+            source=source("train"),
         message:
             f"Training {{wildcards.variant}} with each of {len(folds)} folds held out"
         shell:

@@ -9,7 +9,6 @@ to predict DOS before they learn the properties. Not in the paper; see ``docs/me
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hclmp.errors import UserError, join_some
+from hclmp.errors import UserError
 from hclmp.files import atomic_write
 from hclmp.models.hclmp.network import HCLMP
 from hclmp.models.scaling import FARTHEST, Scaler
-from hclmp.provenance import Provenance, differing
+from hclmp.provenance import Provenance
 
 KEY = "key."
 CARRIED = ("material.", KEY)  # the parts of a network that the pretrained one hands on

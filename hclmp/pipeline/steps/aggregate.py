@@ -15,6 +15,7 @@ from hclmp.errors import UserError
 from hclmp.evaluation import plots
 from hclmp.evaluation.metrics import by_system, summarise
 from hclmp.files import write_csv, write_json
+from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Files, Job, shared_scopes
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def aggregate(config: Config, job: Job) -> None:
     Raises:
         UserError: a predictions file is missing, or comes from other data or another configuration.
     """
-    job.check()
+    check_inputs(job)
     folds, files = fold_names(config), job.outputs
     tables = {
         v: [read_predictions(job.inputs[f"predictions/{v}/{fold}"]) for fold in folds]

@@ -15,6 +15,7 @@ from hclmp.data.inputs import ElementTable, Inputs
 from hclmp.data.tables import read_targets
 from hclmp.errors import UserError, join_some
 from hclmp.models.generator.network import Generator
+from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Job
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def featurize(config: Config, job: Job) -> None:
         UserError: an element has no vector in an embedding, or is unknown to the generator, or the
             generator was trained with other settings or on fractions of other elements.
     """
-    job.check()
+    check_inputs(job)
     targets = job.inputs["targets"]
     table = read_targets(targets)
     parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(targets))

@@ -25,6 +25,8 @@ from hclmp.models.generator.network import Generator
 from hclmp.models.hclmp.ensemble import Ensemble
 from hclmp.models.hclmp.final import HeldOut, distances, fit_final
 from hclmp.models.recall import HIDDEN
+from hclmp.pipeline import cache
+from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Job
 from hclmp.pipeline.reading import read_inputs, read_start
 from hclmp.provenance import Provenance
@@ -49,11 +51,13 @@ def finalize(config: Config, job: Job, *, threads: int = 1) -> None:
     Raises:
         UserError: a file of an earlier step is missing or belongs to another run.
     """
-    job.check()
-    variant, out = job.settings["variant"], job.outputs
+    check_inputs(job)
+    variant, out, origin = job.settings["variant"], job.outputs, job.provenance()
+    if cache.restore(origin, out.values()):
+        return
     prepare(threads, deterministic=config.training.deterministic)
     targets, generator = job.inputs["targets"], job.inputs.get("generator")
-    table, origin = read_targets(targets), job.provenance()
+    table = read_targets(targets)
     held_out, whole_systems = _held_out(config, job, table)
     model, training = variant_settings(config, variant)
     training = training.model_copy(update={"epochs": _epochs(config, job)})
@@ -83,6 +87,7 @@ def finalize(config: Config, job: Job, *, threads: int = 1) -> None:
     # What names the others comes last.
     about = _about(config, data, table, job.inputs["metrics"], far, dos_known, origin)
     write_json(out["about"], about)
+    cache.keep(origin, out.values())
     for checkpoint in checkpoints:
         checkpoint.remove()
     log.info(

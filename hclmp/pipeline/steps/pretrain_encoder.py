@@ -19,6 +19,7 @@ from hclmp.models.compute import prepare
 from hclmp.models.generator.network import DosScaler
 from hclmp.models.hclmp.encoder_training import pretrain
 from hclmp.pipeline import cache
+from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Job, Scope
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def pretrain_encoder(config: Config, job: Job, *, threads: int = 1) -> None:
     Raises:
         UserError: no DOS is left to learn from, or the training diverged.
     """
-    job.check()
+    check_inputs(job)
     dos, files = job.inputs["dos"], job.outputs
     table, origin = read_dos(dos), job.provenance()
     if cache.restore(origin, files.values()):

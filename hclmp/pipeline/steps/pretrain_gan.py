@@ -29,6 +29,7 @@ from hclmp.models.generator.training import (
     train_generator,
 )
 from hclmp.pipeline import cache
+from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Job, Scope
 from hclmp.provenance import hash_of
 
@@ -73,7 +74,7 @@ def pretrain_gan(config: Config, job: Job) -> None:
     Raises:
         UserError: too few systems with a DOS.
     """
-    job.check()
+    check_inputs(job)
     dos = job.inputs["dos"]
     table = read_dos(dos)
     parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(dos))
@@ -117,7 +118,8 @@ def pretrain_gan(config: Config, job: Job) -> None:
     # What carries no provenance stands between what does: no kill leaves it with another's.
     write_json(files["metrics"], report)
     write_csv(files["history"], pd.DataFrame(staged(selection=epochs, refit=more)))
-    write_csv(files["examples"], _examples(model, scaler, test, [table.formula[i] for i in rows[TEST]]))
+    formulas = [table.formula[i] for i in rows[TEST]]
+    write_csv(files["examples"], _examples(model, scaler, test, formulas))
     final.save(files["generator"], provenance=origin)
     cache.keep(origin, files.values())
     selection.remove()

@@ -13,6 +13,7 @@ from hclmp.data.tables import read_predictions
 from hclmp.evaluation.report.page import render
 from hclmp.evaluation.report.run import Run
 from hclmp.files import write_text
+from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Files, Job, shared_scopes
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def report(config: Config, job: Job) -> None:
     Raises:
         UserError: a file of an earlier step is missing, or belongs to another run.
     """
-    job.check()
+    check_inputs(job)
     page = job.outputs["page"]
     write_text(page, render(_read(config, job.inputs), job.provenance()))
     log.info("%s: %.1f MB", page, page.stat().st_size / 1e6)

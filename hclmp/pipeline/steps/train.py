@@ -13,6 +13,7 @@ from hclmp.data.tables import Floats, Predictions, Targets, read_targets, write_
 from hclmp.files import write_csv, write_json
 from hclmp.models.interface import Model, Prediction
 from hclmp.pipeline import cache
+from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Job
 from hclmp.pipeline.reading import read_inputs, read_start
 
@@ -36,7 +37,7 @@ def train(config: Config, jobs: Sequence[Job], *, threads: int = 1) -> None:
         UserError: an input belongs to another run, or the training diverged.
     """
     for job in jobs:
-        job.check()
+        check_inputs(job)
     jobs = [job for job in jobs if not cache.restore(job.provenance(), job.outputs.values())]
     if not jobs:
         return

@@ -1,4 +1,4 @@
-"""What determines a result is in its slice, and what does not is not."""
+"""The table of jobs: what determines a result is in its settings, and what does not is not."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hclmp.config import resolve
+from hclmp.config import Config, resolve
 from hclmp.errors import UserError
-from hclmp.pipeline.slices import embeddings, encoder_slice, train_slice
+from hclmp.pipeline.jobs import Job
 from hclmp.pipeline.steps.pretrain_gan import _divide
 from hclmp.sources import demo
 
@@ -21,22 +21,25 @@ def sheet(workdir: Path) -> None:
     Path("config/systems.tsv").write_text("system\tfold\nCu-Fe\ta\nFe-Ti\tb\n")
 
 
+def trained(config: Config, variant: str, fold: str) -> dict[str, Any]:
+    """What determines a variant on a fold."""
+    return Job(config, "train", (variant, fold)).settings
+
+
 @pytest.mark.parametrize("change", [{"seed": 3}, {"validation_fraction": 0.2}])
 @pytest.mark.parametrize("variant", ["mine", "ridge"])
 def test_the_rows_of_a_fold_are_in_the_slice_of_every_variant(
     variant: str, change: dict[str, Any]
 ) -> None:
     raw = {"variants": {**SEEDED, "ridge": None}}
-    assert train_slice(resolve(raw), variant, "a") != train_slice(
+    assert trained(resolve(raw), variant, "a") != trained(
         resolve({**raw, "training": change}), variant, "a"
     )
 
 
 def test_another_fold_and_the_settings_of_others_are_not_in_it() -> None:
-    before = train_slice(resolve({}), "ridge", "a")
-    assert before == train_slice(
-        resolve({"training": {"epochs": 3}, "gan": {"seed": 1}}), "ridge", "a"
-    )
+    before = trained(resolve({}), "ridge", "a")
+    assert before == trained(resolve({"training": {"epochs": 3}, "gan": {"seed": 1}}), "ridge", "a")
     assert before["systems"] == ["Cu-Fe"]
 
 
@@ -46,9 +49,9 @@ def test_how_much_of_the_dos_feature_is_hidden_is_in_it_where_it_acts(
 ) -> None:
     raw: dict[str, Any] = {"dos": {"held_out": held_out}}
     one, other = (resolve({**raw, "model": {"dos_dropout": share}}) for share in (0.2, 0.4))
-    assert (train_slice(one, "hclmp_t", "a") != train_slice(other, "hclmp_t", "a")) == acts
-    assert train_slice(one, "hclmp", "a") == train_slice(other, "hclmp", "a")
-    assert encoder_slice(one) == encoder_slice(other)
+    assert (trained(one, "hclmp_t", "a") != trained(other, "hclmp_t", "a")) == acts
+    assert trained(one, "hclmp", "a") == trained(other, "hclmp", "a")
+    assert Job(one, "pretrain-encoder").settings == Job(other, "pretrain-encoder").settings
 
 
 def test_variants_share_the_rows_of_a_fold() -> None:
@@ -60,7 +63,7 @@ def test_variants_share_the_rows_of_a_fold() -> None:
 def test_the_generator_needs_its_own_embedding_beside_those_of_the_variants() -> None:
     overrides = {"model": {"embedding": "mat2vec"}}
     other = {"model": "hclmp", "transfer": True, "pretrained": False, "overrides": overrides}
-    assert embeddings(resolve({"variants": {"t": other}})) == ["mat2vec", "matscholar"]
+    assert (resolve({"variants": {"t": other}}).embeddings) == ["mat2vec", "matscholar"]
 
 
 @pytest.mark.parametrize("n", [5, 6, 7, 12, 100])

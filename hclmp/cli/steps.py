@@ -1,0 +1,129 @@
+"""The commands for the steps of a run; heavy imports wait for use."""
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hclmp.config import load_config
+from hclmp.pipeline.jobs import CONFIG, job, module_of
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", help="The configuration, resolved (JSON) or as written (YAML).")
+]
+FoldsOption = Annotated[
+    list[str], typer.Option("--fold", help="A fold of the sheet; several train as one model.")
+]
+OptionalFold = Annotated[
+    str | None,
+    typer.Option("--fold", help="With `dos.held_out: drop`: the fold whose systems are not seen."),
+]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of the computation.")]
+
+
+def pull_dos(
+    config: ConfigOption = CONFIG,
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", envvar="HCLMP_OFFLINE", help="Use what was downloaded before."),
+    ] = False,
+) -> None:
+    """Read and check the densities of states -> data/processed/dos.parquet."""
+    if offline:
+        os.environ["HCLMP_OFFLINE"] = "1"
+    _run("pull-dos", config)
+
+
+def prepare_targets(config: ConfigOption = CONFIG) -> None:
+    """Read and check the measured properties -> data/processed/targets.parquet."""
+    _run("prepare-targets", config)
+
+
+def pretrain_gan(
+    config: ConfigOption = CONFIG, fold: OptionalFold = None, threads: Threads = 1
+) -> None:
+    """Train the generator of density of states -> results/gan/."""
+    _set_threads(threads)
+    _run("pretrain-gan", config, fold)
+
+
+def pretrain_encoder(
+    config: ConfigOption = CONFIG, fold: OptionalFold = None, threads: Threads = 1
+) -> None:
+    """Train the encoder of H-CLMP(T) on the densities of states -> results/encoder/."""
+    _set_threads(threads)
+    _run("pretrain-encoder", config, fold, threads=threads)
+
+
+def featurize(config: ConfigOption = CONFIG, fold: OptionalFold = None) -> None:
+    """Compute what every model sees of every sample -> results/features/."""
+    _set_threads(1)
+    _run("featurize", config, fold)
+
+
+def train(
+    variant: Annotated[str, typer.Option("--variant", help="A variant of the configuration.")],
+    folds: FoldsOption,
+    config: ConfigOption = CONFIG,
+    threads: Threads = 1,
+) -> None:
+    """Train one variant on folds and predict their held-out samples -> results/predictions/."""
+    _set_threads(threads)
+    from hclmp.pipeline.steps.train import train as step
+    from hclmp.provenance import run_record
+
+    settings = load_config(config)
+    made = [job(settings, "train", variant, fold) for fold in dict.fromkeys(folds)]
+    others = f"+{len(made) - 1}" if len(made) > 1 else ""
+    with run_record(made[0].name + others):
+        step(settings, made, threads=threads)
+
+
+def aggregate(config: ConfigOption = CONFIG) -> None:
+    """Pool the predictions of all folds to metrics and plots -> results/metrics/."""
+    _run("aggregate", config)
+
+
+def finalize(config: ConfigOption = CONFIG, threads: Threads = 1) -> None:
+    """Train the model for use on all samples -> results/final/."""
+    _set_threads(threads)
+    _run("finalize", config, threads=threads)
+
+
+def report(config: ConfigOption = CONFIG) -> None:
+    """Write the results as one page, which needs no network -> results/report.html."""
+    _run("report", config)
+
+
+def _run(name: str, config: Path, fold: str | None = None, **options: Any) -> None:
+    """Run a step that is a single job, noting date and duration beside it."""
+    from hclmp.provenance import run_record
+
+    settings = load_config(config)
+    made = job(settings, name, *([] if fold is None else [fold]))
+    module = import_module(f"hclmp.pipeline.steps.{module_of(name)}")
+    with run_record(made.name):
+        getattr(module, module_of(name))(settings, made, **options)
+
+
+def _set_threads(threads: int) -> None:
+    """Before numpy and torch are imported: their pools of threads take their size from this."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    # what torch wants of cuBLAS if the same numbers are to come out of it every time
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+STEP_COMMANDS: dict[str, Callable[..., None]] = {
+    "pull-dos": pull_dos,
+    "prepare-targets": prepare_targets,
+    "pretrain-gan": pretrain_gan,
+    "pretrain-encoder": pretrain_encoder,
+    "featurize": featurize,
+    "train": train,
+    "aggregate": aggregate,
+    "finalize": finalize,
+    "report": report,
+}

@@ -1,0 +1,90 @@
+"""Do results belong to this run? Every result carries its provenance, which is held against it.
+
+Times of change play no role, so that copies from elsewhere are judged rightly too.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hclmp.config import Config
+from hclmp.errors import UserError, join_some
+from hclmp.pipeline.jobs import Job, jobs, makers
+from hclmp.provenance import Provenance, differing, hash_of, read_provenance, sha256
+
+
+def check_inputs(job: Job) -> None:
+    """The inputs of a job must be there and belong to this run: same settings, same data.
+
+    Results of another version of the source are accepted: Snakemake and DVC make those again,
+    whoever works by hand decides.
+
+    Raises:
+        UserError: names the file, the difference and the command that makes it.
+    """
+    made_by, digest = makers(job.config), cache(sha256)
+    for path in job.inputs.values():
+        maker = made_by.get(path)
+        if not path.is_file():
+            remedy = "`gan.path` names it, `hclmp import-generator` makes one"
+            remedy = f"`{maker.command}` makes it" if maker else remedy
+            raise UserError(f"{path}: no such file; {remedy}")
+        if maker is not None and path in maker.stamped:
+            _check_origin(maker, path, digest)
+
+
+def _check_origin(maker: Job, path: Path, digest: Callable[[Path], str]) -> None:
+    """A result must have been made with its job's settings and from its job's inputs."""
+    found = read_provenance(path)
+    again = f"Make it again: `{maker.command}`."
+    if hash_of(found.get("config")) != hash_of(maker.settings):
+        raise UserError(
+            f"{path}: made with another configuration than this run's "
+            f"({_difference(found.get('config') or {}, maker.settings)}). {again}"
+        )
+    recorded = found.get("inputs", {})
+    here = {name: file for name, file in maker.inputs.items() if file.is_file()}
+    if other := [name for name, file in here.items() if recorded.get(name) != digest(file)]:
+        raise UserError(f"{path}: made from other {join_some(other)} than this run's. {again}")
+
+
+def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Where two settings differ, in words."""
+    texts = []
+    for key in sorted({*found, *wanted}):
+        a, b = found.get(key), wanted.get(key)
+        if hash_of(a) == hash_of(b):
+            continue
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            texts.append(f"{key}.{_difference(a, b)}")
+        else:
+            texts.append(f"{key}: {a} there, {b} here")
+    return join_some(texts)
+
+
+def check_results(config: Config, step: str) -> None:
+    """Hold the results of a step against what they would be if they were made now.
+
+    Raises:
+        UserError: a result is missing or damaged, or comes from another configuration, other
+            inputs or another source; the message names file and difference.
+    """
+    for made in jobs(config, step):
+        expected = made.provenance() | _own_file(made)
+        for path in made.stamped:
+            if other := differing(read_provenance(path), expected):
+                raise UserError(
+                    f"{path}: not what this run would make: another {join_some(other)}. "
+                    "Make it again: `snakemake --cores all` or `dvc repro`."
+                )
+
+
+def _own_file(made: Job) -> Provenance:
+    """What a table says of the user's own file that it was made from, with that file's hash now."""
+    paths = {"pull-dos": made.config.dos.path, "prepare-targets": made.config.targets.path}
+    path = paths.get(made.step)
+    if path is None or not Path(path).is_file():
+        return {}
+    recorded = read_provenance(made.stamped[0]).get("origin", {})
+    return {"origin": recorded | {"sha256": sha256(path)}}
