@@ -210,7 +210,7 @@ def uneven() -> pd.DataFrame:
         (good_dos().assign(formula="Og2O3"), "row 1 (Og2O3: Og)"),
         (
             wide_dos().assign(gap=1.0, note="x"),
-            "columns gap, note are named after no energy, as the others are. Take them out",
+            "columns gap, note are not named after an energy, as the others are. Take them out",
         ),
         (wide_dos()[["formula"]], "0 DOS values per row"),
         (uneven(), "are not ascending in equal steps"),

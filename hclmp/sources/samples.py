@@ -1,6 +1,5 @@
 """From the rows of a source to samples: one per composition, each with a label."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +13,7 @@ from hclmp.sources.raw import RawTargets, row_names
 
 
 def labelled_rows(
-    raw: RawTargets, parsed: Sequence[Fractions]
+    raw: RawTargets, parsed: list[Fractions]
 ) -> tuple[RawTargets, list[Fractions], int]:
     """The rows that have any label, and how many have none.
 
@@ -23,7 +22,7 @@ def labelled_rows(
     """
     kept = np.flatnonzero(~np.isnan(raw.values).all(axis=1))
     if (unlabelled := len(parsed) - len(kept)) == 0:
-        return raw, list(parsed), 0
+        return raw, parsed, 0
     if not len(kept):
         raise UserError(f"{raw.origin}: no row has a value of any property")
     labelled = replace(
@@ -38,7 +37,7 @@ def labelled_rows(
     return labelled, [parsed[i] for i in kept], unlabelled
 
 
-def merge_rows(raw: RawTargets, parsed: Sequence[Fractions], origin: Provenance) -> Targets:
+def merge_rows(raw: RawTargets, parsed: list[Fractions], origin: Provenance) -> Targets:
     """Merge the rows of one composition by the median of the values and of their noise.
 
     Rows that the source puts into different parts of its split are not merged.
