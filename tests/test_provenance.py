@@ -119,6 +119,11 @@ def test_the_source_hash_follows_bytes_and_names(
         module._imported.cache_clear()
 
 
+def test_the_closure_holds_every_source_though_they_are_imported_by_name() -> None:
+    sources = {f"sources/{n}.py" for n in ("demo", "table", "plates/read", "reference/read")}
+    assert sources | {"sources/materials_project/read.py"} <= names("prepare_targets")
+
+
 def test_nothing_volatile_is_in_provenance(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = workdir / "data.csv"
     data.write_text("a\n1\n")

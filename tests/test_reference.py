@@ -25,7 +25,7 @@ from hclmp.pipeline.steps.pull_dos import pull_dos
 from hclmp.provenance import sha256
 from hclmp.sources.raw import check_dos
 from hclmp.sources.reference import archive
-from hclmp.sources.reference.read import read_dos, read_targets, row_counts
+from hclmp.sources.reference.read import count_rows, read_dos, read_targets
 from tests.conftest import Command, assert_refused
 from tests.reference_archive import (
     DOS,
@@ -138,10 +138,11 @@ def test_limit_and_named_properties() -> None:
         read_targets(targets(properties={"gap": {}}))
 
 
-def test_row_counts_of_the_estimate() -> None:
+def test_rows_are_counted_without_reading_them() -> None:
     write_zip(Path("data.zip"), files())
-    assert row_counts("data.zip") == (len(compositions()), 40)
-    assert row_counts("absent.zip") == (0, 0)
+    assert count_rows(targets()) == len(compositions())
+    assert count_rows(dos()) == 40
+    assert count_rows(targets("absent.zip")) == count_rows(dos("absent.zip")) == 0
 
 
 def test_hash_of_a_folder_follows_the_files_that_are_used() -> None:

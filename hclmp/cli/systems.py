@@ -12,8 +12,8 @@ from hclmp.data.split_checks import check_sheet
 from hclmp.errors import UserError, join_some
 from hclmp.files import write_text
 from hclmp.sources.columns import composition_columns
-from hclmp.sources.inputs import archive_folder
 from hclmp.sources.plates import read as plates
+from hclmp.sources.reference.archive import archive_folder
 from hclmp.sources.reference.read import UVIS, about_systems, held_out_systems
 from hclmp.sources.table import formulas, read_frame
 

@@ -60,6 +60,20 @@ def read_frame(path: str | Path, *, limit: int | None = None) -> pd.DataFrame:
     return frame.head(limit).reset_index(drop=True) if limit else frame.reset_index(drop=True)
 
 
+def count_rows(section: TargetsConfig | DosConfig) -> int | None:
+    """Rows of the file; None where it is missing, 0 where it is damaged."""
+    path = Path(str(section.path))
+    if not path.is_file():
+        return None
+    if path.suffix.lower() == ".parquet":
+        try:
+            return int(pq.read_metadata(path).num_rows)
+        except pa.ArrowException:
+            return 0
+    with path.open("rb") as file:
+        return max(0, sum(1 for _ in file) - 1)
+
+
 def read_targets(config: TargetsConfig) -> RawTargets:
     """Read measured properties from a file.
 

@@ -20,7 +20,7 @@ from hclmp.pipeline.slices import embeddings, targets_slice
 from hclmp.provenance import provenance
 from hclmp.sources.checks import check_names, check_spread, check_values
 from hclmp.sources.raw import RawTargets
-from hclmp.sources.registry import TARGETS
+from hclmp.sources.registry import read_targets
 from hclmp.sources.samples import labelled_rows, merge_rows
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def prepare_targets(config: Config, *, table: Path, record: Path) -> None:
     Raises:
         UserError: bad input; nothing is written then.
     """
-    raw = TARGETS[config.targets.source](config.targets)
+    raw = read_targets(config.targets)
     if not config.given_split:  # what the source says of parts plays no role
         raw = replace(raw, split=None)
     parsed = parse_formulas(

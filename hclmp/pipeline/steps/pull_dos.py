@@ -16,7 +16,7 @@ from hclmp.files import write_json
 from hclmp.pipeline.slices import dos_slice
 from hclmp.provenance import provenance
 from hclmp.sources.raw import check_dos
-from hclmp.sources.registry import DOS
+from hclmp.sources.registry import read_dos
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def pull_dos(config: Config, *, table: Path, record: Path) -> None:
     """
     if config.dos.source == "none":
         raise UserError("`dos.source` is `none`: there is no DOS to pull")
-    raw = DOS[config.dos.source](config.dos)
+    raw = read_dos(config.dos)
     parsed = parse_formulas(
         raw.formula, left_out=config.targets.left_out, origin=f"{raw.origin}, formulas"
     )
