@@ -12,9 +12,8 @@ import pytest
 import torch
 import yaml
 
-from hclmp.config import Config, DosConfig, TargetsConfig, load_config, variant_settings
+from hclmp.config import Config, DosConfig, TargetsConfig
 from hclmp.config.data import PAPER_CATIONS
-from hclmp.config.models import HOW_COMPUTED
 from hclmp.data.folds import read_systems
 from hclmp.data.formula import parse_formulas, system_of
 from hclmp.data.tables import read_dos as read_dos_table
@@ -373,26 +372,3 @@ def test_files_beyond_the_bound_are_not_read(monkeypatch: pytest.MonkeyPatch) ->
     for path in ("data.zip", "unpacked"):
         with pytest.raises(UserError, match=rf"{LABELS}: has \d+ bytes, and is not read: .* 1000"):
             read_targets(targets(path))
-
-
-# --- config/paper.yaml ----------------------------------------------------------------------------
-
-
-def test_the_papers_protocol_states_its_mappings_fully() -> None:
-    path = ROOT / "config/paper.yaml"
-    config, written = load_config(path), yaml.safe_load(path.read_text())
-    assert config.targets.source == config.dos.source == "reference"
-    assert config.systems == "config/paper_systems.tsv"
-    unused = {
-        "targets": {"plates"},
-        "dos": {"unit", "materials_project"},
-        "training": set(HOW_COMPUTED),  # no part of a protocol
-    }
-    for name, section in config.model_dump().items():
-        if isinstance(section, dict) and name != "variants":
-            assert set(section) - set(written[name]) == unused.get(name, set()), name
-    # a variant without `preset: paper` would have the preset's numbers as well
-    plain = config.model_copy(update={"variants": Config().variants})
-    assert variant_settings(config, "paper_t") == variant_settings(plain, "hclmp_t")
-    assert config.variants["paper_t"].transfer
-    assert not config.variants["paper"].transfer

@@ -116,8 +116,6 @@ class MaterialsProjectConfig(Section):
     """Elements (`Pb`) and materials (`mp-1234`) that are left out."""
     run_types: Annotated[list[str], Field(min_length=1)] = ["GGA", "GGA+U"]
     """Kinds of calculation whose DOS are taken; of several of one material the one named first."""
-    spin: Literal["sum"] = "sum"
-    """What becomes of the two spin channels: their sum."""
     norm: Literal["atom", "cation"] = "atom"
     """What states are counted per: `atom`, or `cation` (atoms other than oxygen)."""
     broadening: Annotated[float, Field(ge=0)] = 0.0
