@@ -14,9 +14,8 @@ import yaml
 
 from hclmp.errors import UserError
 from hclmp.sources.table import read_frame
-from tests.conftest import (
-    Command,
-    assert_refused,
+from tests.conftest import Command, assert_refused
+from tests.made_up.tables import (
     config_for,
     good_dos,
     good_table,

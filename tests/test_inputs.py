@@ -11,9 +11,15 @@ from hclmp.cli.estimate import estimate
 from hclmp.config import Config, DosConfig, TargetsConfig, resolve
 from hclmp.errors import UserError
 from hclmp.sources.inputs import count_rows, input_files
-from tests.conftest import Command, assert_refused, config_for, good_table, set_up, write
-from tests.reference_archive import DOS, UVIS, files, write_folder, write_zip
-from tests.test_plates import store, two_plates
+from tests.conftest import Command, assert_refused
+from tests.made_up.archive import DOS, UVIS, files, write_folder, write_zip
+from tests.made_up.plates import store, two_plates
+from tests.made_up.tables import (
+    config_for,
+    good_table,
+    set_up,
+    write,
+)
 
 
 def targets(source: Any, path: str | None) -> list[str]:

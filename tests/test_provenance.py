@@ -25,7 +25,10 @@ from hclmp.provenance import (
     source_files,
     source_hash,
 )
-from tests.conftest import Command, set_up
+from tests.conftest import Command
+from tests.made_up.tables import (
+    set_up,
+)
 
 STEPS = sorted(
     p.stem for p in (PACKAGE / "pipeline" / "steps").glob("*.py") if p.stem != "__init__"

@@ -26,7 +26,7 @@ from hclmp.sources.raw import check_dos
 from hclmp.sources.reference import archive
 from hclmp.sources.reference.read import count_rows, read_dos, read_targets
 from tests.conftest import Command, assert_refused
-from tests.reference_archive import (
+from tests.made_up.archive import (
     DOS,
     HELD_OUT,
     UVIS,

@@ -15,7 +15,15 @@ from hclmp.pipeline.steps.pull_dos import pull_dos
 from hclmp.provenance import sha256
 from hclmp.sources import demo, table
 from hclmp.sources.registry import source_module
-from tests.conftest import Command, config_for, good_dos, good_table, set_up, wide_dos, write
+from tests.conftest import Command
+from tests.made_up.tables import (
+    config_for,
+    good_dos,
+    good_table,
+    set_up,
+    wide_dos,
+    write,
+)
 
 TARGETS_FILE = Path("data/processed/targets.parquet")
 

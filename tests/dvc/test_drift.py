@@ -24,8 +24,13 @@ from hclmp.pipeline.slices import (
     train_slice,
 )
 from hclmp.provenance import PACKAGE, source_files
-from tests.conftest import Command, good_table, wide_dos, write
+from tests.conftest import Command
 from tests.docs.blocks import blocks_of
+from tests.made_up.tables import (
+    good_table,
+    wide_dos,
+    write,
+)
 from tests.workflow.conftest import ROOT, snakemake, succeeded, write_config
 from workflow.stage import OUTS
 

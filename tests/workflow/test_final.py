@@ -17,7 +17,10 @@ from hclmp.model import Model
 from hclmp.models.hclmp.ensemble import Ensemble
 from hclmp.pipeline.origins import read_provenance
 from hclmp.provenance import sha256
-from tests.conftest import Command, write
+from tests.conftest import Command
+from tests.made_up.tables import (
+    write,
+)
 from tests.workflow.conftest import TINY
 
 FORMULAS = ["Fe0.3Ti0.5W0.2", "TiO2", "Co0.5Zr0.5"]
