@@ -47,7 +47,7 @@ def bulk() -> dict[str, float]:
 def single(calls: int) -> dict[str, float]:
     """The client's own call per material, for the first so many materials."""
     from hclmp.sources.materials_project.client import connect
-    from tests.mp.data import alpha
+    from tests.made_up.materials_project import alpha
 
     client = connect().materials.electronic_structure_dos
     client.get_dos_from_material_id(alpha(99 + 1, "mp"))  # opens the table
@@ -72,7 +72,7 @@ def main() -> None:
     if chosen.child:
         print(json.dumps(bulk() if chosen.child == "bulk" else single(chosen.calls)))
         return
-    from tests.mp.conftest import start
+    from tests.made_up.materials_project_servers import start
 
     sizes = {name: str(getattr(chosen, name)) for name in ("materials", "energies", "files")}
     process, servers = start(*(part for name in sizes for part in (f"--{name}", sizes[name])))

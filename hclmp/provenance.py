@@ -5,6 +5,7 @@ import datetime
 import functools
 import hashlib
 import json
+import pkgutil
 import platform
 import re
 import subprocess
@@ -76,6 +77,9 @@ def _imported(path: Path) -> tuple[Path, ...]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and (package := _imported_by_name(node)):
+            folder = PACKAGE.joinpath(*package.split(".")[1:])
+            names |= {f"{package}.{found.name}" for found in pkgutil.iter_modules([str(folder)])}
     files: set[Path] = set()
     for name in names:
         parts = name.split(".")
@@ -85,6 +89,17 @@ def _imported(path: Path) -> tuple[Path, ...]:
                 base = PACKAGE.joinpath(*parts[1:depth])
                 files |= {f for f in (base.with_suffix(".py"), base / "__init__.py") if f.is_file()}
     return tuple(sorted(files))
+
+
+def _imported_by_name(call: ast.Call) -> str | None:
+    """The package of ``import_module(f"package.{name}")``, of which any module may be imported."""
+    match call:
+        case ast.Call(
+            func=ast.Name("import_module"),
+            args=[ast.JoinedStr([ast.Constant(str(package)), ast.FormattedValue()])],
+        ):
+            return package.removesuffix(".")
+    return None
 
 
 @functools.cache

@@ -14,9 +14,8 @@ import yaml
 
 from hclmp.errors import UserError
 from hclmp.sources.table import read_frame
-from tests.conftest import (
-    Command,
-    assert_refused,
+from tests.conftest import Command, assert_refused
+from tests.made_up.tables import (
     config_for,
     good_dos,
     good_table,
@@ -241,7 +240,11 @@ def test_a_property_that_does_not_vary_in_a_folds_training_rows(
     held_out = frame["formula"].str.contains("Fe") & frame["formula"].str.contains("Ti")
     frame["gap"] = np.where(held_out, frame["gap"], 1.0)
     answer = command("prepare-targets", "--config", set_up(workdir, frame))
-    assert_refused(answer, "fold `a` leaves", "training rows, in which gap has one value")
+    assert_refused(
+        answer,
+        "fold `a` leaves",
+        "training samples, in which gap has fewer than two different values",
+    )
 
 
 @pytest.mark.parametrize(

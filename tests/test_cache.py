@@ -10,7 +10,11 @@ import pytest
 
 from hclmp.pipeline import cache
 from hclmp.provenance import Provenance
-from tests.conftest import Command, config_for, set_up
+from tests.conftest import Command
+from tests.made_up.tables import (
+    config_for,
+    set_up,
+)
 
 ORIGIN: Provenance = {"step": "train", "config": {"fold": "a", "variant": "v"}, "source": "1"}
 FILES = [Path("results/models/v/a/model.json"), Path("results/predictions/v/a.parquet")]

@@ -11,7 +11,13 @@ import pytest
 from hclmp.config import load_config
 from hclmp.data.formula import composition_key, formula_text, parse_formula
 from hclmp.data.tables import read_predictions, read_targets
-from tests.conftest import Command, assert_refused, config_for, good_table, set_up, write
+from tests.conftest import Command, assert_refused
+from tests.made_up.tables import (
+    config_for,
+    good_table,
+    set_up,
+    write,
+)
 
 ELEMENTS = ["Cu", "Fe", "Mn", "Ti", "W"]
 TARGETS = "data/processed/targets.parquet"

@@ -15,8 +15,11 @@ from hclmp.models.hclmp import stack
 from hclmp.models.hclmp.composition_encoder import lengths_of, longest_of_parts
 from hclmp.models.hclmp.ensemble import Part, fit_hclmp
 from hclmp.pipeline.jobs import Job
-from tests.conftest import Command, set_up
-from tests.synthetic import inputs, labelled
+from tests.conftest import Command
+from tests.made_up.synthetic import inputs, labelled
+from tests.made_up.tables import (
+    set_up,
+)
 
 SMALL = ModelConfig(message_hidden=8, latent=8, property_size=16, token_size=16, trunk=16)
 ONE = TrainingConfig(epochs=1, batch_size=32, members=1, refit_epochs=1)

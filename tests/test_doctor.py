@@ -13,7 +13,11 @@ import yaml
 
 from hclmp.cli import doctor
 from hclmp.cli.main import main
-from tests.conftest import Command, config_for, set_up
+from tests.conftest import Command
+from tests.made_up.tables import (
+    config_for,
+    set_up,
+)
 
 
 @pytest.fixture(autouse=True)

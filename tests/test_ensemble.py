@@ -19,7 +19,7 @@ from hclmp.models.hclmp import training as loop
 from hclmp.models.hclmp.ensemble import Ensemble
 from hclmp.models.interface import Prediction
 from hclmp.models.scaling import Scaler
-from tests.synthetic import fit_one, inputs, labelled
+from tests.made_up.synthetic import fit_one, inputs, labelled
 
 JOULE = 2.0**-62  # of an electronvolt, nearly: a power of 2, which changes no digit
 SMALL = ModelConfig(message_hidden=16, latent=8, property_size=16, token_size=16)

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from hclmp.config import GanConfig
-from hclmp.data.tables import EnergyGrid
 from hclmp.errors import UserError
 from hclmp.models import recall
 from hclmp.models.checkpoint import Checkpoint
@@ -24,9 +23,8 @@ from hclmp.models.generator.training import (
 )
 from hclmp.models.recall import is_superset_of
 from hclmp.pipeline.steps.pretrain_gan import _wasserstein
-from tests.synthetic import VOCABULARY, compositions
+from tests.made_up.synthetic import GRID, VOCABULARY, synthetic_dos
 
-GRID = EnergyGrid(-2.0, 2.0, 21, "eV")
 SETTINGS = GanConfig(generator_hidden=(32,), critic_hidden=(32,), epochs=10, batch_size=32, noise=4)
 PLAIN = SETTINGS.model_copy(update={"memory": 0, "epochs": 40})
 
@@ -34,17 +32,6 @@ PLAIN = SETTINGS.model_copy(update={"memory": 0, "epochs": 40})
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def synthetic_dos(n: int, *, seed: int = 0, heavy: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Fractions and DOS: a peak whose place follows the composition, with some scatter."""
-    fractions = compositions(n, seed=seed).dense()
-    rng = np.random.default_rng(seed)
-    centre = fractions @ np.linspace(-1.5, 1.5, len(VOCABULARY)) + 0.1 * rng.normal(size=n)
-    dos = np.exp(-((GRID.energies() - centre[:, None]) ** 2) / 0.2)
-    if heavy:  # a few materials with values of hundreds, as in the published data
-        dos = dos * np.exp(rng.normal(size=(n, 1))) * np.where(rng.random((n, 1)) < 0.02, 100, 4)
-    return fractions, dos.astype(np.float32)
 
 
 def generator(scaler: DosScaler, *, recalls: bool = True) -> Generator:

@@ -19,7 +19,7 @@ from hclmp.models.hclmp.layers import Draws, TokenAttention, stacked
 from hclmp.models.hclmp.losses import gaussian_kl, gaussian_nll, mean_error, shape_divergence
 from hclmp.models.hclmp.network import HCLMP
 from hclmp.models.recall import attention, hidden_in_training, is_superset_of
-from tests.synthetic import inputs, labelled, permuted
+from tests.made_up.synthetic import inputs, labelled, permuted
 
 PAPER = ModelConfig.model_validate(PAPER_PRESET["model"])
 VARIANTS = {

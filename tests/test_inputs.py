@@ -10,10 +10,16 @@ import pytest
 from hclmp.cli.estimate import estimate
 from hclmp.config import Config, DosConfig, TargetsConfig, resolve
 from hclmp.errors import UserError
-from hclmp.sources.inputs import input_files
-from tests.conftest import Command, assert_refused, config_for, good_table, set_up, write
-from tests.reference_archive import DOS, UVIS, files, write_folder, write_zip
-from tests.test_plates import store, two_plates
+from hclmp.sources.inputs import count_rows, input_files
+from tests.conftest import Command, assert_refused
+from tests.made_up.archive import DOS, UVIS, files, write_folder, write_zip
+from tests.made_up.plates import store, two_plates
+from tests.made_up.tables import (
+    config_for,
+    good_table,
+    set_up,
+    write,
+)
 
 
 def targets(source: Any, path: str | None) -> list[str]:
@@ -62,6 +68,17 @@ def test_a_folder_where_a_table_belongs_is_called_one(workdir: Path, command: Co
     (workdir / "tables").mkdir()
     answer = command("prepare-targets", "--config", config)
     assert_refused(answer, "tables: a folder, not a file; name the .csv or .parquet file itself")
+
+
+def test_rows_are_counted_where_that_is_cheap(workdir: Path) -> None:
+    table, limited = (TargetsConfig(source="table", path="t.csv", limit=n) for n in (None, 7))
+    assert count_rows(table) is None
+    assert count_rows(limited) == 7
+    write(workdir / "t.csv", good_table())
+    assert count_rows(table) == len(good_table())
+    assert count_rows(limited) == 7
+    assert (count_rows(TargetsConfig()), count_rows(DosConfig())) == (1500, 1048)
+    assert count_rows(DosConfig(source="materials_project")) is None
 
 
 def run(**sections: Any) -> Config:

@@ -16,8 +16,13 @@ from hclmp.data.tables import read_predictions, read_targets
 from hclmp.evaluation.metrics import summarise
 from hclmp.models.baselines import fit_baseline
 from hclmp.models.weights import few_rows
-from tests.conftest import Command, assert_refused, config_for, good_table, set_up
-from tests.synthetic import fit_one, labelled
+from tests.conftest import Command, assert_refused
+from tests.made_up.synthetic import fit_one, labelled
+from tests.made_up.tables import (
+    config_for,
+    good_table,
+    set_up,
+)
 
 
 def with_blanks() -> pd.DataFrame:

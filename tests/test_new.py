@@ -9,31 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hclmp.config import Config, load_config
 from hclmp.data.folds import read_systems, split_fold
 from hclmp.data.formula import parse_formulas, system_of
-from tests.conftest import (
+from tests.conftest import Command, assert_refused
+from tests.made_up.plates import plate, store
+from tests.made_up.tables import (
     TERNARIES,
-    Answer,
-    Command,
-    assert_refused,
     good_dos,
     good_table,
     wide_dos,
     write,
 )
-from tests.test_plates import plate, store
-
-
-def new(command: Command, *options: object, table: str = "table.csv") -> Answer:
-    return command("new", "mine", "--targets", table, "--left-out", "O", *options)
-
-
-def made(command: Command, *options: object) -> tuple[Config, str]:
-    """The configuration that ``hclmp new`` wrote, and what it said."""
-    answer = new(command, *options)
-    assert answer.code == 0, answer.text
-    return load_config("mine/config/config.yaml"), answer.text
+from tests.new_command import made, new
 
 
 @pytest.fixture(autouse=True)
@@ -210,7 +197,7 @@ def uneven() -> pd.DataFrame:
         (good_dos().assign(formula="Og2O3"), "row 1 (Og2O3: Og)"),
         (
             wide_dos().assign(gap=1.0, note="x"),
-            "columns gap, note are named after no energy, as the others are. Take them out",
+            "columns gap, note are not named after an energy, as the others are. Take them out",
         ),
         (wide_dos()[["formula"]], "0 DOS values per row"),
         (uneven(), "are not ascending in equal steps"),

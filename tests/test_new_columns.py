@@ -9,8 +9,12 @@ import pandas as pd
 import pytest
 
 from hclmp.data.formula import parse_formulas
-from tests.conftest import Command, assert_refused, good_table, write
-from tests.test_new import made, new
+from tests.conftest import Command, assert_refused
+from tests.made_up.tables import (
+    good_table,
+    write,
+)
+from tests.new_command import made, new
 
 
 def test_columns_without_numbers_are_left_out_and_said(workdir: Path, command: Command) -> None:

@@ -18,8 +18,13 @@ from hclmp.data.tables import Floats, read_predictions, read_targets
 from hclmp.models.baselines import Baseline, fit_baseline
 from hclmp.models.interface import Model
 from hclmp.models.weights import MODEL_ERROR, label_weights
-from tests.conftest import Command, assert_refused, config_for, good_table, set_up
-from tests.synthetic import fit_one, labelled
+from tests.conftest import Command, assert_refused
+from tests.made_up.synthetic import fit_one, labelled
+from tests.made_up.tables import (
+    config_for,
+    good_table,
+    set_up,
+)
 
 KINDS = ("extra_trees", "random_forest", "ridge", "mean")
 NAN = float("nan")

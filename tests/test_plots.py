@@ -1,6 +1,5 @@
 """The pictures: whole, reproducible, and drawn on the right axes."""
 
-import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,48 +10,15 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hclmp.data.tables import PREDICTION_COLUMNS, Property
+from hclmp.data.tables import Property
 from hclmp.evaluation import plots
 from hclmp.evaluation.metrics import standardised_error
 from hclmp.evaluation.styles import STYLES, variant_styles
+from tests.made_up.predictions import predictions
 
-ELEMENTS = ["Co", "Cr", "Cu", "Fe", "Mn", "Mo", "Nb", "Ni", "Ti"]
 SPECTRUM = tuple(Property(f"a_{e}", "1e5/cm", "log10", e) for e in (1.4, 1.8, 2.2))
 MIXED = (Property("gap", "eV"), Property("modulus", "GPa", "log10"), Property("$ per kg$"))
 Draw = Callable[[Path], None]
-
-
-def predictions(
-    properties: tuple[Property, ...], *, systems: int = 4, each: int = 5, error: float = 0.3
-) -> pd.DataFrame:
-    """Made-up predictions with the columns of ``PREDICTION_COLUMNS``, the same on every call."""
-    rng = np.random.default_rng(0)
-    names = ["-".join(c) for c in itertools.islice(itertools.combinations(ELEMENTS, 3), systems)]
-    n = systems * each
-    shared = rng.normal(size=n)
-    frames = []
-    for prop in properties:
-        true = shared + 0.5 * rng.normal(size=n)
-        predicted = true + error * rng.normal(size=n)
-        columns = {
-            "sample_id": [f"s{i}" for i in range(n)],
-            "formula": "Fe2O3",
-            "system": np.repeat(names, each),
-            "fold": "fold-1",
-            "property": prop.name,
-            "y_true": prop.inverse(true),
-            "y_pred": prop.inverse(predicted),
-            "y_std": error,
-            "t_true": true,
-            "t_pred": predicted,
-            "t_std_aleatoric": error,
-            "t_std_epistemic": 0.1,
-            "train_std": 1.0,
-        }
-        frames.append(pd.DataFrame(columns))
-    frame = pd.concat(frames, ignore_index=True)
-    assert list(frame) == [name for name, _ in PREDICTION_COLUMNS]
-    return frame
 
 
 def history(epochs: int, *, best: int) -> pd.DataFrame:

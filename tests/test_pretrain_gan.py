@@ -20,8 +20,7 @@ from hclmp.models.recall import is_superset_of
 from hclmp.pipeline.jobs import Job, job
 from hclmp.pipeline.steps import pretrain_gan as step
 from hclmp.pipeline.steps.featurize import featurize
-from tests.synthetic import VOCABULARY
-from tests.test_gan import GRID, synthetic_dos
+from tests.made_up.synthetic import GRID, VOCABULARY, synthetic_dos
 
 HELD_OUT = "Cu-Fe-Ti"
 DOS = Path("data/processed/dos.parquet")

@@ -25,8 +25,7 @@ from hclmp.pipeline.jobs import Job, job
 from hclmp.pipeline.steps import pretrain_encoder as step
 from hclmp.pipeline.steps.train import train
 from hclmp.provenance import read_provenance
-from tests.synthetic import VOCABULARY, fit_one, inputs, labelled
-from tests.test_gan import GRID, synthetic_dos
+from tests.made_up.synthetic import GRID, VOCABULARY, fit_one, inputs, labelled, synthetic_dos
 
 SMALL = ModelConfig(message_hidden=16, latent=8, property_size=16, token_size=16, trunk=24)
 TRAINING = TrainingConfig(epochs=2, batch_size=32, members=2)

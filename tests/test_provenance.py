@@ -25,7 +25,10 @@ from hclmp.provenance import (
     source_files,
     source_hash,
 )
-from tests.conftest import Command, set_up
+from tests.conftest import Command
+from tests.made_up.tables import (
+    set_up,
+)
 
 STEPS = sorted(
     p.stem for p in (PACKAGE / "pipeline" / "steps").glob("*.py") if p.stem != "__init__"
@@ -117,6 +120,11 @@ def test_the_source_hash_follows_bytes_and_names(
     finally:
         source_hash.cache_clear()
         module._imported.cache_clear()
+
+
+def test_the_closure_holds_every_source_though_they_are_imported_by_name() -> None:
+    sources = {f"sources/{n}.py" for n in ("demo", "table", "plates/read", "reference/read")}
+    assert sources | {"sources/materials_project/read.py"} <= names("prepare_targets")
 
 
 def test_nothing_volatile_is_in_provenance(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

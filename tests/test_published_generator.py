@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hclmp.config import Config
 from hclmp.config.data import PAPER_CATIONS
@@ -19,7 +19,12 @@ from hclmp.models.generator.published import import_generator
 from hclmp.pipeline.jobs import job
 from hclmp.pipeline.steps.featurize import featurize
 from hclmp.pipeline.steps.prepare_targets import prepare_targets
-from tests.conftest import Command, good_table, write
+from tests.conftest import Command
+from tests.made_up.published_generator import published
+from tests.made_up.tables import (
+    good_table,
+    write,
+)
 
 State = dict[str, Tensor]
 
@@ -27,31 +32,6 @@ State = dict[str, Tensor]
 @pytest.fixture(autouse=True)
 def _inside(workdir: Path) -> None:
     """Each test in a working directory of its own."""
-
-
-class Published(nn.Module):
-    """The network that the release describes, built from that description."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.laten_to_label = nn.Sequential(
-            nn.Linear(89, 256),
-            nn.LeakyReLU(0.1),
-            nn.Linear(256, 256),
-            nn.LeakyReLU(0.1),
-            nn.Linear(256, 128),
-            nn.LeakyReLU(0.1),
-            nn.Linear(128, 161),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.laten_to_label(x)
-        return out
-
-
-def published(seed: int = 0) -> Published:
-    torch.manual_seed(seed)
-    return Published()
 
 
 def test_the_same_composition_and_noise_give_the_same_dos() -> None:

@@ -12,9 +12,8 @@ import pytest
 import torch
 import yaml
 
-from hclmp.config import Config, DosConfig, TargetsConfig, load_config, variant_settings
+from hclmp.config import Config, DosConfig, TargetsConfig
 from hclmp.config.data import PAPER_CATIONS
-from hclmp.config.models import HOW_COMPUTED
 from hclmp.data.folds import read_systems
 from hclmp.data.formula import parse_formulas, system_of
 from hclmp.data.tables import read_dos as read_dos_table
@@ -26,9 +25,9 @@ from hclmp.pipeline.steps.pull_dos import pull_dos
 from hclmp.provenance import sha256
 from hclmp.sources.raw import check_dos
 from hclmp.sources.reference import archive
-from hclmp.sources.reference.read import read_dos, read_targets, row_counts
+from hclmp.sources.reference.read import count_rows, read_dos, read_targets
 from tests.conftest import Command, assert_refused
-from tests.reference_archive import (
+from tests.made_up.archive import (
     DOS,
     HELD_OUT,
     UVIS,
@@ -140,10 +139,11 @@ def test_limit_and_named_properties() -> None:
         read_targets(targets(properties={"gap": {}}))
 
 
-def test_row_counts_of_the_estimate() -> None:
+def test_rows_are_counted_without_reading_them() -> None:
     write_zip(Path("data.zip"), files())
-    assert row_counts("data.zip") == (len(compositions()), 40)
-    assert row_counts("absent.zip") == (0, 0)
+    assert count_rows(targets()) == len(compositions())
+    assert count_rows(dos()) == 40
+    assert count_rows(targets("absent.zip")) == count_rows(dos("absent.zip")) == 0
 
 
 def test_hash_of_a_folder_follows_the_files_that_are_used() -> None:
@@ -374,26 +374,3 @@ def test_files_beyond_the_bound_are_not_read(monkeypatch: pytest.MonkeyPatch) ->
     for path in ("data.zip", "unpacked"):
         with pytest.raises(UserError, match=rf"{LABELS}: has \d+ bytes, and is not read: .* 1000"):
             read_targets(targets(path))
-
-
-# --- config/paper.yaml ----------------------------------------------------------------------------
-
-
-def test_the_papers_protocol_states_its_mappings_fully() -> None:
-    path = ROOT / "config/paper.yaml"
-    config, written = load_config(path), yaml.safe_load(path.read_text())
-    assert config.targets.source == config.dos.source == "reference"
-    assert config.systems == "config/paper_systems.tsv"
-    unused = {
-        "targets": {"plates"},
-        "dos": {"unit", "materials_project"},
-        "training": set(HOW_COMPUTED),  # no part of a protocol
-    }
-    for name, section in config.model_dump().items():
-        if isinstance(section, dict) and name != "variants":
-            assert set(section) - set(written[name]) == unused.get(name, set()), name
-    # a variant without `preset: paper` would have the preset's numbers as well
-    plain = config.model_copy(update={"variants": Config().variants})
-    assert variant_settings(config, "paper_t") == variant_settings(plain, "hclmp_t")
-    assert config.variants["paper_t"].transfer
-    assert not config.variants["paper"].transfer

@@ -15,7 +15,7 @@ import torch
 
 from hclmp.errors import UserError
 from hclmp.sources.reference.safe_pickle import load_npy, load_torch
-from tests.reference_archive import npy
+from tests.made_up.archive import npy
 
 
 @pytest.fixture(autouse=True)

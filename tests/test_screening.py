@@ -125,17 +125,17 @@ def test_no_property_can_be_called_as_what_stands_beside_them(model: Model) -> N
 
 def test_what_has_been_measured_is_passed_over(model: Model) -> None:
     measured = read_measured(FOLDER, model)
-    there = {composition_key(f) for f in measured.fractions if len(f) == 3}
+    measured_keys = {composition_key(f) for f in measured.fractions if len(f) == 3}
     systems = sorted({"-".join(sorted(f)) for f in measured.fractions if len(f) == 3})
     elements = systems[0].split("-")
     grid = Grid.of(elements, cations=3, step=0.037037)  # of 27 parts, as the demo's compositions
     on_grid = [composition_key(parse_formula(f)) for f in grid.formulas(np.arange(grid.size))]
-    wanted = sum(key in there for key in on_grid)
+    wanted = sum(key in measured_keys for key in on_grid)
     assert wanted > 0, "the table has some of the grid"
     found = screened(model, asked(model, maximize=("alpha_5",)), grid=grid, top=10_000)
     assert found.known == wanted
     assert found.candidates == grid.size - wanted
-    assert not there & {composition_key(parse_formula(f)) for f in found.frame["formula"]}
+    assert not measured_keys & {composition_key(parse_formula(f)) for f in found.frame["formula"]}
 
 
 def test_the_command_line(command: Command) -> None:
@@ -187,7 +187,7 @@ def test_the_record_is_of_the_elements_that_are_screened(model: Model) -> None:
     best = int(np.nanargmax(measured.values[:, 4]))
     others = sorted({"Fe", "Ti", "W", "Co"} - measured.fractions[best].keys())
     own = Reference.of(question, measured, others)
-    assert own.own
+    assert own.same_elements
     (row,) = own.record.rows
     values = [
         v[4]
@@ -196,7 +196,7 @@ def test_the_record_is_of_the_elements_that_are_screened(model: Model) -> None:
     ]
     assert own.measured.values[row, 4] == max(values) < measured.values[best, 4]
     none = Reference.of(question, measured, ["La", "Y"])
-    assert not none.own
+    assert not none.same_elements
     assert none.record.rows.tolist() == [best]
 
 

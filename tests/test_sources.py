@@ -15,8 +15,16 @@ from hclmp.pipeline.jobs import job
 from hclmp.pipeline.steps.pull_dos import pull_dos
 from hclmp.provenance import sha256
 from hclmp.sources import demo, table
-from hclmp.sources.registry import DOS, TARGETS
-from tests.conftest import Command, config_for, good_dos, good_table, set_up, wide_dos, write
+from hclmp.sources.registry import source_module
+from tests.conftest import Command
+from tests.made_up.tables import (
+    config_for,
+    good_dos,
+    good_table,
+    set_up,
+    wide_dos,
+    write,
+)
 
 TARGETS_FILE = Path("data/processed/targets.parquet")
 
@@ -212,11 +220,11 @@ def test_dos_of_a_table_becomes_the_dos(workdir: Path, command: Command) -> None
     assert facts("dos")["materials"] == 25
 
 
-def test_the_registry_knows_every_source_of_the_config() -> None:
+def test_every_source_of_the_config_is_a_module_that_reads() -> None:
     targets = TargetsConfig.model_json_schema()["properties"]["source"]["enum"]
     dos = DosConfig.model_json_schema()["properties"]["source"]["enum"]
-    assert set(targets) == set(TARGETS)
-    assert set(dos) == {*DOS, "none"}
+    assert all(callable(source_module(name).read_targets) for name in targets)
+    assert all(callable(source_module(name).read_dos) for name in dos if name != "none")
 
 
 def test_the_demo_is_marked_as_simulated(workdir: Path) -> None:

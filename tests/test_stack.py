@@ -16,7 +16,7 @@ from hclmp.models.hclmp.ensemble import Ensemble, Part, Scalers, fit_hclmp
 from hclmp.models.hclmp.layers import Draws, part_of, stacked
 from hclmp.models.hclmp.stack import History
 from hclmp.models.hclmp.training import steps_of
-from tests.synthetic import fit_one, inputs, labelled
+from tests.made_up.synthetic import fit_one, inputs, labelled
 
 SMALL = ModelConfig(message_hidden=8, latent=8, property_size=16, token_size=16, trunk=16)
 FEW_EPOCHS = TrainingConfig(epochs=3, batch_size=32, members=2, refit_epochs=1)

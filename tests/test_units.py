@@ -11,7 +11,13 @@ import pytest
 from hclmp.data.tables import read_targets
 from hclmp.data.units import check_unit, same_unit
 from hclmp.errors import UserError
-from tests.conftest import Command, assert_refused, config_for, good_dos, good_table, set_up
+from tests.conftest import Command, assert_refused
+from tests.made_up.tables import (
+    config_for,
+    good_dos,
+    good_table,
+    set_up,
+)
 
 
 @pytest.mark.parametrize(

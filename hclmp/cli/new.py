@@ -1,51 +1,31 @@
 """``hclmp new``: a working directory for someone's own table."""
 
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hclmp.cli.systems import (
-    check_folds,
-    composition_columns,
-    labelled_compositions,
-    repeated_composition,
-    sheet_text,
-)
 from hclmp.config import DEFAULT_VARIANTS, Config, PropertyConfig, TargetsConfig, resolve
 from hclmp.data.composition import vocabulary_of
 from hclmp.data.elements import TABULATED, check_elements
-from hclmp.data.folds import group_systems
+from hclmp.data.folds import group_systems, sheet_text
 from hclmp.data.formula import parse_formulas
+from hclmp.data.split_checks import check_sheet
+from hclmp.data.tables import Floats, Targets
 from hclmp.errors import UserError, join_some
 from hclmp.files import write_text
-from hclmp.pipeline.steps.prepare_targets import check_names, check_spread, check_values
+from hclmp.sources.checks import check_names, check_spread, check_values
+from hclmp.sources.columns import RESERVED, columns_to_learn, composition_columns, energies_of
 from hclmp.sources.raw import RawDos, check_dos
-from hclmp.sources.table import (
-    RESERVED,
-    energy_columns,
-    property_columns,
-    read_dos,
-    read_frame,
-    read_targets,
-)
+from hclmp.sources.samples import labelled_rows, merge_rows
+from hclmp.sources.table import read_dos, read_frame, read_targets
 
-ENERGY_TOLERANCE = 0.02  # of a step: energies that name columns are rounded
-TEXTS, CONSTANT = "columns without numbers", "columns with one value in every row"
-AGAIN = "columns of the amounts that the formulas say"
-NOISE = "standard deviations of columns that are not learned"
-LONGEST_CELL = 30  # characters of a cell that are shown
-# 2,01 and 2.1 % and 2.1 ± 0.2: numbers to a reader alone
-NEARLY = re.compile(r"[+-]?\d+([.,]\d+)?([eE][+-]?\d+)?\s*(%|(±|\+/?-)\s*\d+([.,]\d+)?\s*%?)?")
 DECADES_FOR_LOG10 = 2.0  # a positive property that spans so many decades is better learned as log10
 
 
@@ -70,13 +50,13 @@ def new_directory(
     """
     config_file, sheet_file = (directory / "config" / n for n in ("config.yaml", "systems.tsv"))
     _check_place(directory, config_file, sheet_file)
-    frame = read_frame(targets)
-    composition = composition_columns(str(targets), frame, formula_column)
-    columns, unused = _columns(targets, frame, composition, formula_column)
+    path, frame = str(targets), read_frame(targets)
+    composition = composition_columns(path, frame, formula_column)
+    columns, unused = columns_to_learn(path, frame, composition, formula_column)
     raw = read_targets(
         TargetsConfig(
             source="table",
-            path=str(targets),
+            path=path,
             formula_column=formula_column,
             composition_columns=composition,
             properties={c: PropertyConfig() for c in columns},
@@ -85,47 +65,45 @@ def new_directory(
     )
     check_names(raw)
     check_values(raw)
-    suggested = [c for c, v in zip(columns, raw.values.T, strict=True) if _spans_decades(v)]
-    chosen = set(log10) - {"auto"} | (set(suggested) if "auto" in log10 else set())
-    _check_log10(targets, chosen, columns, raw.values)
-    fractions = parse_formulas(raw.formula, left_out=left_out, origin=str(targets))
-    systems, values = labelled_compositions(raw.values, fractions)
-    check_spread(str(targets), columns, values)
+    suggested = {c for c, v in zip(columns, raw.values.T, strict=True) if _spans_decades(v)}
+    chosen = set(log10) - {"auto"} | (suggested if "auto" in log10 else set())
+    _check_log10(path, chosen, columns, raw.values)
+    parsed = parse_formulas(raw.formula, left_out=left_out, origin=path)
+    labelled, fractions, unlabelled = labelled_rows(raw, parsed)
+    samples = merge_rows(labelled, fractions, {})
+    check_spread(path, columns, samples.values)
     sheet = group_systems(
-        systems, elements_per_system=elements_per_system, min_samples=min_samples, folds=folds
+        samples.system,
+        elements_per_system=elements_per_system,
+        min_samples=min_samples,
+        folds=folds,
     )
-    check_folds(systems, sheet, values, columns)
+    check_sheet(samples.system, sheet, samples.values, columns)
     config = _config(targets, dos, formula_column, left_out, columns, chosen)
     if composition:
         config["targets"]["composition_columns"] = composition
     if allow_missing:
         config["targets"]["allow_missing"] = True
     checked = resolve(config, origin=f"the configuration for {targets}")
-    check_elements(fractions, raw.formula, (*checked.embeddings, TABULATED), origin=str(targets))
+    check_elements(parsed, raw.formula, (*checked.embeddings, TABULATED), origin=path)
     densities = _checked_dos(checked) if dos is not None else None
     write_text(sheet_file, sheet_text(sheet))
     write_text(config_file, _config_text(config))
-    _describe(raw.values, columns, suggested, chosen, systems, sheet, vocabulary=_elements(systems))
+    _show(raw.values, columns, suggested, chosen, samples, sheet)
     if composition:
         print(f"compositions from the columns {join_some(composition, most=20)}")
-    _describe_rows(raw.values, len(systems))
+    if unlabelled:
+        print(f"{unlabelled} rows without any property: they will be left out")
+    if merged := len(fractions) - len(samples):
+        print(f"{merged} rows share a composition with another: they will be merged (median)")
     if densities is not None:
         print(_about_dos(densities))
     for why, names in unused.items():
         if names:
             print(f"{why}, not used: {join_some(names, most=10)}")
-    if taken := [c for c in RESERVED if c in frame.columns]:
-        print(f"columns that are never a property: {join_some(taken)}")
+    if reserved := [c for c in RESERVED if c in frame.columns]:
+        print(f"columns that are never a property: {join_some(reserved)}")
     print(f"\nRun it:  snakemake --cores all --directory {shlex.quote(str(directory))}")
-
-
-def _describe_rows(values: "np.ndarray[Any, np.dtype[np.float64]]", samples: int) -> None:
-    """Say which rows are no samples of their own."""
-    unlabelled = int(np.isnan(values).all(axis=1).sum())
-    if unlabelled:
-        print(f"{unlabelled} rows without any property: they will be left out")
-    if merged := len(values) - unlabelled - samples:
-        print(f"{merged} rows share a composition with another: they will be merged (median)")
 
 
 def _check_place(directory: Path, *files: Path) -> None:
@@ -137,87 +115,15 @@ def _check_place(directory: Path, *files: Path) -> None:
             raise UserError(f"{folder}: a file, not a directory; choose another name")
 
 
-def _columns(
-    targets: Path, frame: pd.DataFrame, composition: Sequence[str], formula_column: str
-) -> tuple[list[str], dict[str, list[str]]]:
-    """The columns to learn, and all others that say nothing of the composition, by reason.
-
-    Raises:
-        UserError: there is none to learn, or numbers of one cannot be read.
-    """
-    again = [] if composition else repeated_composition(str(targets), frame, formula_column)
-    known = [*(composition or [formula_column]), *again]
-    candidates = property_columns(frame, known)
-    columns, unused = _usable_columns(targets, frame, candidates)
-    unused[AGAIN] = again
-    noise = set(map(str, frame.columns)) - {*candidates, *known, *RESERVED}
-    unused[NOISE] = sorted(c for c in noise if c.removesuffix("_std") not in columns)
-    for why in (CONSTANT, AGAIN):
-        if unused[why] and not columns:
-            raise UserError(
-                f"{targets}: {why}: {join_some(unused[why])}. There is nothing to learn."
-            )
-    return columns, unused
-
-
-def _usable_columns(
-    targets: Path, frame: pd.DataFrame, columns: Sequence[str]
-) -> tuple[list[str], dict[str, list[str]]]:
-    """The columns that can be learned, and why others cannot: reason -> columns, each with a cell.
-
-    A column of words (remarks, sources, labels) is no mistake; one of numbers with a comma is.
-
-    Raises:
-        UserError: cells of a column are numbers but for a comma, a percent sign or an uncertainty.
-    """
-    usable: list[str] = []
-    unused: dict[str, list[str]] = {TEXTS: [], CONSTANT: []}
-    nearly: list[str] = []
-    for column in columns:
-        cells = [c for c in frame[column].dropna() if not isinstance(c, str) or c]
-        values = pd.to_numeric(frame[column], errors="coerce").dropna()
-        if not len(values):
-            named = f"{column} ({_shown(cells[0]) if cells else 'blank'})"
-            (nearly if _nearly_numbers(cells) else unused[TEXTS]).append(named)
-        elif values.nunique() == 1 and len(values) == len(cells):
-            unused[CONSTANT].append(f"{column} ({float(values.iloc[0]):g})")
-        else:
-            usable.append(column)
-    if nearly:
+def _check_log10(path: str, chosen: set[str], columns: Sequence[str], values: Floats) -> None:
+    if unknown := sorted(chosen - set(columns)):
         raise UserError(
-            f"{targets}: numbers with a decimal comma, `%` or `±` in {join_some(nearly)}. Write "
-            "plain numbers with points (an uncertainty in a column of its own, `x_std` beside "
-            "`x`), or take these columns out"
-        )
-    return usable, unused
-
-
-def _nearly_numbers(cells: Sequence[object]) -> bool:
-    return bool(cells) and all(isinstance(c, str) and NEARLY.fullmatch(c) for c in cells)
-
-
-def _shown(cell: object) -> str:
-    """A cell as a message shows it."""
-    return (
-        repr(shorten(cell, LONGEST_CELL, placeholder="...")) if isinstance(cell, str) else str(cell)
-    )
-
-
-def _check_log10(
-    targets: Path,
-    chosen: set[str],
-    columns: Sequence[str],
-    values: "np.ndarray[Any, np.dtype[np.float64]]",
-) -> None:
-    if strangers := sorted(chosen - set(columns)):
-        raise UserError(
-            f"{targets}: --log10 names {join_some(strangers)}; the properties are "
-            f"{join_some(columns)}"
+            f"{path}: --log10 names {join_some(unknown)}; the properties are {join_some(columns)}"
         )
     for column, v in zip(columns, values.T, strict=True):
         if column in chosen and (bad := np.flatnonzero(v <= 0)).size:
             named = join_some(f"row {j + 1} ({v[j]:g})" for j in bad)
-            raise UserError(f"{targets}: --log10 {column}: not positive in {named}")
+            raise UserError(f"{path}: --log10 {column}: not positive in {named}")
 
 
 def _checked_dos(config: Config) -> RawDos:
@@ -231,11 +137,7 @@ def _checked_dos(config: Config) -> RawDos:
     return densities
 
 
-def _elements(systems: Sequence[str]) -> tuple[str, ...]:
-    return vocabulary_of([dict.fromkeys(system.split("-"), 1.0) for system in systems])
-
-
-def _spans_decades(values: "np.ndarray[Any, np.dtype[np.float64]]") -> bool:
+def _spans_decades(values: Floats) -> bool:
     values = values[~np.isnan(values)]
     return bool((values > 0).all() and np.log10(values.max() / values.min()) >= DECADES_FOR_LOG10)
 
@@ -265,47 +167,9 @@ def _config(
         "variants": [n for n, v in DEFAULT_VARIANTS.items() if dos or not v.get("transfer")],
     }
     if dos is not None:
-        config["dos"] |= {"source": "table", "path": str(dos.resolve()), **_dos_columns(dos)}
+        energies = energies_of(dos, read_frame(dos))
+        config["dos"] |= {"source": "table", "path": str(dos.resolve()), "energies": energies}
     return config
-
-
-def _dos_columns(dos: Path) -> dict[str, Any]:
-    """The energy grid of a DOS table, as far as the file tells it."""
-    frame = read_frame(dos)
-    if "formula" not in frame.columns:
-        raise UserError(
-            f"{dos}: no column `formula`; it has {join_some(frame.columns, most=20)}. Give the "
-            "column of formulas that name"
-        )
-    if dos.suffix.lower() == ".csv":
-        bins = energy_columns(frame, "formula", "material_id")
-        energies = pd.to_numeric(pd.Series(bins, dtype=str), errors="coerce").to_numpy(np.float64)
-        n, known = len(bins), np.isfinite(energies)
-        if known.any() and not known.all():
-            others = [name for name, number in zip(bins, known, strict=True) if not number]
-            raise UserError(
-                f"{dos}: columns {join_some(others)} are named after no energy, as the others are. "
-                "Take them out: every column but `formula` and `material_id` is an energy."
-            )
-        if n > 1 and known.all():
-            steps = np.diff(energies)
-            if (steps <= 0).any() or np.ptp(steps) > ENERGY_TOLERANCE * steps.mean():
-                raise UserError(
-                    f"{dos}: the energies that name its columns ({join_some(bins)}) are not "
-                    "ascending in equal steps. Interpolate the table to such a grid."
-                )
-            grid = {"start": float(energies[0]), "stop": float(energies[-1])}
-            return {"energies": {**grid, "n": n, "unit": "eV"}}
-    else:
-        if "dos" not in frame.columns:
-            raise UserError(
-                f"{dos}: no list column `dos`; it has {join_some(frame.columns, most=20)}"
-            )
-        first = frame["dos"].iloc[0]
-        n = len(first) if isinstance(first, np.ndarray | list) else 0
-    if n < 2:
-        raise UserError(f"{dos}: {n} DOS values per row; at least 2 are needed")
-    return {"energies": {"start": 0.0, "stop": float(n - 1), "n": n, "unit": "bin"}}
 
 
 def _about_dos(densities: RawDos) -> str:
@@ -330,19 +194,18 @@ def _config_text(config: dict[str, Any]) -> str:
     return head + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
 
 
-def _describe(
-    values: "np.ndarray[Any, np.dtype[np.float64]]",
+def _show(
+    values: Floats,
     columns: Sequence[str],
-    suggested: Sequence[str],
+    suggested: set[str],
     chosen: set[str],
-    systems: Sequence[str],
+    samples: Targets,
     sheet: dict[str, str],
-    *,
-    vocabulary: Sequence[str],
 ) -> None:
     """Print what was found."""
-    found = f"{len(values)} rows, {len(vocabulary)} elements, {len(set(systems))} systems"
-    table = Table(title=found)
+    elements = vocabulary_of([dict.fromkeys(s.split("-"), 1.0) for s in samples.system])
+    systems = len(set(samples.system))
+    table = Table(title=f"{len(values)} rows, {len(elements)} elements, {systems} systems")
     for name in ("property", "minimum", "median", "maximum", "learned as", "suggested"):
         table.add_column(name, justify="left" if name == "property" else "right")
     for column, v in zip(columns, values.T, strict=True):
@@ -354,8 +217,6 @@ def _describe(
         )
     console = Console()
     console.print(table)
-    console.print(f"elements: {' '.join(vocabulary)}")
-    tested = sum(system in sheet for system in systems)
-    console.print(
-        f"held out: {len(sheet)} systems in {len(set(sheet.values()))} folds, {tested} compositions"
-    )
+    console.print(f"elements: {' '.join(elements)}")
+    folds, tested = len(set(sheet.values())), sum(s in sheet for s in samples.system)
+    console.print(f"held out: {len(sheet)} systems in {folds} folds, {tested} compositions")

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hclmp.cli.systems import composition_columns
 from hclmp.cli.terminal import note, say, show_table
 from hclmp.data.tables import PREDICTED
 from hclmp.errors import UserError, join_some
 from hclmp.files import ModelFiles, atomic_write
 from hclmp.model import Model
+from hclmp.sources.columns import composition_columns
 from hclmp.sources.table import formulas, read_frame
 
 MOST_SHOWN = 20  # rows on the terminal

@@ -90,8 +90,8 @@ def screen(
         content = {**counts, "notes": notes + doubtful, "compositions": records(found.frame)}
         print_json(model, content, units=found.frame.attrs["units"])
         return
-    there = len(found.reference.record.front)
-    by: str = ranked if there or ranked == "predicted" else "feasible"
+    has_record = len(found.reference.record.front)
+    by: str = ranked if has_record or ranked == "predicted" else "feasible"
     _show(model, question, grid, found, by, top)
     if (more := len(found.frame) - top - MOST_OF_FRONT) > 0:
         notes.append(f"{more} more on the front: write all with --out FILE")
@@ -185,18 +185,18 @@ def _unlikely_notes(
     """That little is to be expected, and what ranks then."""
     if ranked == "predicted":
         return []
-    notes, there = [], bool(len(found.reference.record.front))
+    notes, has_record = [], bool(len(found.reference.record.front))
     if where and not found.feasible:
         notes.append(_infeasible(where))
-    elif there and (most := found.frame["probability"].max()) < UNLIKELY:
+    elif has_record and (most := found.frame["probability"].max()) < UNLIKELY:
         notes.append(
             f"none of these is likely to surpass it (at most {_share(most)}): "
             + ("see --rank-by predicted" if len(question.goals) == 1 else "see the front")
         )
-    score = ranked if there else "probability"
+    score = ranked if has_record else "probability"
     if not found.frame[score].any():
         goal = question.properties[question.goals[0].column].name
-        first = "`feasible`, then by " if where and there else ""
+        first = "`feasible`, then by " if where and has_record else ""
         notes.append(f"`{score}` is 0 for all: ranked by {first}predicted {goal}")
     return notes
 
@@ -206,7 +206,7 @@ def _record_note(question: Question, reference: Reference, asked: bool) -> str:
     record, meeting = reference.record, " that meets the conditions" if asked else ""
     if not len(record.front):
         return f"nothing measured{meeting}: `probability` is that of meeting them"
-    among = "" if reference.own else " (of other elements: none of these alone is)"
+    among = "" if reference.same_elements else " (of other elements: none of these alone is)"
     if len(question.goals) == 2:
         which = " of those that meet the conditions" if asked else ""
         return f"to surpass{among}: the front{which}, {len(record.front)} measured compositions"

@@ -66,8 +66,7 @@ class TargetsConfig(Section):
     def _belongs_together(self) -> "TargetsConfig":
         if (self.source != "demo") != (self.path is not None):
             raise ValueError(
-                "`path` names the file or folder of `source: table`, `reference` or `plates`; "
-                "the demo has none"
+                "`path` names the file or folder of a source of yours; `demo` has none"
             )
         if self.source != "table":
             if self.source == "demo" and self.properties:
@@ -117,8 +116,6 @@ class MaterialsProjectConfig(Section):
     """Elements (`Pb`) and materials (`mp-1234`) that are left out."""
     run_types: Annotated[list[str], Field(min_length=1)] = ["GGA", "GGA+U"]
     """Kinds of calculation whose DOS are taken; of several of one material the one named first."""
-    spin: Literal["sum"] = "sum"
-    """What becomes of the two spin channels: their sum."""
     norm: Literal["atom", "cation"] = "atom"
     """What states are counted per: `atom`, or `cation` (atoms other than oxygen)."""
     broadening: Annotated[float, Field(ge=0)] = 0.0
@@ -137,7 +134,8 @@ class DosConfig(Section):
     energy. `reference`: the paper's archive, `data.zip` or its folder. `none`: no DOS, and no
     variant with `transfer`."""
     path: str | None = None
-    """The file or folder of `source: table` or `reference`, relative to the working directory."""
+    """The file or folder of a source other than `demo`, `materials_project` and `none`, relative to
+    the working directory."""
     formula_column: str = "formula"
     """`table` only. The column that holds the formula."""
     id_column: str | None = None
@@ -160,10 +158,11 @@ class DosConfig(Section):
 
     @model_validator(mode="after")
     def _path_goes_with_files(self) -> "DosConfig":
-        if (self.source in ("table", "reference")) != (self.path is not None):
+        without = ("demo", "materials_project", "none")
+        if (self.source not in without) != (self.path is not None):
             raise ValueError(
-                "`path` names the file or folder of `source: table` or `reference`, and goes with "
-                "these alone"
+                "`path` names the file or folder of a source of yours; "
+                f"{', '.join(f'`{name}`' for name in without)} have none"
             )
         if self.source == "materials_project" and self.energies.unit != "eV":
             raise ValueError("`energies.unit` of the Materials Project is eV")

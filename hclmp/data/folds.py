@@ -94,6 +94,12 @@ def _sheet_rows(path: str | Path, text: str) -> list[tuple[str, str | None]]:
     return [(found[system], None if fold is None else found[fold]) for found in padded]
 
 
+def sheet_text(sheet: dict[str, str]) -> str:
+    """The sheet as it is written: tab-separated, system and fold."""
+    lines = [f"{system}\t{fold}" for system, fold in sheet.items()]
+    return "\n".join(["system\tfold", *lines]) + "\n"
+
+
 def held_out_systems(config: Config) -> dict[str, tuple[str, ...]]:
     """The folds of a run with their systems; a split of another kind is a fold without systems."""
     return read_systems(config.systems) if config.split == "systems" else {config.split: ()}

@@ -1,4 +1,4 @@
-"""Candidates of a screen: a grid over many systems, its points numbered and never held at once."""
+"""Candidates of a screen: a grid over many systems, whose points are numbered, not stored."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,8 +21,8 @@ ROWS_AT_ONCE = 2_000  # of a part: bounds the memory of a screen
 class Grid:
     """All compositions of exactly k of the given elements, their fractions multiples of a step.
 
-    All k elements are there: no fraction is 0. System by system each composition has a number from
-    0 to ``size - 1``, by the combinatorial number system (Knuth, TAOCP 7.2.1.3).
+    No fraction is 0. Each composition has a number from 0 to ``size - 1``, system by system, in the
+    combinatorial number system (Knuth, TAOCP 7.2.1.3).
 
     Attributes:
         elements: alphabetical.
@@ -39,8 +39,8 @@ class Grid:
         """A grid as a user asks for it.
 
         Raises:
-            UserError: elements named twice, fewer of them than cations, a step that does not divide
-                1, or one so coarse or so fine that there is nothing or too much to count.
+            UserError: elements named twice, fewer of them than cations, or a step that does not
+                divide 1, is too coarse for the cations or too fine to be counted.
         """
         if repeated := sorted({e for e in elements if elements.count(e) > 1}):
             raise UserError(f"--elements names {join_some(repeated)} twice")
@@ -118,10 +118,10 @@ class Grid:
             return None
         elements = sorted(fractions)
         steps = [round(fractions[e] * self.divisions) for e in elements]
-        apart = [
+        distances = [
             abs(s / self.divisions - fractions[e]) for e, s in zip(elements, steps, strict=True)
         ]
-        if max(apart) >= 10.0**-DECIMALS or min(steps) < 1 or sum(steps) != self.divisions:
+        if max(distances) >= 10.0**-DECIMALS or min(steps) < 1 or sum(steps) != self.divisions:
             return None
         chosen = [self.elements.index(e) for e in reversed(elements)]
         cuts = self.divisions - 1 - np.cumsum(steps[:-1])

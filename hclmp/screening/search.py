@@ -15,11 +15,12 @@ from hclmp.files import ModelFiles
 from hclmp.model import AGAIN, Model
 from hclmp.progress import Advance, silent
 from hclmp.provenance import sha256
+from hclmp.screening.acquisition import Record, chances, on_front
 from hclmp.screening.grid import Grid, Numbers
-from hclmp.screening.question import Question, Record, chances, on_front
+from hclmp.screening.question import Question
 
 RankBy = Literal["improvement", "probability", "predicted"]
-LIKELY = 0.5  # conditions are met by a candidate that is likelier than not to meet them
+LIKELY = 0.5  # a candidate with a larger probability counts as meeting the conditions
 
 
 @dataclass(frozen=True)
@@ -64,34 +65,33 @@ def read_measured(folder: Path, model: Model) -> Measured:
 
 @dataclass(frozen=True)
 class Reference:
-    """What has been measured and is to be surpassed.
+    """The record that candidates are to surpass.
 
     Attributes:
         record: the best measured compositions that meet the conditions.
         measured: the table that its rows are of.
-        own: whether they hold none but the elements that are screened. Who chooses elements has
-            reasons, and what other ones can do is no measure then; only if no composition of these
-            elements meets the conditions is the record that of all elements.
+        same_elements: whether the record is that of compositions of the screened elements alone.
+            It is that of all compositions only where none of those meets the conditions.
     """
 
     record: Record
     measured: Measured
-    own: bool
+    same_elements: bool
 
     @classmethod
     def of(cls, question: Question, measured: Measured, elements: Sequence[str]) -> "Reference":
         """The record among compositions of these elements, of any number of cations."""
         rows = [i for i, f in enumerate(measured.fractions) if f.keys() <= set(elements)]
-        own = measured.take(rows)
-        if len((record := Record.of(question, own.values)).front):
-            return cls(record, own, own=True)
-        return cls(Record.of(question, measured.values), measured, own=False)
+        same = measured.take(rows)
+        if len((record := Record.of(question, same.values)).front):
+            return cls(record, same, same_elements=True)
+        return cls(Record.of(question, measured.values), measured, same_elements=False)
 
 
 def known_numbers(grid: Grid, measured: Measured, question: Question) -> Numbers:
     """The numbers of the grid's compositions of which every goal has been measured, ascending."""
-    there = np.flatnonzero(~np.isnan(question.directed(measured.values)).any(axis=1))
-    numbers = (grid.number(measured.fractions[row]) for row in there)
+    rows = np.flatnonzero(~np.isnan(question.directed(measured.values)).any(axis=1))
+    numbers = (grid.number(measured.fractions[row]) for row in rows)
     return np.array(sorted({n for n in numbers if n is not None}), dtype=np.int64)
 
 
@@ -101,15 +101,15 @@ class Screened:
 
     Attributes:
         frame: a row per composition that was kept, best first. ``rank`` (1 is the best, blank for
-            one that is kept for the front alone); the columns of ``Model.predict``; ``feasible``
+            one that is kept only for the front); the columns of ``Model.predict``; ``feasible``
             with conditions; ``probability`` and, with one goal, ``improvement`` as in
-            ``hclmp.screening.question.Chances``; ``on_front`` with two goals: no candidate is
+            ``hclmp.screening.acquisition.Chances``; ``on_front`` with two goals: no candidate is
             predicted to be at least as good in both and better in one (of those likelier than not
             to meet the conditions). ``attrs["units"]`` has the units.
         candidates: how many were predicted.
-        known: how many were passed over since their goals have been measured.
+        known: how many were passed over because their goals have been measured.
         feasible: how many are likelier than not to meet the conditions.
-        reference: what they are held against.
+        reference: the record that they are compared with.
     """
 
     frame: pd.DataFrame
@@ -120,16 +120,16 @@ class Screened:
 
 
 class _Kept:
-    """The best of all candidates so far, and the front, exactly, whatever the parts."""
+    """The best of all candidates so far, and the front; both are exact, whatever the parts."""
 
     def __init__(self, top: int, goals: int) -> None:
         self.top, self.two = top, goals == 2
         self.best, self.front = pd.DataFrame(), pd.DataFrame()
 
     def add(self, part: pd.DataFrame) -> None:
-        """Take in some more candidates; of equal ``score`` the likelier and then the better ones.
+        """Take in more candidates; of equal ``score`` the likelier and then the better come first.
 
-        All scores are 0 where the record is far away.
+        All scores are 0 where the record is out of reach.
         """
         together = pd.concat([self.best, part[part["score"] > -np.inf]])
         order = ["score", "feasible", "goal_0", "number"]
@@ -190,7 +190,7 @@ def _scored(
     numbers: Numbers,
     rank_by: RankBy,
 ) -> pd.DataFrame:
-    """A part of the candidates with how good they are."""
+    """Some candidates with their chances and their score."""
     predicted = model.outputs(grid.compositions(numbers, model.ensemble.vocabulary))
     found = chances(question, record, predicted)
     goals = question.directed(predicted.mean)
@@ -206,7 +206,7 @@ def _scored(
 
 
 def _frame(model: Model, question: Question, grid: Grid, kept: _Kept) -> pd.DataFrame:
-    """What was kept as a table for people, with all that a prediction has."""
+    """The kept candidates as a table, with all columns of a prediction."""
     best = kept.best.assign(rank=np.arange(1, len(kept.best) + 1))
     rows = best
     if kept.two:
@@ -230,6 +230,6 @@ def _frame(model: Model, question: Question, grid: Grid, kept: _Kept) -> pd.Data
 
 
 def _chance_columns(question: Question) -> list[str]:
-    """The columns that a question has an answer for."""
+    """The columns of ``Chances`` that apply to a question."""
     feasible = ["feasible"] if question.conditions else []
     return [*feasible, "probability", *(["improvement"] if len(question.goals) == 1 else [])]

@@ -256,3 +256,8 @@ def read_dos(config: DosConfig) -> RawDos:
         simulated=True,
         facts={"source": "tight-binding simulation, docs/demo.md"},
     )
+
+
+def count_rows(section: TargetsConfig | DosConfig) -> int:
+    """How many compositions the demo has."""
+    return len(target_formulas() if isinstance(section, TargetsConfig) else dos_formulas())

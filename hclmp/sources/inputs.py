@@ -1,19 +1,18 @@
-"""The files that a source reads: what the workflow watches, and no more.
-
-A folder of the user's may hold the run's own outputs as well (``data/`` holds ``data/processed/``):
-taken for inputs these would make a circle, which Snakemake passes over in silence.
-"""
+"""What can be said of a source before it is read: its files, and how many rows it has."""
 
 from pathlib import Path
 
 from hclmp.config import DosConfig, TargetsConfig
 from hclmp.errors import UserError
-from hclmp.sources.plates.read import plate_files, plate_folder
-from hclmp.sources.reference.read import DOS, UVIS
+from hclmp.sources.registry import source_module
 
 
 def input_files(section: TargetsConfig | DosConfig) -> list[str]:
-    """The user's files that a source reads, sorted; none for the demo and the Materials Project.
+    """The user's files that a source reads, sorted: the workflow reruns when one of them changes.
+
+    No others of their folder: it may hold outputs of the run as well (``data/`` holds
+    ``data/processed/``), and Snakemake does not report such a circle. A source that reads more than
+    the one file that ``path`` names has a function ``input_files(section)``.
 
     Raises:
         UserError: there is no such file or folder, or it is not of the source's kind.
@@ -23,22 +22,19 @@ def input_files(section: TargetsConfig | DosConfig) -> list[str]:
     path = Path(section.path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder (relative to the working directory)")
-    if section.source == "plates":
-        return [str(file) for file in plate_files(plate_folder(section.path))]
-    if not path.is_dir():
-        return [section.path]
-    if section.source == "reference":
-        return _archive_files(path, UVIS if isinstance(section, TargetsConfig) else DOS)
-    raise UserError(f"{path}: a folder, not a file; name the .csv or .parquet file itself")
+    if find := getattr(source_module(section.source), "input_files", None):
+        return [str(file) for file in find(section)]
+    if path.is_dir():
+        raise UserError(f"{path}: a folder, not a file; name the .csv or .parquet file itself")
+    return [section.path]
 
 
-def archive_folder(path: Path, name: str) -> Path | None:
-    """A folder of the paper's unpacked archive, at its top or in its ``data``; None: not there."""
-    return next((p for p in (path / name, path / "data" / name) if p.is_dir()), None)
+def count_rows(section: TargetsConfig | DosConfig) -> int | None:
+    """About how many rows a source has, for an estimate; None where only reading it would tell.
 
-
-def _archive_files(path: Path, name: str) -> list[str]:
-    """The files of a folder of the archive; where it is missing, the step says so."""
-    folder = archive_folder(path, name)
-    found = sorted(folder.rglob("*")) if folder else []
-    return [str(file) for file in found if file.is_file() and not file.name.startswith(".")]
+    A source that can count them cheaply has a function ``count_rows(section)``. It complains of
+    nothing: a missing or damaged file is an error of the step that reads it.
+    """
+    count = getattr(source_module(section.source), "count_rows", None)
+    rows: int | None = count(section) if count else None
+    return section.limit if rows is None else min(rows, section.limit or rows)

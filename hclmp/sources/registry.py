@@ -1,24 +1,41 @@
-"""The sources by the word that names them in the configuration."""
+"""The sources of data: the configuration's ``source: NAME`` is the module ``hclmp.sources.NAME``.
 
-from collections.abc import Callable
+A source has one or both of
+
+- ``read_targets(TargetsConfig) -> RawTargets``
+- ``read_dos(DosConfig) -> RawDos``
+
+and may have ``input_files`` and ``count_rows`` (see `hclmp.sources.inputs`). Its name stands among
+the choices of ``source`` in `hclmp.config.data`.
+"""
+
+from importlib import import_module
+from typing import Any
 
 from hclmp.config import DosConfig, TargetsConfig
-from hclmp.sources import demo, table
-from hclmp.sources.materials_project import read as materials_project
-from hclmp.sources.plates import read as plates
 from hclmp.sources.raw import RawDos, RawTargets
-from hclmp.sources.reference import read as reference
 
-TARGETS: dict[str, Callable[[TargetsConfig], RawTargets]] = {
-    "demo": demo.read_targets,
-    "table": table.read_targets,
-    "reference": reference.read_targets,
-    "plates": plates.read_targets,
-}
 
-DOS: dict[str, Callable[[DosConfig], RawDos]] = {
-    "demo": demo.read_dos,
-    "materials_project": materials_project.read_dos,
-    "table": table.read_dos,
-    "reference": reference.read_dos,
-}
+def source_module(name: str) -> Any:
+    """The module of a source; imported when it is used."""
+    return import_module(f"hclmp.sources.{name}")
+
+
+def read_targets(config: TargetsConfig) -> RawTargets:
+    """Read the measured properties that the configuration names.
+
+    Raises:
+        UserError: the source cannot be used.
+    """
+    raw: RawTargets = source_module(config.source).read_targets(config)
+    return raw
+
+
+def read_dos(config: DosConfig) -> RawDos:
+    """Read the densities of states that the configuration names.
+
+    Raises:
+        UserError: the source cannot be used.
+    """
+    raw: RawDos = source_module(config.source).read_dos(config)
+    return raw

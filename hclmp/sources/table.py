@@ -16,11 +16,9 @@ from hclmp.data.tables import EnergyGrid, Property
 from hclmp.data.units import same_unit
 from hclmp.errors import UserError, join_some
 from hclmp.provenance import sha256
-from hclmp.sources.csv_file import UNNAMED, read_csv
+from hclmp.sources.columns import RESERVED, element_columns, energy_columns, property_columns
+from hclmp.sources.csv_file import read_csv
 from hclmp.sources.raw import RawDos, RawTargets, row_names
-
-# Columns with a meaning of their own, which are never taken for a property.
-RESERVED = ("sample_id", "system", UNNAMED)
 
 SPLIT_WORDS = ("train", "val", "test", "")
 
@@ -62,11 +60,18 @@ def read_frame(path: str | Path, *, limit: int | None = None) -> pd.DataFrame:
     return frame.head(limit).reset_index(drop=True) if limit else frame.reset_index(drop=True)
 
 
-def property_columns(frame: pd.DataFrame, composition: Sequence[str]) -> list[str]:
-    """The properties when none are named: all columns but composition, id, system and ``*_std``."""
-    columns = [str(c) for c in frame.columns]
-    noise = {f"{c}_std" for c in columns}
-    return [c for c in columns if c not in (*composition, *RESERVED) and c not in noise]
+def count_rows(section: TargetsConfig | DosConfig) -> int | None:
+    """Rows of the file; None where it is missing, 0 where it is damaged."""
+    path = Path(str(section.path))
+    if not path.is_file():
+        return None
+    if path.suffix.lower() == ".parquet":
+        try:
+            return int(pq.read_metadata(path).num_rows)
+        except pa.ArrowException:
+            return 0
+    with path.open("rb") as file:
+        return max(0, sum(1 for _ in file) - 1)
 
 
 def read_targets(config: TargetsConfig) -> RawTargets:
@@ -142,13 +147,6 @@ def _check_elements(path: str, frame: pd.DataFrame, config: TargetsConfig) -> No
             f"{join_some(unlisted)}. Add them there, or name the properties in "
             "`targets.properties`."
         )
-
-
-def element_columns(frame: pd.DataFrame) -> list[str]:
-    """The columns named after a chemical element."""
-    from pymatgen.core.periodic_table import Element
-
-    return [str(c) for c in frame.columns if Element.is_valid_symbol(str(c))]
 
 
 def formulas(
@@ -279,12 +277,6 @@ def read_dos(config: DosConfig) -> RawDos:
         simulated=False,
         facts={"file": path, "sha256": sha256(path), "rows": len(frame)},
     )
-
-
-def energy_columns(frame: pd.DataFrame, formula_column: str, id_column: str | None) -> list[str]:
-    """The columns of a CSV file that hold one energy each: all but formula, id and reserved."""
-    known = (formula_column, id_column, *RESERVED)
-    return [str(c) for c in frame.columns if c not in known]
 
 
 def numbers(

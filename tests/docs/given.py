@@ -55,13 +55,13 @@ def write_dos(checkout: Path) -> None:
 
 
 def write_archive(checkout: Path) -> None:
-    from tests.reference_archive import files, write_zip
+    from tests.made_up.archive import files, write_zip
 
     write_zip(checkout / "data/raw/data.zip", files())
 
 
 def write_plates(checkout: Path) -> None:
-    from tests.test_plates import plate, store
+    from tests.made_up.plates import plate, store
 
     amounts = [
         dict(zip(system, map(float, shares), strict=True))

@@ -13,7 +13,11 @@ import pytest
 import yaml
 
 from hclmp.provenance import read_provenance
-from tests.conftest import good_table, wide_dos, write
+from tests.made_up.tables import (
+    good_table,
+    wide_dos,
+    write,
+)
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ["hclmp", "workflow", "dvc.yaml", ".dvc", ".dvcignore", ".gitignore", "environment.yml"]

@@ -14,8 +14,13 @@ from hclmp.config import Config, load_config, resolve
 from hclmp.errors import UserError
 from hclmp.pipeline.jobs import STEPS, Job, module_of
 from hclmp.provenance import PACKAGE, source_files
-from tests.conftest import Command, good_table, wide_dos, write
+from tests.conftest import Command
 from tests.docs.blocks import blocks_of
+from tests.made_up.tables import (
+    good_table,
+    wide_dos,
+    write,
+)
 from tests.workflow.conftest import ROOT, snakemake, succeeded, write_config
 from workflow.stage import OUTS
 

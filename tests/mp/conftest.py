@@ -2,63 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.mp.servers import KEY
+from tests.made_up.materials_project_servers import Servers, start
 
 ROOT = Path(__file__).parents[2]
 ENERGIES = 301
-
-
-@dataclass(frozen=True)
-class Servers:
-    """A running pair of servers: their addresses."""
-
-    rest: str
-    s3: str
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Sends the unmodified client here and nowhere else."""
-        return {
-            "MP_API_KEY": KEY,
-            "MP_API_ENDPOINT": self.rest,
-            "AWS_ENDPOINT_URL": self.s3,
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "NO_PROXY": "127.0.0.1,localhost",
-        }
-
-    def control(self, **wish: Any) -> dict[str, Any]:
-        """Set faults (``rest``, ``s3``), read and ``reset`` what was requested."""
-        request = urllib.request.Request(self.rest, json.dumps(wish).encode())
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            seen: dict[str, Any] = json.load(answer)
-        return seen
-
-
-def start(*arguments: str) -> tuple[subprocess.Popen[str], Servers]:
-    """Start servers that end when this process does."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.mp.servers", *arguments],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, f"the servers did not start (exit code {process.wait()})"
-    return process, Servers(**json.loads(line))
 
 
 @pytest.fixture(scope="session")

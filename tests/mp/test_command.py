@@ -17,10 +17,10 @@ import yaml
 
 from hclmp.data.tables import read_dos
 from hclmp.sources.materials_project import read as materials_project
-from tests.mp.conftest import ROOT, Servers
-from tests.mp.data import CATIONS
-from tests.mp.servers import KEY
-from tests.mp.test_pull import CLEAN, USABLE_ODD, by_name, settings
+from tests.made_up.materials_project import CATIONS
+from tests.made_up.materials_project_servers import KEY, Servers
+from tests.mp.conftest import ROOT
+from tests.mp.pulled import CLEAN, USABLE_ODD, by_name, settings
 
 pytestmark = pytest.mark.mp
 
@@ -124,7 +124,7 @@ def test_a_scan_that_fails_for_good_ends_the_process_in_order(servers: Servers) 
 
 def test_the_servers_end_with_the_process_that_started_them() -> None:
     program = (
-        "import os, signal; from tests.mp.conftest import start;"
+        "import os, signal; from tests.made_up.materials_project_servers import start;"
         "p, s = start('--materials', '2', '--energies', '11', '--files', '1');"
         "print(s.rest, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -17,8 +17,8 @@ import pytest
 from hclmp.errors import UserError
 from hclmp.sources.materials_project import client as mp_client
 from hclmp.sources.materials_project.read import read_dos
-from tests.mp.conftest import Servers
-from tests.mp.test_pull import LISTING_REQUESTS, folder, record, settings, table_reads
+from tests.made_up.materials_project_servers import Servers
+from tests.mp.pulled import LISTING_REQUESTS, folder, record, settings, table_reads
 
 pytestmark = pytest.mark.mp
 

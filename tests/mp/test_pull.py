@@ -18,44 +18,23 @@ from hclmp.sources.materials_project import client as mp_client
 from hclmp.sources.materials_project import snapshot as mp_snapshot
 from hclmp.sources.materials_project.read import read_dos, resampled
 from hclmp.sources.materials_project.resample import Resampler
-from hclmp.sources.raw import RawDos
-from tests.mp.conftest import ENERGIES, Servers
-from tests.mp.data import CATIONS, Material, materials, odd_materials
+from tests.made_up.materials_project import CATIONS, Material
+from tests.made_up.materials_project_servers import Servers
+from tests.mp.pulled import (
+    CLEAN,
+    LISTING_REQUESTS,
+    ODD,
+    USABLE_ODD,
+    by_name,
+    folder,
+    record,
+    settings,
+    table_reads,
+)
 
 pytestmark = pytest.mark.mp
 
 GRID = EnergyGrid(-8.0, 8.0, 161, "eV")
-CLEAN = materials(60, ENERGIES)
-ODD = odd_materials(ENERGIES)
-USABLE_ODD = ("empty spin down", "negative", "narrow", "two run types", "higher twin")
-LISTING_REQUESTS = 3  # 469 systems of at most three of 14 cations, 200 at a time
-
-
-def settings(**changed: Any) -> DosConfig:
-    """A configuration of the servers' elements."""
-    whole = {name: changed.pop(name) for name in ("energies", "limit") if name in changed}
-    return DosConfig.model_validate(
-        {
-            "source": "materials_project",
-            "materials_project": {"elements": list(CATIONS), **changed},
-            **whole,
-        }
-    )
-
-
-def folder() -> Path:
-    """The one download of the working directory."""
-    (found,) = Path("data/raw/materials_project").iterdir()
-    return found
-
-
-def record() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder() / "record.json").read_text())
-    return found
-
-
-def by_name(raw: RawDos) -> dict[str, np.ndarray]:
-    return dict(zip(raw.material_id, raw.dos, strict=True))
 
 
 def expected(material: Material, row: int = 0) -> np.ndarray:
@@ -66,10 +45,6 @@ def expected(material: Material, row: int = 0) -> np.ndarray:
         total = total + values["spin_down_densities"]
     relative = values["energies"] - values["efermi"]
     return Resampler(GRID, 0.0)(relative, np.maximum(total, 0)) / material.atoms
-
-
-def table_reads(seen: dict[str, Any]) -> list[str]:
-    return [line for line in seen["s3"] if ".parquet" in line]
 
 
 def test_the_bulk_pull_equals_the_clients_own_call_per_material(servers: Servers) -> None:

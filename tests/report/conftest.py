@@ -21,7 +21,10 @@ from hclmp.data.folds import fold_names
 from hclmp.evaluation.report.run import Run
 from hclmp.pipeline.jobs import job
 from hclmp.pipeline.steps.report import _read
-from tests.conftest import good_table, write
+from tests.made_up.tables import (
+    good_table,
+    write,
+)
 from tests.workflow.conftest import TINY, write_config
 
 NASTY = "<script>alert(1)</script>"

@@ -14,8 +14,8 @@ from hclmp.evaluation.report import data
 from hclmp.evaluation.report.page import _interval
 from hclmp.evaluation.report.run import Run
 from hclmp.evaluation.report.words import FEW_SYSTEMS, Finding, findings, what_is_held_out
+from tests.made_up.predictions import predictions
 from tests.report.conftest import Made
-from tests.test_plots import predictions
 
 ELEMENTS = ["Co", "Cr", "Cu", "Fe", "Mn", "Mo", "Nb", "Ni", "Ti"]
 

@@ -98,3 +98,14 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The default configuration on tiny sizes: the directory, and what the run printed."""
     directory = write_config(tmp_path_factory.mktemp("demo") / "run", TINY)
     return directory, succeeded(snakemake(directory))
+
+
+def hclmp(*arguments: str) -> None:
+    """Run a command of hclmp in a process of its own; it must succeed."""
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "hclmp.cli.main", *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -14,12 +14,16 @@ from hclmp.data.tables import read_dos, read_predictions, read_targets
 from hclmp.model import Model
 from hclmp.models.generator.network import Generator
 from hclmp.models.hclmp.ensemble import Ensemble
-from tests.conftest import good_table, write
+from tests.made_up.tables import (
+    good_table,
+    write,
+)
 from tests.workflow.conftest import (
     ROOT,
     TINY,
     VARIANTS,
     copied,
+    hclmp,
     planned,
     snakemake,
     succeeded,
@@ -220,7 +224,7 @@ def test_own_table_from_new_to_results(tmp_path: Path) -> None:
     write(table, good_table())
     run = tmp_path / "run"
     new = [str(table), "--left-out", "O", "--folds", "2", "--min-samples", "1"]
-    _hclmp("new", str(run), "--targets", *new)
+    hclmp("new", str(run), "--targets", *new)
     config = yaml.safe_load((run / "config/config.yaml").read_text())
     assert "hclmp_t" not in config["variants"]
     config |= {k: TINY[k] for k in ("model", "training", "baselines")}
@@ -252,13 +256,3 @@ def test_a_random_split_runs_too(tmp_path: Path) -> None:
     succeeded(snakemake(run))
     frame = read_predictions(run / "results/predictions/ridge/random.parquet").frame
     assert frame["sample_id"].nunique() == 24
-
-
-def _hclmp(*arguments: str) -> None:
-    import subprocess
-    import sys
-
-    done = subprocess.run(
-        [sys.executable, "-m", "hclmp.cli.main", *arguments], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr

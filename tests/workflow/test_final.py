@@ -16,7 +16,10 @@ from hclmp.errors import UserError
 from hclmp.model import Model
 from hclmp.models.hclmp.ensemble import Ensemble
 from hclmp.provenance import read_provenance, sha256
-from tests.conftest import Command, write
+from tests.conftest import Command
+from tests.made_up.tables import (
+    write,
+)
 from tests.workflow.conftest import TINY
 
 FORMULAS = ["Fe0.3Ti0.5W0.2", "TiO2", "Co0.5Zr0.5"]

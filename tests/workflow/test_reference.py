@@ -12,10 +12,9 @@ import yaml
 
 from hclmp.data.tables import read_predictions
 from hclmp.models.generator.published import import_generator
-from tests.reference_archive import compositions, files, npy, write_folder, write_zip
-from tests.test_published_generator import published
-from tests.workflow.conftest import ROOT, TINY, planned, snakemake, succeeded, write_config
-from tests.workflow.test_dag import _hclmp
+from tests.made_up.archive import compositions, files, npy, write_folder, write_zip
+from tests.made_up.published_generator import published
+from tests.workflow.conftest import ROOT, TINY, hclmp, planned, snakemake, succeeded, write_config
 
 SYSTEMS = {"Co-Fe-Mn", "Cu-Ti-W", "Fe-Ti-W"}
 VARIANTS = ["paper_t", "paper", "mean"]  # of the file's, so that the test does not take minutes
@@ -36,7 +35,7 @@ def small(path: Path) -> list[str]:
 def test_the_papers_protocol_from_the_archive_to_the_summary(tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "data/raw/data.zip", files())
     (tmp_path / "config").mkdir()
-    _hclmp("systems", str(archive), "--out", str(tmp_path / "config/paper_systems.tsv"))
+    hclmp("systems", str(archive), "--out", str(tmp_path / "config/paper_systems.tsv"))
     options = small(tmp_path)
     text = succeeded(snakemake(tmp_path, *options))
     rows = len(compositions())

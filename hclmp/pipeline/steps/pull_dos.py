@@ -13,7 +13,7 @@ from hclmp.data.units import check_unit
 from hclmp.files import write_json
 from hclmp.pipeline.jobs import Job
 from hclmp.sources.raw import check_dos
-from hclmp.sources.registry import DOS
+from hclmp.sources.registry import read_dos
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def pull_dos(config: Config, job: Job) -> None:
     Raises:
         UserError: bad input; nothing is written then.
     """
-    raw = DOS[config.dos.source](config.dos)
+    raw = read_dos(config.dos)
     parsed = parse_formulas(
         raw.formula, left_out=config.targets.left_out, origin=f"{raw.origin}, formulas"
     )

@@ -1,1 +1,5 @@
-"""Optical transmission of printed plates (CaltechDATA g1tyb-nje27)."""
+"""The source ``plates``: printed plates of metal oxides."""
+
+from hclmp.sources.plates.read import input_files, read_targets
+
+__all__ = ["input_files", "read_targets"]

@@ -118,6 +118,15 @@ def plate_folder(path: str) -> Path:
     return inner if inner.is_dir() else folder
 
 
+def input_files(section: TargetsConfig) -> list[Path]:
+    """The files of the plates.
+
+    Raises:
+        UserError: there are none.
+    """
+    return plate_files(plate_folder(str(section.path)))
+
+
 def plate_files(folder: Path) -> list[Path]:
     """The CSV files of the plates, by name; hidden files are none of them.
 

@@ -22,6 +22,11 @@ DAMAGED = (
 )
 
 
+def archive_folder(path: Path, name: str) -> Path | None:
+    """A folder of the unpacked archive, at its top or in its ``data``; None: not there."""
+    return next((p for p in (path / name, path / "data" / name) if p.is_dir()), None)
+
+
 class Archive:
     """The files of ``data.zip`` or of its folder, under a top-level ``data/`` or not.
 

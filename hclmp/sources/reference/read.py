@@ -23,7 +23,7 @@ from hclmp.data.formula import formula_text
 from hclmp.data.tables import EnergyGrid, Floats, Property
 from hclmp.errors import UserError, join_some
 from hclmp.sources.raw import RawDos, RawTargets, row_names
-from hclmp.sources.reference.archive import Archive
+from hclmp.sources.reference.archive import Archive, archive_folder
 from hclmp.sources.reference.safe_pickle import load_npy, load_torch
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ DOS_PARTS = {part: f"{DOS}/{part}_idx.npy" for part in ("train", "test")}
 LABEL_COUNT = 10
 FEATURE_COUNT = 161  # of `gen_dos_fea`, which is not used: our own generator makes the feature
 TOLERANCE = 0.01  # of the sum of fractions, which may be rounded
-DIGITS = 8  # of a fraction in a formula: fractions may be 32-bit
+FORMULA_DECIMALS = 8  # of a fraction in a formula: fractions may be 32-bit
 CITATION = "Kong et al., Appl. Phys. Rev. 8, 021409 (2021), doi:10.1063/5.0047066"
 LABEL_LICENSE = (
     "H-CLMP release, its code MIT; the absorption data is described at CaltechDATA record 1878 "
@@ -185,20 +185,34 @@ def about_systems(systems: list[HeldOutSystem]) -> str:
     return f"{text}; not so {join_some(differing, most=10)}" if differing else text
 
 
-def row_counts(path: str | Path) -> tuple[int, int]:
-    """About how many samples and DOS there are, from the small index files: for an estimate.
+def input_files(section: TargetsConfig | DosConfig) -> list[Path]:
+    """The zip file, or the files of the folder that is read; none where that folder is missing."""
+    path = Path(str(section.path))
+    if not path.is_dir():
+        return [path]
+    folder = archive_folder(path, UVIS if isinstance(section, TargetsConfig) else DOS)
+    found = sorted(folder.rglob("*")) if folder else []
+    return [file for file in found if file.is_file() and not file.name.startswith(".")]
 
-    Zeros where there is no such file; the step that reads the archive says what is wrong with it.
-    """
-    counts = []
-    for folder, parts in ((UVIS, RANDOM), (DOS, DOS_PARTS)):
-        try:
-            archive = Archive(path, top=[folder])
-            found = [_indices(archive, name) for name in parts.values() if name in archive]
-        except UserError:
-            found = []
-        counts.append(len({int(i) for index in found for i in index}))
-    return counts[0], counts[1]
+
+def count_rows(section: TargetsConfig | DosConfig) -> int:
+    """About how many samples or DOS there are, by the small index files; 0 without these."""
+    top, parts = (UVIS, RANDOM) if isinstance(section, TargetsConfig) else (DOS, DOS_PARTS)
+    try:
+        archive = Archive(str(section.path), top=[top])
+        found = [_indices(archive, name) for name in parts.values() if name in archive]
+    except UserError:
+        return 0
+    return len({int(i) for index in found for i in index})
+
+
+def row_counts(path: str) -> tuple[int, int]:
+    """Samples and DOS, as ``cli/estimate.py`` asks; goes when that calls ``inputs.count_rows``."""
+    sections = (
+        TargetsConfig(source="reference", path=path),
+        DosConfig(source="reference", path=path),
+    )
+    return count_rows(sections[0]), count_rows(sections[1])
 
 
 def _entries(archive: Archive) -> tuple[Entries, list[str]]:
@@ -280,7 +294,9 @@ def _check_fractions(fractions: Floats, names: list[str], origin: str) -> None:
 
 
 def _formulas(fractions: Floats) -> list[object]:
-    return [formula_text(PAPER_CATIONS, row) for row in np.round(fractions, DIGITS).tolist()]
+    return [
+        formula_text(PAPER_CATIONS, row) for row in np.round(fractions, FORMULA_DECIMALS).tolist()
+    ]
 
 
 def _position(archive: Archive, name: str) -> int:

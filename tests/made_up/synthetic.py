@@ -8,6 +8,7 @@ import torch
 from hclmp.config import ModelConfig, TrainingConfig
 from hclmp.data.composition import Compositions, pad
 from hclmp.data.inputs import ElementTable, Inputs, Labelled
+from hclmp.data.tables import EnergyGrid
 from hclmp.models.checkpoint import Checkpoint
 from hclmp.models.hclmp.ensemble import Ensemble, Part, fit_hclmp
 from hclmp.models.hclmp.pretrained import Pretrained
@@ -83,3 +84,17 @@ def fit_one(
     part = Part(train, validation, key, start)
     ((fitted, history),), used = fit_hclmp([part], model=model, training=training)
     return fitted, history, used
+
+
+GRID = EnergyGrid(-2.0, 2.0, 21, "eV")
+
+
+def synthetic_dos(n: int, *, seed: int = 0, heavy: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Fractions and DOS: a peak whose place follows the composition, with some scatter."""
+    fractions = compositions(n, seed=seed).dense()
+    rng = np.random.default_rng(seed)
+    centre = fractions @ np.linspace(-1.5, 1.5, len(VOCABULARY)) + 0.1 * rng.normal(size=n)
+    dos = np.exp(-((GRID.energies() - centre[:, None]) ** 2) / 0.2)
+    if heavy:  # a few materials with values of hundreds, as in the published data
+        dos = dos * np.exp(rng.normal(size=(n, 1))) * np.where(rng.random((n, 1)) < 0.02, 100, 4)
+    return fractions, dos.astype(np.float32)

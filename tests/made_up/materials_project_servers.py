@@ -1,8 +1,9 @@
 """Stand-ins of the two services of the Materials Project, for the real client, on this machine.
 
-Run as a process of its own (`python -m tests.mp.servers --help`): the client's S3 library holds the
-interpreter's lock while it waits, so servers in the same process would never answer. The process
-ends with its parent: it reads its standard input until that is closed.
+Run as a process of its own, by ``start`` or ``python -m tests.made_up.materials_project_servers
+--help``: the client's S3 library holds the interpreter's lock while it waits, so servers in the
+same process would never answer. The process ends with its parent: it reads its standard input until
+that is closed.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ import json
 import os
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+import urllib.request
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.mp import data
+from tests.made_up import materials_project as data
 
 BUCKET, PREFIX = "materialsproject-parsed", "core/electronic-structure/total-dos/"
 KEY = "0123456789abcdef0123456789abcdef"
+ROOT = Path(__file__).parents[2]
 DATABASE = "2026.04.13"
 STORAGE = {
     "AWS_ALLOW_HTTP": "true",
@@ -32,6 +37,48 @@ STORAGE = {
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_CONDITIONAL_PUT": "etag",
 }
+
+
+@dataclass(frozen=True)
+class Servers:
+    """A running pair of servers: their addresses."""
+
+    rest: str
+    s3: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Sends the unmodified client here and nowhere else."""
+        return {
+            "MP_API_KEY": KEY,
+            "MP_API_ENDPOINT": self.rest,
+            "AWS_ENDPOINT_URL": self.s3,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
+
+    def control(self, **wish: Any) -> dict[str, Any]:
+        """Set faults (``rest``, ``s3``), read and ``reset`` what was requested."""
+        request = urllib.request.Request(self.rest, json.dumps(wish).encode())
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            seen: dict[str, Any] = json.load(answer)
+        return seen
+
+
+def start(*arguments: str) -> tuple[subprocess.Popen[str], Servers]:
+    """Start servers that end when this process does."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.made_up.materials_project_servers", *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, f"the servers did not start (exit code {process.wait()})"
+    return process, Servers(**json.loads(line))
 
 
 def reset(connection: socket.socket) -> None:

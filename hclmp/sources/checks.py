@@ -1,0 +1,69 @@
+"""What a table of targets must fulfil before anything is learned from it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hclmp.data.tables import PREDICTED, RANKED, Floats, varied
+from hclmp.data.units import check_unit
+from hclmp.errors import UserError, join_some
+from hclmp.sources.raw import RawTargets
+
+
+def check_names(raw: RawTargets) -> None:
+    """Check that no property is named like another column of predictions or screens.
+
+    Raises:
+        UserError: names the properties that are.
+    """
+    names = [p.name for p in raw.properties]
+    taken = {*PREDICTED, *RANKED}
+    taken |= {f"{name}{end}" for name in names for end in ("_std", "_low", "_high")}
+    if bad := [name for name in names if name in taken]:
+        raise UserError(
+            f"{raw.origin}: a property cannot be called {join_some(bad)}, which is the name of "
+            "another column of a prediction. Rename the column."
+        )
+
+
+def check_values(raw: RawTargets) -> None:
+    """Check that values suit unit and transform, and that no measurement noise is negative.
+
+    Raises:
+        UserError: names the rows.
+    """
+    for i, prop in enumerate(raw.properties):
+        check_unit(prop.unit, f"{raw.origin}: property `{prop.name}`")
+        values, noise = raw.values[:, i], raw.noise[:, i]
+        bad = np.flatnonzero(values <= 0)
+        if prop.transform == "log10" and len(bad):
+            named = join_some(f"row {j + 1} ({values[j]:g})" for j in bad)
+            raise UserError(
+                f"{raw.origin}: column `{prop.name}` is to be learned as log10, but is not "
+                f"positive in {named}. Correct these rows, or set its `transform: identity`."
+            )
+        if len(bad := np.flatnonzero(noise < 0)):
+            raise UserError(
+                f"{raw.origin}: column `{prop.name}_std` is a standard deviation, but negative in "
+                f"{join_some(f'row {j + 1} ({noise[j]:g})' for j in bad)}. Correct or remove these "
+                "rows, or leave the column out."
+            )
+
+
+def check_spread(origin: str, properties: Sequence[str], values: Floats) -> None:
+    """Check that each property has two different values.
+
+    Args:
+        origin: where the values come from, for the message.
+        properties: the L names.
+        values: [n, L], NaN where missing.
+
+    Raises:
+        UserError: names the properties that have not.
+    """
+    constant = [p for p, v in zip(properties, varied(values), strict=True) if not v]
+    if constant:
+        raise UserError(
+            f"{origin}: {join_some(constant)} has one value in every row: there is nothing to "
+            "learn. Leave it out (`targets.properties` names the columns to use)."
+        )
