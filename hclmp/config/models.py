@@ -233,7 +233,7 @@ class VariantConfig(Section):
     """A model in the comparison: one line of every table of results."""
 
     model: Literal["hclmp", "extra_trees", "random_forest", "ridge", "mean"]
-    """The kind of model."""
+    """Which model it is."""
     transfer: bool = False
     """`hclmp` only: use the DOS feature. This makes it H-CLMP(T)."""
     pretrained: bool = True
