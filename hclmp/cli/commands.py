@@ -20,13 +20,13 @@ def predict(
         list[str] | None, typer.Argument(help="Compositions, such as Fe0.3Ti0.5W0.2.")
     ] = None,
     table: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet with formulas, or amounts of elements.")
+        Path | None, typer.Option(help="CSV or Parquet with formulas, or with amounts of elements.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet to write; printed without it.")
+        Path | None, typer.Option(help="CSV or Parquet file to write; without it, print.")
     ] = None,
     formula_column: Annotated[
-        str | None, typer.Option(help="The table's column of formulas; `formula` without it.")
+        str | None, typer.Option(help="The table's column of formulas; default: `formula`.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,34 +49,32 @@ def screen(
         str, typer.Option(help="Elements to choose from, such as Fe,Co,W,Ti.", show_default=False)
     ],
     cations: Annotated[
-        int, typer.Option(min=1, help="How many of them each composition has, exactly.")
+        int, typer.Option(min=1, help="Exact number of these elements in each composition.")
     ] = 3,
     step: Annotated[
-        float, typer.Option(help="Step of the fractions; each element has at least one.")
+        float, typer.Option(help="Step of the fractions; each element has at least one step.")
     ] = 0.05,
     samples: Annotated[
-        int | None, typer.Option(min=1, help="Screen so many of that grid, drawn at random.")
+        int | None, typer.Option(min=1, help="Screen this number of grid points, drawn at random.")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of --samples; 0 without it.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of --samples; default: 0.")] = None,
     maximize: Annotated[
-        list[str] | None, typer.Option(help="A property to be high; one or two goals in all.")
+        list[str] | None, typer.Option(help="A property to maximise; one or two goals in all.")
     ] = None,
-    minimize: Annotated[list[str] | None, typer.Option(help="A property to be low.")] = None,
+    minimize: Annotated[list[str] | None, typer.Option(help="A property to minimise.")] = None,
     where: Annotated[
         list[str] | None, typer.Option(help='A condition, such as "alpha_1<0.2"; may be repeated.')
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many are kept.")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="Number of compositions to keep.")] = 20,
     rank_by: Annotated[
         str | None,
         typer.Option(
-            help="improvement (expected, the default for one goal), probability (to break the "
-            "record; the default for two), or predicted (value)."
+            help="improvement (expected; the default for one goal), probability (of surpassing the "
+            "best measured value; the default for two), or predicted (value)."
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet to write them to, with all properties.")
+        Path | None, typer.Option(help="CSV or Parquet file to write, with all properties.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -103,11 +101,13 @@ def screen(
 def doctor(
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="The configuration; config/config.yaml if it is there."),
+        typer.Option(
+            "--config", help="The configuration; default: config/config.yaml, if it exists."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check what hclmp needs here, and say how to mend what is wrong."""
+    """Check what hclmp needs here, and say how to repair what is wrong."""
     from hclmp.cli.doctor import examine
 
     if not examine(config, as_json=as_json):
@@ -128,7 +128,7 @@ def results(as_json: JsonOption = False) -> None:
 
 
 def new(
-    directory: Annotated[Path, typer.Argument(help="The working directory to make.")],
+    directory: Annotated[Path, typer.Argument(help="The working directory to create.")],
     targets: Annotated[Path, typer.Option(help="CSV or Parquet: formulas and properties.")],
     dos: Annotated[
         Path | None, typer.Option(help="CSV or Parquet: formulas and densities of states.")
@@ -137,21 +137,25 @@ def new(
         str, typer.Option(help="Elements dropped from the compositions, comma-separated.")
     ] = "",
     log10: Annotated[
-        str, typer.Option(help="Columns learned as log10, by commas; `auto`: those suggested.")
+        str,
+        typer.Option(help="Columns learned as log10, comma-separated; `auto`: the suggested ones."),
     ] = "",
     formula_column: Annotated[str, typer.Option(help="The column of formulas.")] = "formula",
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Accept blank cells of properties.")
+        bool, typer.Option("--allow-missing", help="Accept blank property cells.")
     ] = False,
     folds: Annotated[
-        int | None, typer.Option(min=2, help="Hold systems out in so many groups.")
+        int | None,
+        typer.Option(min=2, help="Number of cross-validation folds; default: one per system."),
     ] = None,
-    elements_per_system: Annotated[int, typer.Option(min=1, help="Size of held-out systems.")] = 3,
+    elements_per_system: Annotated[
+        int, typer.Option(min=1, help="Number of elements of a held-out system.")
+    ] = 3,
     min_samples: Annotated[
-        int, typer.Option(min=1, help="Fewest compositions of such a system.")
+        int, typer.Option(min=1, help="Smallest number of compositions of a held-out system.")
     ] = 5,
 ) -> None:
-    """Make a working directory for your own table, and say how to run it."""
+    """Create a working directory for your own table, and say how to run it."""
     from hclmp.cli.new import new_directory
 
     new_directory(
@@ -177,15 +181,24 @@ def systems(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The sheet to write.")] = Path("config/systems.tsv"),
-    left_out: Annotated[str, typer.Option(help="Elements dropped, comma-separated.")] = "",
+    left_out: Annotated[
+        str, typer.Option(help="Elements dropped from the compositions, comma-separated.")
+    ] = "",
     formula_column: Annotated[str, typer.Option(help="The column of formulas.")] = "formula",
-    folds: Annotated[int | None, typer.Option(min=2, help="Group them in so many folds.")] = None,
-    elements_per_system: Annotated[int, typer.Option(min=1, help="Size of the systems.")] = 3,
-    min_samples: Annotated[int, typer.Option(min=1, help="Fewest compositions of a system.")] = 5,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Number of cross-validation folds; default: one per system."),
+    ] = None,
+    elements_per_system: Annotated[
+        int, typer.Option(min=1, help="Number of elements of a held-out system.")
+    ] = 3,
+    min_samples: Annotated[
+        int, typer.Option(min=1, help="Smallest number of compositions of a system.")
+    ] = 5,
 ) -> None:
     """Write the sheet of held-out systems of a table, of plates, or of the paper's archive.
 
-    It reads compositions alone: rows without any property count too (`hclmp new` leaves them out).
+    It reads only compositions: rows without any property count too (`hclmp new` leaves them out).
     """
     from hclmp.cli.systems import write_systems
 
@@ -201,15 +214,15 @@ def systems(
 
 
 def sources() -> None:
-    """List the sources of data: what they are, licence, citation, how to get them."""
+    """List the sources of data, with licence, citation and how to get them."""
     from hclmp.cli.sources import show_sources
 
     show_sources()
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="A name that `hclmp sources` lists.")],
-    out: Annotated[Path, typer.Option(help="The folder it goes to.")] = Path("data/raw"),
+    name: Annotated[str, typer.Argument(help="A name from the list of `hclmp sources`.")],
+    out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("data/raw"),
 ) -> None:
     """Download a file and verify its hash, or say how to fetch it by hand."""
     from hclmp.sources.downloads import fetch as download
@@ -221,7 +234,7 @@ def import_generator(
     file: Annotated[Path, typer.Argument(help="The published state dict, such as FILE.pt.")],
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("generator.safetensors"),
 ) -> None:
-    """Turn the published generator of DOS into one for `gan.source: pretrained`."""
+    """Convert the published generator of DOS into one for `gan.source: pretrained`."""
     from hclmp.models.generator.published import import_generator as read
 
     generator = read(file, out)
@@ -236,7 +249,7 @@ def import_generator(
 def config_docs(
     root: Annotated[Path, typer.Option(help="The checkout of hclmp.")] = Path(),
 ) -> None:
-    """Write what is generated from the configuration's types: JSON schema and config/README.md."""
+    """Generate the JSON schema and config/README.md from the types of the configuration."""
     from hclmp.cli.docs import write_docs
 
     write_docs(root)

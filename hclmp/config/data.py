@@ -11,23 +11,24 @@ class PropertyConfig(Section):
     """One property of the targets."""
 
     unit: str = ""
-    """Unit of the values in the table, shown wherever they are (`eV`, `GPa`, `1/cm`)."""
+    """Unit of the values in the table (`eV`, `GPa`, `1/cm`); it is shown beside the values."""
     transform: Literal["identity", "log10"] = "identity"
     """What the models learn: the value itself, or its log10 (values must be positive)."""
     coordinate: float | None = None
-    """Where the property lies on a common axis (a photon energy, say); orders and labels plots."""
+    """Position of the property on a common axis (a photon energy, say); it orders and labels
+    plots."""
 
 
 class PlatesConfig(Section):
     """How `source: plates` reads printed plates of metal oxides (CaltechDATA g1tyb-nje27)."""
 
     quantity: Literal["absorbance", "transmission"] = "absorbance"
-    """What the optical transmission becomes: absorbance, -log10(transmission), or itself."""
+    """The property: `absorbance`, -log10(transmission), or the `transmission` itself."""
     outlier: Annotated[float, Field(gt=0)] = 5.0
-    """A patch is an outlier where it is farther from the median of its replicas, at any wavelength,
-    than so many robust standard deviations (1.4826 median absolute deviations). Outliers are
-    counted and left out of the mean. Fewer than 7 replicas have none. Of good patches that are
-    normally distributed about 4 % are lost at 5 and ten replicas."""
+    """A patch is an outlier if, at any wavelength, it is farther from the median of its replicas
+    than this number of robust standard deviations (1.4826 median absolute deviations). Outliers are
+    counted and left out of the mean. With fewer than 7 replicas there are no outliers. At 5 and ten
+    replicas, about 4 % of good, normally distributed patches are lost."""
 
 
 class TargetsConfig(Section):
@@ -43,24 +44,24 @@ class TargetsConfig(Section):
     """`table` only. The column that holds the formula, as pymatgen reads it (`Fe2O3`,
     `Fe0.25Ti0.5W0.25`)."""
     composition_columns: list[str] = []
-    """`table` only. Instead of a formula: columns named after elements that hold their amounts
-    (any unit, the row's sum is made 1; blank is 0)."""
+    """`table` only. Instead of a formula: columns that are named after elements and hold their
+    amounts (in any unit: each row is divided by its sum; blank is 0)."""
     properties: dict[str, PropertyConfig] = {}
     """Column -> unit, transform and coordinate. Empty: every column other than the formula,
     `sample_id`, `system`, `split_column` and `*_std` is a property, untransformed, in the unit
     that the file's metadata gives, if any."""
     allow_missing: bool = False
-    """`table` only. Accept blank property cells: losses and metrics then count the values that are
-    there. Rows without any are left out and counted."""
+    """`table` only. Accept blank property cells: losses and metrics then use the values that are
+    there. Rows without any value are left out and counted."""
     split_column: str | None = None
     """`table` only. The column that says `train`, `val` or `test`, for `split: column`; rows where
-    it is blank are in neither set."""
+    it is blank are in no set."""
     left_out: list[str] = ["O"]
     """Elements dropped before fractions are normalised to 1; `[O]` gives cation fractions."""
     plates: PlatesConfig = PlatesConfig()
     """`plates` only."""
     limit: Positive | None = None
-    """For a quick trial: use only so many compositions (`demo`) or rows. Null: all."""
+    """For a quick trial: use only this number of compositions (`demo`) or rows. Null: all."""
 
     @model_validator(mode="after")
     def _belongs_together(self) -> "TargetsConfig":
@@ -109,20 +110,21 @@ class MaterialsProjectConfig(Section):
     """Which densities of states of the Materials Project, and how they are resampled."""
 
     elements: list[str] = PAPER_CATIONS
-    """Elements beside oxygen that an oxide may have (default: the paper's 39 cations)."""
+    """Elements that an oxide may have besides oxygen (default: the paper's 39 cations)."""
     max_elements: Annotated[int, Field(ge=2)] = 4
-    """The most elements of an oxide, oxygen included."""
+    """Largest number of elements of an oxide, oxygen included."""
     exclude: list[str] = []
     """Elements (`Pb`) and materials (`mp-1234`) that are left out."""
     run_types: Annotated[list[str], Field(min_length=1)] = ["GGA", "GGA+U"]
-    """Kinds of calculation whose DOS are taken; of several of one material the one named first."""
+    """Kinds of calculation whose DOS are used. If a material has several, the first in this list
+    is."""
     norm: Literal["atom", "cation"] = "atom"
-    """What states are counted per: `atom`, or `cation` (atoms other than oxygen)."""
+    """States are counted per `atom`, or per `cation` (atom other than oxygen)."""
     broadening: Annotated[float, Field(ge=0)] = 0.0
-    """Standard deviation in eV of a Gaussian that the resampled DOS is convolved with; 0: none."""
+    """Standard deviation in eV of the Gaussian that broadens the resampled DOS; 0: none."""
     duplicates: Literal["keep", "lowest"] = "keep"
-    """Several materials of one composition: `keep` all, or only that of `lowest` energy above
-    hull."""
+    """If several materials have one composition: `keep` all, or only the one with the `lowest`
+    energy above hull."""
 
 
 class DosConfig(Section):
@@ -142,19 +144,20 @@ class DosConfig(Section):
     """`table` only. The column that identifies a material. Null: `material_id` if there is one,
     else the row."""
     dos_column: str = "dos"
-    """Parquet: the list column. (CSV: every column other than formula and id is an energy.)"""
+    """Parquet: the list column. (CSV: every column except formula and id is an energy.)"""
     unit: str = "states/eV/atom"
-    """`table` only. Unit of the DOS values, shown wherever they are."""
+    """`table` only. Unit of the DOS values; it is shown beside the values."""
     held_out: Literal["keep", "drop"] = "keep"
-    """`keep`: one generator, which may have seen DOS of held-out systems (as in the paper: a
-    computed DOS may exist where no measurement does). `drop`: one generator per fold, without
-    the DOS of its systems and of their supersets."""
+    """`keep`: one generator, which may have seen the DOS of held-out systems (as in the paper: a
+    computed DOS may exist without a measurement). `drop`: one generator per fold, trained without
+    the DOS of the fold's systems and of their supersets."""
     energies: EnergiesConfig = EnergiesConfig()
-    """The energy grid: that of the table or archive; the Materials Project is resampled onto it."""
+    """The energy grid of the table or archive; DOS of the Materials Project are resampled onto
+    it."""
     materials_project: MaterialsProjectConfig = MaterialsProjectConfig()
     """`materials_project` only."""
     limit: Positive | None = None
-    """For a quick trial: use only so many materials. Null: all."""
+    """For a quick trial: use only this number of materials. Null: all."""
 
     @model_validator(mode="after")
     def _path_goes_with_files(self) -> "DosConfig":

@@ -22,26 +22,27 @@ class GanConfig(Section):
     """The conditional Wasserstein GAN with gradient penalty, trained on the DOS."""
 
     source: Literal["train", "pretrained"] = "train"
-    """`train`: on the DOS of `dos:`. `pretrained`: take the generator at `path`, so that no DOS is
-    needed; of the other keys `draws` and `seed` still hold."""
+    """`train`: train it on the DOS of `dos:`. `pretrained`: use the generator at `path`, so that no
+    DOS is needed; of the other keys, only `draws` and `seed` still apply."""
     path: str | None = None
-    """The file of `source: pretrained`: a `generator.safetensors` of another run, or what
-    `hclmp import-generator` wrote; relative to the working directory."""
+    """The file of `source: pretrained`, relative to the working directory: the
+    `generator.safetensors` of another run, or the file that `hclmp import-generator` wrote."""
     noise: Positive = 50
-    """Length of the noise vector drawn beside the composition."""
+    """Length of the noise vector, the second input of the generator beside the composition."""
     generator_hidden: Sizes = (256, 256, 128)
     """Hidden layers of the generator (paper: 256, 256, 128)."""
     critic_hidden: Sizes = (256, 256, 128)
     """Hidden layers of the critic."""
     memory: Annotated[int, Field(ge=0)] = 2048
-    """Training materials per step among which each composition recalls the DOS of those most like
-    it; trained, the generator recalls among all of them (16,384 evenly spread ones where there are
-    more; the DOS of a composition itself is always found). 0: none, as in the paper."""
+    """Number of training materials per step from which each composition retrieves the DOS of the
+    most similar ones. The trained generator retrieves from all of them (from 16,384 evenly spread
+    ones if there are more; the DOS of the composition itself is always found). 0: no retrieval, as
+    in the paper."""
     epochs: Positive = 20
-    """Passes over the training DOS. The best on the validation systems counts, and is how many the
-    generator that is kept is trained for, on all DOS."""
+    """Passes over the training DOS. The validation systems choose the best epoch; the generator
+    that is kept is trained for that number of epochs, on all DOS."""
     batch_size: Positive = 256
-    """Materials per step; fewer where there would be less than 16 steps in an epoch."""
+    """Materials per step; fewer if an epoch would have less than 16 steps."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """Adam's learning rate at the start; it falls to a hundredth along a cosine."""
     critic_steps: Positive = 2
@@ -53,9 +54,9 @@ class GanConfig(Section):
     values) and half their energy score. 0 is the paper's loss, whose conditional mean carries
     little."""
     draws: Positive = 100
-    """Noise draws averaged into the DOS feature of a composition (paper: 100)."""
+    """Number of noise draws whose mean is the DOS feature of a composition (paper: 100)."""
     seed: Seed = 0
-    """Seed of initial weights, noise, and the division of the DOS systems."""
+    """Seed of the initial weights, the noise and the split of the DOS systems."""
 
     @model_validator(mode="after")
     def _path_goes_with_pretrained(self) -> "GanConfig":
@@ -70,7 +71,7 @@ class ModelConfig(Section):
     embedding: Literal["matscholar", "mat2vec", "magpie", "skipatom", "megnet16"] = "matscholar"
     """Fixed element vectors, from the ElementEmbeddings library."""
     element_size: Annotated[int, Field(gt=1)] = 32
-    """Length of an element's vector: the mapped embedding and, last, its fraction (paper: 64)."""
+    """Length of an element's vector: the mapped embedding followed by its fraction (paper: 64)."""
     message_layers: Positive = 1
     """Rounds of message passing over the elements of a composition (paper: 3)."""
     message_heads: Positive = 1
@@ -80,8 +81,8 @@ class ModelConfig(Section):
     pooling_heads: Positive = 1
     """Heads of the last pooling over elements, averaged (paper: 3)."""
     dos_size: Positive = 64
-    """Length that the DOS feature is mapped to before it joins the material vector (paper: 64);
-    with `trunk` it is mapped to that width instead."""
+    """Length of the mapped DOS feature that is joined to the material vector (paper: 64); with
+    `trunk` the feature is mapped to the width of the trunk instead."""
     latent: Positive = 64
     """Length of the latent vector z shared by label and feature encoder (paper: 128)."""
     label_encoder_hidden: Sizes = (128,)
@@ -91,8 +92,8 @@ class ModelConfig(Section):
     decoder_hidden: Sizes = (128,)
     """Hidden layers of the shared decoder, before its output (paper: 512)."""
     property_size: Positive = 128
-    """Length of decoder output and property embeddings, whose product is the first prediction
-    (paper: 512)."""
+    """Length of the decoder output and of the property embeddings, whose product is the first
+    prediction (paper: 512)."""
     token_size: Positive = 32
     """Length of the token per property in the refinement (paper: 512, the number of draws)."""
     attention_heads: Positive = 4
@@ -100,44 +101,46 @@ class ModelConfig(Section):
     attention_hidden: Positive = 64
     """Feed-forward width of that layer (paper: 512)."""
     trunk: Annotated[int, Field(ge=0)] = 192
-    """Width of the residual layers in which composition vector, statistics of the elements and
-    DOS feature become the material vector. 0: none, composition vector and mapped DOS feature
-    alone, as in the paper."""
+    """Width of the residual layers that combine composition vector, element statistics and DOS
+    feature into the material vector. 0: no such layers; the material vector is the composition
+    vector joined with the mapped DOS feature, as in the paper."""
     trunk_layers: Positive = 1
-    """How many such layers."""
+    """Number of these layers."""
     memory: Annotated[int, Field(ge=0)] = 2048
-    """Labelled compositions per training step among which each composition recalls those most
-    like it, the batch being part of them; a prediction recalls among all of the training rows
-    (16,384 evenly spread ones where there are more). 0: none, as in the paper."""
+    """Number of labelled compositions per training step, the batch included, from which each
+    composition retrieves the labels of the most similar ones. A prediction retrieves from all
+    training rows (from 16,384 evenly spread ones if there are more). 0: no retrieval, as in the
+    paper."""
     key_size: Positive = 256
-    """Length of the vectors whose distance is that likeness."""
+    """Length of the retrieval keys, the vectors whose distance measures similarity."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Dropout in the residual layers of `trunk`."""
     attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout in the self-attention layer (paper: 0.1)."""
     dos_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Share of the rows whose DOS feature is replaced by its mean at each training step. Only with
-    `dos.held_out: drop`, where the generator has learned the DOS of training rows but not of
-    held-out ones, so that the model would otherwise trust the feature too much; 0 in all other runs
-    (and in the paper)."""
+    """Share of the rows whose DOS feature is replaced by its mean at each training step. It acts
+    only with `dos.held_out: drop`: there the generator has learned the DOS of training rows but not
+    of held-out rows, so the model would otherwise rely on the feature too much. It is 0 in all
+    other runs (and in the paper)."""
     label_branch: bool = True
-    """Learn q(z | y) beside p(z | x) and align the two; false for an ablation."""
+    """Learn q(z | y) in addition to p(z | x) and align the two; false for an ablation."""
     covariance: bool = True
-    """Learn the covariance between the errors of different properties; false for an ablation, in
-    which they are independent."""
+    """Learn the covariance between the errors of different properties; false for an ablation with
+    independent errors."""
     property_attention: bool = True
-    """Refine by self-attention over the properties; false for an ablation."""
+    """Refine the prediction by self-attention over the properties; false for an ablation."""
     token_noise: Literal["learned", "drawn"] = "learned"
-    """How the covariance enters the tokens. `drawn`: by random draws, fresh in training and fixed
-    in prediction (the paper draws in both, so that two predictions differ). `learned`: by a
-    learned projection of the covariance factor, which draws only approximate."""
+    """How the covariance enters the tokens. `drawn`: by random draws, new in each training step and
+    fixed in prediction (the paper also draws in prediction, so that two predictions differ).
+    `learned`: by a learned projection of the covariance factor, which draws only approximate."""
     kl_weight: Annotated[float, Field(ge=0)] = 0.1
     """Weight of KL(q(z | y) || p(z | x)) (paper: 0.1)."""
     shape_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the divergence between the softmax of label and prediction over the properties."""
+    """Weight of the divergence between the softmax of the label and that of the prediction, over
+    the properties."""
     likelihood_weight: Annotated[float, Field(ge=0)] = 0.05
     """Weight of the Gaussian likelihood of the residuals under the learned covariance, per
-    property. It trains the covariance alone, never the mean. The paper has no such term."""
+    property. It trains only the covariance, never the mean. The paper has no such term."""
 
     @model_validator(mode="after")
     def _heads_divide_tokens(self) -> "ModelConfig":
@@ -152,37 +155,39 @@ class TrainingConfig(Section):
     epochs: Positive = 30
     """Passes over the training rows; the best epoch on the validation systems is kept."""
     batch_size: Positive = 1024
-    """Rows predicted per step, about (paper: 128); at most a quarter of the training rows, if
-    not very few."""
+    """Approximate number of rows per step (paper: 128); at most a quarter of the training rows,
+    unless there are very few."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """AdamW's learning rate at the start (paper: 5e-4)."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     """AdamW's weight decay (paper: 1e-2)."""
     schedule: Literal["cosine", "halve"] = "cosine"
-    """`cosine`: up over a tenth of the steps, then to zero along a cosine. `halve`: halved at half
-    of the epochs (the paper)."""
+    """`cosine`: the learning rate rises over a tenth of the steps, then falls to zero along a
+    cosine. `halve`: it is halved after half of the epochs, as in the paper."""
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.995
-    """Share of the running average of the weights that stays at each step; the average is what
-    predicts. 0: no averaging, as in the paper."""
+    """Decay of the running average of the weights: the share that is kept at each step. The
+    averaged weights make the predictions. 0: no averaging, as in the paper."""
     refit_epochs: Annotated[int, Field(ge=0)] = 6
     """Further passes over training and validation rows together, once the validation systems have
     chosen the best epoch and scaled the uncertainty. 0: none, as in the paper."""
     refit_rate: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Share of `learning_rate` that those passes start with."""
     validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
-    """Share of the systems that are neither held out nor their supersets, of as many elements as
-    the held-out ones, that choose the best epoch and scale the uncertainty (at least one)."""
+    """Share of the systems that are used for validation (at least one): they choose the best epoch
+    and scale the uncertainty. They are drawn from the systems that have as many elements as the
+    held-out ones and are neither held out nor supersets of held-out systems."""
     members: Positive = 3
-    """Models in the ensemble; their seeds derive from `seed`, their mean is the prediction."""
+    """Number of models in the ensemble. Their seeds derive from `seed`; their mean is the
+    prediction."""
     seed: Seed = 0
-    """Seed of all that is random: initial weights, batches, draws, choice of validation systems."""
+    """Seed of everything random: initial weights, batches, draws, choice of validation systems."""
     folds_per_job: Positive = 1
-    """Folds of a variant that one job trains, as one model: 1 where cores are plenty, all (any
-    large number) on a GPU. The results are the same, but for the last digits."""
+    """Number of folds of a variant that one job trains as one model: 1 if you have many cores, all
+    (any large number) on a GPU. The results differ only in the last digits."""
     device: Annotated[str, Field(pattern=DEVICES)] = "cpu"
-    """What trains H-CLMP: `cpu`, `cuda`, `cuda:N` (a certain one of several GPUs), `mps` (Apple) or
-    `auto`, which is a CUDA GPU where there is one, else the CPU. With `cuda` and `cuda:N` a job
-    asks the cluster for a GPU."""
+    """The device that trains H-CLMP: `cpu`, `cuda`, `cuda:N` (one of several GPUs), `mps` (Apple)
+    or `auto`, which uses a CUDA GPU if there is one, otherwise the CPU. With `cuda` and `cuda:N` a
+    job requests a GPU from the cluster."""
     deterministic: bool = True
     """The same numbers in every run on the same machine. False may be faster on a GPU."""
 
@@ -199,14 +204,15 @@ class TrainingConfig(Section):
 
 
 class EncoderConfig(Section):
-    """The encoder that variants with `transfer` start from: it has learned to predict the computed
+    """The encoder that variants with `transfer` start from. It first learns to predict the computed
     densities of states from composition. It has the sizes of `model:`, and the `seed` and `members`
     of `training:`."""
 
     epochs: Annotated[int, Field(ge=0)] = 30
     """Passes over the densities of states. 0: no pretraining, as in the paper."""
     batch_size: Positive = 1024
-    """Compositions predicted per step, about; at most a quarter of them, if not very few."""
+    """Approximate number of compositions per step; at most a quarter of them, unless there are very
+    few."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """AdamW's highest learning rate."""
 
@@ -220,7 +226,7 @@ class BaselinesConfig(Section):
     """The baselines that every report shows beside H-CLMP."""
 
     trees: Positive = 300
-    """Trees of the forests."""
+    """Number of trees of each forest."""
 
 
 class VariantConfig(Section):
@@ -229,15 +235,15 @@ class VariantConfig(Section):
     model: Literal["hclmp", "extra_trees", "random_forest", "ridge", "mean"]
     """Which model it is."""
     transfer: bool = False
-    """`hclmp` only: give it the DOS feature, which makes it H-CLMP(T)."""
+    """`hclmp` only: use the DOS feature. This makes it H-CLMP(T)."""
     pretrained: bool = True
-    """With `transfer` and `preset: default`: start from the encoder that `encoder:` describes."""
+    """With `transfer` and `preset: default`: start from the pretrained encoder of `encoder:`."""
     preset: Literal["default", "paper"] = "default"
-    """`hclmp` only. `paper`: the published sizes, losses and optimiser instead of `model:` and
-    `training:` (of which `embedding`, `members`, `seed`, `validation_fraction` and how it is
-    computed still hold)."""
+    """`hclmp` only. `paper`: the published sizes, losses and optimiser instead of those of `model:`
+    and `training:`. Of these sections, `embedding`, `members`, `seed`, `validation_fraction`,
+    `folds_per_job`, `device` and `deterministic` still apply."""
     overrides: dict[Literal["model", "training"], dict[str, Any]] = {}
-    """`hclmp` only: keys of `model:` and `training:` that differ for this variant."""
+    """`hclmp` only: the keys of `model:` and `training:` that differ for this variant."""
 
     @model_validator(mode="after")
     def _settings_are_for_hclmp(self) -> "VariantConfig":

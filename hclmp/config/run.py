@@ -76,12 +76,13 @@ class Config(Section):
     encoder: EncoderConfig = EncoderConfig()
     """The encoder pretrained on densities of states."""
     systems: str = "config/systems.tsv"
-    """The sheet of held-out systems, tab-separated: `system`, `fold`. Systems of one fold are held
-    out together; without a `fold` column each system is a fold of its own."""
+    """The sheet of held-out systems, with tab-separated columns `system` and `fold`. The systems of
+    one fold are held out together; without a `fold` column each system is a fold of its own."""
     split: Literal["systems", "random", "column"] = "systems"
-    """`systems`: hold out the sheet's systems. `random`: one fold, `random`, of a fifth of the
-    rows (with `targets.source: reference` the archive's own random split); its errors say nothing
-    of systems nobody has made yet. `column`: one fold, `column`, as `targets.split_column` says."""
+    """`systems`: hold out the systems of the sheet. `random`: one fold, named `random`, of a fifth
+    of the rows (with `targets.source: reference`, the archive's own random split); its errors do
+    not tell how well systems that nobody has made yet are predicted. `column`: one fold, named
+    `column`, as `targets.split_column` says."""
     variants: Variants = Field(default=list(DEFAULT_VARIANTS), validate_default=True)
     """The models to compare: names of default variants, or `{name: {model: ..., ...}}`."""
     model: ModelConfig = ModelConfig()

@@ -54,7 +54,7 @@ def test_the_pages_that_are_kept_elsewhere_are_theirs(site: Path) -> None:
     for command in ("pull-dos", "predict", "new"):
         assert f"hclmp {command}" in commands
     assert "refit_epochs" in (site / "configuration.html").read_text()
-    assert "From a clone to predictions" in (site / "index.html").read_text()
+    assert "Predictions for your own table" in (site / "index.html").read_text()
     assert "formula_column" in (site / "api.html").read_text()
 
 
