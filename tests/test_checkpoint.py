@@ -24,14 +24,14 @@ def test_savings_that_take_long_are_rare(
     saving: float, saved_after: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    now, real = [1000.0], checkpoints.save_file
+    now, real = [1000.0], checkpoints.write_tensors
 
     def slow(*args: Any, **kwargs: Any) -> None:
         now[0] += saving
         real(*args, **kwargs)
 
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(checkpoints, "save_file", slow)
+    monkeypatch.setattr(checkpoints, "write_tensors", slow)
     network, checkpoint, state = nn.Linear(2, 1), Checkpoint("key"), State()
     networks: dict[str, nn.Module] = {"model": network}
     seen = []

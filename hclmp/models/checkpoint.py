@@ -1,6 +1,5 @@
 """Training in progress, its best epoch and its checkpoints: tensors and JSON, never pickles."""
 
-import json
 import logging
 import math
 import shutil
@@ -10,13 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hclmp.errors import UserError
-from hclmp.files import atomic_write
+from hclmp.tensors import pack, read_tensors, unpack, write_tensors
 
 log = logging.getLogger(__name__)
 FOLDER = Path(".hclmp/checkpoints")
@@ -112,29 +109,24 @@ class Checkpoint:
             tensors |= pack(name, network.state_dict())
         for name, optimizer in optimizers.items():
             tensors |= pack(name, _optimizer_tensors(optimizer))
-        about = {"epoch": state.epoch, "best_scores": state.best_scores, "history": state.history}
-        # clone: tensors that share memory cannot be stored
-        kept = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-        with atomic_write(self.path) as temporary:
-            save_file(kept, temporary, metadata={"state": json.dumps(about)})
+        header = {"epoch": state.epoch, "best_scores": state.best_scores, "history": state.history}
+        # The columns of the history keep their order.
+        write_tensors(self.path, tensors, header, sort_keys=False)
         self._saved, self._took = now, time.monotonic() - now
 
     def resume(self, networks: dict[str, nn.Module], optimizers: dict[str, Optimizer]) -> State:
         """Put networks and optimisers back to the last checkpoint; a fresh state without one."""
-        if not self.path.is_file():
-            return State()
         try:
-            with safe_open(self.path, framework="pt") as file:
-                about = json.loads(file.metadata()["state"])
-                tensors = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, ValueError):
+            with read_tensors(self.path, what="a checkpoint", remedy="", framework="pt") as read:
+                header, tensors = read
+        except UserError:
             return State()
         for name, network in networks.items():
             network.load_state_dict(unpack(name, tensors))
         for name, optimizer in optimizers.items():
             _restore_optimizer(optimizer, unpack(name, tensors))
-        log.info("going on after epoch %d of an interrupted training", about["epoch"])
-        return State(best=unpack("best", tensors), **about)
+        log.info("going on after epoch %d of an interrupted training", header["epoch"])
+        return State(best=unpack("best", tensors), **header)
 
     def remove(self) -> None:
         """Remove the checkpoint: the training has ended and its result is written."""
@@ -144,20 +136,6 @@ class Checkpoint:
 def staged(**stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The histories of the stages of a training as one, each row with its ``stage``."""
     return [{"stage": stage, **row} for stage, rows in stages.items() for row in rows]
-
-
-def pack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Put a prefix before every name."""
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
-
-
-def unpack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with this prefix, without it."""
-    return {
-        name.removeprefix(f"{prefix}."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(f"{prefix}.")
-    }
 
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

@@ -14,7 +14,6 @@ A generator without element vectors, scaler and memory is the published one
 statistics that it does not bring along.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,19 +22,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from hclmp.data.composition import Compositions
 from hclmp.data.tables import EnergyGrid
-from hclmp.errors import UserError
-from hclmp.files import atomic_write
 from hclmp.models.mlp import mlp
 from hclmp.models.recall import attention, is_superset_of, remembered
 from hclmp.provenance import Provenance
+from hclmp.tensors import pack, read_tensors, write_tensors
 
 ROWS_AT_ONCE = 256
 KEY_HIDDEN, KEY_SIZE = 256, 128
@@ -293,7 +289,7 @@ class Generator(nn.Module):
 
     def save(self, path: str | Path, *, provenance: Provenance) -> None:
         """Write the generator as safetensors, with all that rebuilds it in the metadata."""
-        about: dict[str, Any] = {
+        header: dict[str, Any] = {
             "vocabulary": self.vocabulary,
             "noise": self.noise,
             "hidden": self.hidden,
@@ -304,12 +300,11 @@ class Generator(nn.Module):
         }
         tensors = dict(self.state_dict())
         if self.scaler is not None:
-            about["scaler"] = {"unit": self.scaler.unit, "top": self.scaler.top}
+            header["scaler"] = {"unit": self.scaler.unit, "top": self.scaler.top}
             tensors |= {"scaler.mean": self.scaler.mean, "scaler.std": self.scaler.std}
         if self.memory is not None:
-            tensors |= {f"memory.{name}": t for name, t in vars(self.memory).items()}
-        with atomic_write(path) as temporary:
-            save_file(tensors, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
+            tensors |= pack("memory", vars(self.memory))
+        write_tensors(path, tensors, header)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Generator":
@@ -318,31 +313,25 @@ class Generator(nn.Module):
         Raises:
             UserError: the file is missing or is no generator.
         """
-        if not Path(path).is_file():
-            raise UserError(f"{path}: no such file; {MAKERS}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                about: dict[str, Any] = json.loads(file.metadata()["hclmp"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            known, scaler = about["scaler"], None
+        what = "a generator"
+        with read_tensors(path, what=what, remedy=MAKERS, framework="pt") as (header, tensors):
+            known, scaler = header["scaler"], None
             if known is not None:
                 statistics = {k: tensors.pop(f"scaler.{k}") for k in ("mean", "std")}
                 scaler = DosScaler(**statistics, **known)
             generator = cls(
-                vocabulary=about["vocabulary"],
+                vocabulary=header["vocabulary"],
                 vectors=tensors["vectors"],
                 seen=tensors["seen"],
-                noise=about["noise"],
-                hidden=about["hidden"],
-                grid=EnergyGrid(**about["grid"]),
+                noise=header["noise"],
+                hidden=header["hidden"],
+                grid=EnergyGrid(**header["grid"]),
                 scaler=scaler,
-                recalls=about.get("recalls", False),
+                recalls=header.get("recalls", False),
             )
             if generator.recalls:
                 kept = {name: tensors.pop(f"memory.{name}") for name in ("fractions", "dos")}
                 generator.memory = Memory(**kept)
             generator.load_state_dict(tensors)
-            generator.provenance = dict(about["provenance"])
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"{path}: not a generator; {MAKERS} ({error})") from error
+            generator.provenance = dict(header["provenance"])
         return generator.eval()

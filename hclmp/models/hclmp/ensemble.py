@@ -1,24 +1,19 @@
 """H-CLMP(T) as a fitted model: scalers, members, calibrated uncertainty, one portable file."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hclmp.config import ModelConfig, TrainingConfig
 from hclmp.data.inputs import Inputs, Labelled
 from hclmp.data.tables import Floats
-from hclmp.errors import UserError
-from hclmp.files import atomic_write
 from hclmp.models.calibration import Calibration
-from hclmp.models.checkpoint import Checkpoint, pack, staged, unpack
+from hclmp.models.checkpoint import Checkpoint, staged
 from hclmp.models.compute import device_of
 from hclmp.models.descriptors import descriptors
 from hclmp.models.hclmp.batch import Batch, Labels, Table
@@ -31,6 +26,7 @@ from hclmp.models.interface import Prediction
 from hclmp.models.scaling import FARTHEST, ROUNDING, Scaler
 from hclmp.models.weights import label_weights
 from hclmp.provenance import Provenance
+from hclmp.tensors import pack, read_tensors, unpack, write_tensors
 
 SCALERS = ("labels", "statistics", "dos")
 
@@ -122,18 +118,14 @@ class Ensemble:
         tensors = pack("network", tensors)
         for name in SCALERS:
             if (scaler := getattr(self.scalers, name)) is not None:
-                tensors[f"{name}.mean"] = torch.from_numpy(scaler.mean)
-                tensors[f"{name}.std"] = torch.from_numpy(scaler.std)
-        for name, values in vars(self.calibration).items():
-            tensors[f"calibration.{name}"] = torch.from_numpy(values)
-        about = {
+                tensors |= pack(name, vars(scaler))
+        tensors |= pack("calibration", vars(self.calibration))
+        header = {
             "config": self.network.config.model_dump(mode="json"),
             "vocabulary": self.vocabulary,
             "provenance": provenance,
         }
-        kept = {name: tensor.cpu() for name, tensor in tensors.items()}
-        with atomic_write(path) as temporary:
-            save_file(kept, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
+        write_tensors(path, tensors, header)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Ensemble":
@@ -142,20 +134,14 @@ class Ensemble:
         Raises:
             UserError: the file is missing or is no model.
         """
-        if not Path(path).is_file():
-            raise UserError(f"{path}: no such file; `hclmp train` makes it")
-        try:
-            with safe_open(path, framework="pt") as file:
-                about: dict[str, Any] = json.loads(file.metadata()["hclmp"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            config = ModelConfig.model_validate(about["config"])
+        remedy = "`hclmp train` makes it"
+        with read_tensors(path, what="a model", remedy=remedy, framework="pt") as (header, tensors):
+            config = ModelConfig.model_validate(header["config"])
             scalers = Scalers(*(_scaler(name, tensors) for name in SCALERS))  # type: ignore[arg-type]
             network = _from_tensors(config, scalers, tensors)
-            names = (field.name for field in fields(Calibration))
-            calibration = Calibration(*(tensors[f"calibration.{n}"].numpy() for n in names))
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"{path}: not a model; `hclmp train` makes it ({error})") from error
-        return cls(network, tuple(about["vocabulary"]), scalers, calibration)
+            sizes = unpack("calibration", tensors).items()
+            calibration = Calibration(**{name: tensor.numpy() for name, tensor in sizes})
+        return cls(network, tuple(header["vocabulary"]), scalers, calibration)
 
 
 @dataclass(frozen=True)

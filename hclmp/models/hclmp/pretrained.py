@@ -6,22 +6,19 @@ how they combine than the labels tell: so the material encoder and the keys of r
 to predict DOS before they learn the properties. Not in the paper; see ``docs/method.md``.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hclmp.errors import UserError, join_some
-from hclmp.files import atomic_write
 from hclmp.models.hclmp.network import HCLMP
 from hclmp.models.scaling import FARTHEST, Scaler
 from hclmp.provenance import Provenance, differing
+from hclmp.tensors import read_tensors, write_tensors
 
 KEY = "key."
 CARRIED = ("material.", KEY)  # the parts of a network that the pretrained one hands on
@@ -94,9 +91,8 @@ class Pretrained:
             "statistics.mean": torch.from_numpy(self.statistics.mean),
             "statistics.std": torch.from_numpy(self.statistics.std),
         }
-        about = {"vocabulary": self.vocabulary, "provenance": provenance}
-        with atomic_write(path) as temporary:
-            save_file(tensors, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
+        header = {"vocabulary": self.vocabulary, "provenance": provenance}
+        write_tensors(path, tensors, header)
 
     @classmethod
     def from_file(cls, path: str | Path, *, made_with: dict[str, Any]) -> "Pretrained":
@@ -111,17 +107,11 @@ class Pretrained:
                 size, or one that has seen the DOS of systems that are held out now.
         """
         remedy = "`hclmp pretrain-encoder` makes it"
-        if not Path(path).is_file():
-            raise UserError(f"{path}: no such file; {remedy}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()["hclmp"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            found = about["provenance"]["config"]
+        what = "a pretrained encoder"
+        with read_tensors(path, what=what, remedy=remedy, framework="pt") as (header, tensors):
+            found = header["provenance"]["config"]
             mean, std = (tensors.pop(f"statistics.{name}").numpy() for name in ("mean", "std"))
-            read = cls(tuple(about["vocabulary"]), Scaler(mean, std), tensors)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: not a pretrained encoder; {remedy} ({error})") from error
+            read = cls(tuple(header["vocabulary"]), Scaler(mean, std), tensors)
         if other := differing(found, made_with):
             raise UserError(
                 f"{path}: made with another {join_some(other)} than this run's; {remedy}"
