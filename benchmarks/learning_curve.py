@@ -25,8 +25,9 @@ from hclmp.data.folds import Fold, Rows, fold_names, split_rows
 from hclmp.data.inputs import Labelled
 from hclmp.data.tables import Floats, read_targets
 from hclmp.models.baselines import fit_baseline
+from hclmp.models.checkpoint import Checkpoints
 from hclmp.models.hclmp.pretrained import Pretrained
-from hclmp.models.interface import Model
+from hclmp.models.interface import Model, Part
 from hclmp.pipeline import paths
 from hclmp.pipeline.origins import encoder_of, trained_inputs
 from hclmp.pipeline.slices import train_slice
@@ -63,10 +64,9 @@ def fitted(
     if chosen != "hclmp":
         settings, seed = config.baselines, config.training.seed
         return fit_baseline(chosen, train, validation, settings=settings, seed=seed, threads=1)
-    fits, checkpoints = fit_network(config, variant, [(train, validation, key, start)], threads=1)
-    for checkpoint in checkpoints:
-        checkpoint.remove()
-    model = fits[0][0]
+    part = Part(train, validation, key, start)
+    with Checkpoints() as checkpoints:
+        ((model, _),) = fit_network(config, variant, [part], checkpoints=checkpoints, threads=1)
     return model
 
 

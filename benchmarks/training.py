@@ -97,6 +97,8 @@ def measure(name: str, config_file: Path, rows: int) -> dict[str, float]:
     from hclmp.data.features import read_features
     from hclmp.data.folds import split_rows
     from hclmp.data.tables import read_targets
+    from hclmp.models.checkpoint import Checkpoints
+    from hclmp.models.interface import Part
     from hclmp.pipeline.steps.train import fit_network, labelled
 
     config, table = load_config(config_file), read_targets("targets.parquet")
@@ -107,9 +109,11 @@ def measure(name: str, config_file: Path, rows: int) -> dict[str, float]:
         for r in (fold.train[:WARM_UP], fold.train[:rows], fold.validation[:WARM_UP])
     )
     variant = "default" if name == "predict" else name
-    ((model, _),), _ = fit_network(
-        config, variant, [(few, validation, {"warm": name}, None)], threads=1
+    checkpoints = Checkpoints()  # in a folder that is removed
+    warm, timed = (
+        [Part(rows, validation, {name: what})] for rows, what in ((few, "warm"), (train, "timed"))
     )
+    ((model, _),) = fit_network(config, variant, warm, checkpoints=checkpoints, threads=1)
     imported = peak()
     if name == "predict":
         import torch
@@ -123,7 +127,7 @@ def measure(name: str, config_file: Path, rows: int) -> dict[str, float]:
         seconds, samples = time.perf_counter() - start, PREDICTED
     else:
         start = time.process_time()  # on one thread; other work on the machine disturbs it less
-        fit_network(config, variant, [(train, validation, {"timed": name}, None)], threads=1)
+        fit_network(config, variant, timed, checkpoints=checkpoints, threads=1)
         seconds, samples = time.process_time() - start, len(train) * EPOCHS[name]
     return {"seconds": seconds, "samples": samples, "peak": peak(), "imported": imported}
 

@@ -22,8 +22,7 @@ from hclmp.data.inputs import ElementTable, Inputs
 from hclmp.data.tables import Floats, Property
 from hclmp.errors import UserError, join_some
 from hclmp.models.generator.network import Generator
-from hclmp.models.hclmp.ensemble import Ensemble
-from hclmp.models.hclmp.final import distances
+from hclmp.models.hclmp.ensemble import Ensemble, distances
 from hclmp.models.interface import Prediction
 from hclmp.pipeline.paths import FINAL, Final
 from hclmp.provenance import Provenance

@@ -32,12 +32,12 @@ def test_savings_that_take_long_are_rare(
 
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(checkpoints, "write_tensors", slow)
-    network, checkpoint, state = nn.Linear(2, 1), Checkpoint("key"), State()
+    network, checkpoint, state = nn.Linear(2, 1), Checkpoint("key", "selection"), State()
     networks: dict[str, nn.Module] = {"model": network}
     seen = []
     for epoch in range(1, EPOCHS + 1):
         now[0] += SECONDS
         state.finish_epoch([{}], scores=[1.0], network=network)
         checkpoint.save(state, networks, {}, last=epoch == EPOCHS)
-        seen.append(Checkpoint("key").resume(networks, {}).epoch)
+        seen.append(Checkpoint("key", "selection").resume(networks, {}).epoch)
     assert sorted(set(seen)) == saved_after

@@ -9,11 +9,12 @@ import torch
 
 from hclmp.config import ModelConfig, TrainingConfig, resolve
 from hclmp.errors import UserError
-from hclmp.models import checkpoint as checkpoints
+from hclmp.models.checkpoint import FOLDER, Checkpoints
 from hclmp.models.compute import device_of
-from hclmp.models.hclmp import stack
+from hclmp.models.hclmp import fit
 from hclmp.models.hclmp.composition_encoder import lengths_of, longest_of_parts
-from hclmp.models.hclmp.ensemble import Part, fit_hclmp
+from hclmp.models.hclmp.fit import fit_hclmp
+from hclmp.models.interface import Part
 from hclmp.pipeline.slices import final_slice, train_slice
 from tests.conftest import Command, set_up
 from tests.synthetic import inputs, labelled
@@ -102,7 +103,7 @@ def parts() -> list[Part]:
 
 def limited(monkeypatch: pytest.MonkeyPatch, folds: int) -> list[int]:
     """A memory that holds so many folds; the folds of each training that was tried."""
-    real, tried = stack.train_model, list[int]()
+    real, tried = fit.train_model, list[int]()
 
     def train(model: Any, **kwargs: Any) -> Any:
         tried.append(len(kwargs["train"].counts))
@@ -110,18 +111,18 @@ def limited(monkeypatch: pytest.MonkeyPatch, folds: int) -> list[int]:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
         return real(model, **kwargs)
 
-    monkeypatch.setattr(stack, "train_model", train)
+    monkeypatch.setattr(fit, "train_model", train)
     return tried
 
 
 def test_out_of_memory_halves_the_stack_and_goes_on(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole, used = fit_hclmp(parts(), model=SMALL, training=ONE)
-    for checkpoint in used:
-        checkpoint.remove()
+    with Checkpoints() as checkpoints:
+        whole = fit_hclmp(parts(), model=SMALL, training=ONE, checkpoints=checkpoints)
     tried = limited(monkeypatch, 2)
-    halved, used = fit_hclmp(parts(), model=SMALL, training=ONE)
+    with Checkpoints() as checkpoints:
+        halved = fit_hclmp(parts(), model=SMALL, training=ONE, checkpoints=checkpoints)
     assert tried == [5, 2, 3, 1, 2] * 2, "selection and refit"
     assert "cpu has too little memory for 5 folds as one model: going on with 2 and then 3" in (
         caplog.text
@@ -131,9 +132,7 @@ def test_out_of_memory_halves_the_stack_and_goes_on(
         np.testing.assert_allclose(
             other.predict(given).mean, one.predict(given).mean, rtol=1e-3, atol=1e-3
         )
-    for checkpoint in used:
-        checkpoint.remove()
-    assert not list(checkpoints.FOLDER.glob("*"))
+    assert not list(FOLDER.glob("*"))
 
 
 def test_a_single_fold_that_is_too_much_says_what_to_lower(
@@ -141,4 +140,4 @@ def test_a_single_fold_that_is_too_much_says_what_to_lower(
 ) -> None:
     limited(monkeypatch, 0)
     with pytest.raises(UserError, match=r"cpu has too little memory .* lower `model\.memory`"):
-        fit_hclmp(parts(), model=SMALL, training=ONE)
+        fit_hclmp(parts(), model=SMALL, training=ONE, checkpoints=Checkpoints())

@@ -77,7 +77,11 @@ def trained(
     scaler, train, validation = parts(heavy)
     model = generator(scaler, recalls=settings.memory > 0)
     history = train_generator(
-        model, train=train, validation=validation, settings=settings, checkpoint=Checkpoint(key)
+        model,
+        train=train,
+        validation=validation,
+        settings=settings,
+        checkpoint=Checkpoint(key, "selection"),
     )
     return model, train, history
 
@@ -87,7 +91,7 @@ def refitted(key: str = "refit") -> tuple[Generator, Part, list[dict[str, float]
     scaler, train, _ = parts()
     model = generator(scaler)
     history = refit_generator(
-        model, train=train, epochs=7, settings=SETTINGS, checkpoint=Checkpoint(key)
+        model, train=train, epochs=7, settings=SETTINGS, checkpoint=Checkpoint(key, "selection")
     )
     return model, train, history
 
@@ -128,7 +132,7 @@ def test_samples_vary_and_the_feature_is_their_mean() -> None:
 @torch.no_grad()
 def test_samples_are_what_the_network_says_of_each_noise(recalls: bool) -> None:
     scaler, (fractions, dos), _ = parts()
-    model = generator(scaler, recalls=recalls).eval()
+    model = generator(scaler, recalls=recalls)
     if recalls:
         model.remember(fractions, dos)
     queries = torch.from_numpy(synthetic_dos(5, seed=8)[0])
@@ -207,7 +211,7 @@ def test_of_a_large_table_all_is_known_and_a_part_is_recalled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(recall, "MOST_REMEMBERED", 30)
-    made = generator(DosScaler.fit(synthetic_dos(20)[1])).eval()
+    made = generator(DosScaler.fit(synthetic_dos(20)[1]))
     dos = torch.arange(61.0)[:, None].expand(61, GRID.n).contiguous()
     fractions = torch.rand(61, len(VOCABULARY), generator=torch.Generator().manual_seed(0))
     made.remember(fractions, dos)

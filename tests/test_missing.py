@@ -113,7 +113,7 @@ def test_hclmp_learns_from_what_is_there(workdir: Path) -> None:
         "token_size": 16,
         "memory": 64,
     }
-    model, history, _ = fit_one(
+    model, history = fit_one(
         train, validation, model=ModelConfig(**small), training=settings, key={}
     )
     predicted = model.predict(test.inputs)

@@ -334,4 +334,4 @@ class Generator(nn.Module):
                 generator.memory = Memory(**kept)
             generator.load_state_dict(tensors)
             generator.provenance = dict(header["provenance"])
-        return generator.eval()
+        return generator

@@ -74,7 +74,7 @@ def import_generator(path: Path, out: Path) -> Generator:
         "sha256": sha256(path),
         "config": {"left_out": LEFT_OUT},
     }
-    generator.eval().save(out, provenance=origin)
+    generator.save(out, provenance=origin)
     return generator
 
 

@@ -84,7 +84,6 @@ def refit_generator(
     state = _train(generator, train, None, epochs, settings, checkpoint)
     if not all(weight.isfinite().all() for weight in generator.parameters()):
         raise UserError(DIVERGED)
-    generator.eval()
     return state.history
 
 

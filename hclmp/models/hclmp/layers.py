@@ -20,8 +20,11 @@ Network = TypeVar("Network", bound=nn.Module)
 class Draws:
     """Random numbers in training, of each member of a fold from a generator of its own.
 
-    What a member draws therefore does not depend on what is trained beside it. Members of several
+    A member's numbers therefore do not depend on what is trained beside it. Members of different
     folds have the same seeds, and so the same numbers, which are drawn once.
+
+    Layers take ``draws: Draws | None``. None means prediction, without dropout: that is the only
+    switch, so ``train()`` and ``eval()`` of ``nn.Module`` change nothing here.
     """
 
     def __init__(self, generators: Sequence[torch.Generator], folds: int = 1) -> None:

@@ -27,7 +27,7 @@ from hclmp.progress import progress
 WARM_UP = 0.1  # share of the training in which the learning rate rises
 MEASURED = 4096  # validation rows at most that choose the best epoch, evenly spread
 FEWEST_STEPS = 4  # per epoch: a small table is cut into smaller batches
-DIGITS = 5  # binary ones of a number of rows that decide on the steps
+CLASSES = 16  # of table sizes between one power of two and the next
 ORDERS = 2**24  # added to a seed for the random orders
 
 
@@ -48,13 +48,15 @@ class Steps(NamedTuple):
 def steps_of(n: int, *, batch_size: int, memory: int) -> Steps:
     """The steps of a table of n rows: each row is predicted once, a few twice.
 
-    Tables of nearly as many rows have the same steps, so that folds can train as one model: only
-    the first binary ``DIGITS`` of n count. Steps are of the size that the largest such table needs
-    (up to a sixteenth larger), and recall from what the smallest has.
+    Tables of similar size have the same steps, so that folds can train as one model. The sizes from
+    one power of two to the next (1024 to 2047) are cut into 16 equal classes (1024 to 1087, ...);
+    below 32 rows each size is its own class. The steps of a class are long enough for its largest
+    table, and recall no more rows than its smallest table has.
     """
-    alike = 1 << max(0, n.bit_length() - DIGITS)
-    smallest = n // alike * alike
-    largest = smallest + alike - 1
+    power = 2 ** math.floor(math.log2(n))
+    width = max(1, power // CLASSES)
+    smallest = n // width * width
+    largest = smallest + width - 1
     number = max(round(largest / batch_size), min(n, FEWEST_STEPS))
     queries = -(-largest // number)
     return Steps(-(-largest // queries), queries, min(max(memory, queries), smallest))
@@ -136,11 +138,10 @@ def thin_validation(validation: Table) -> Table:
 
 
 def _keep_last(model: HCLMP, average: HCLMP) -> None:
-    """Leave a model, ready to predict, at the average of its last weights."""
+    """Leave a model at the average of its last weights."""
     if not all(weight.isfinite().all() for weight in average.parameters()):
         raise UserError(DIVERGED)
     model.load_state_dict(average.state_dict())
-    model.eval()
 
 
 @torch.no_grad()

@@ -22,9 +22,11 @@ from hclmp.data.tables import Targets, read_targets
 from hclmp.errors import UserError, join_some
 from hclmp.files import atomic_write, write_csv, write_json
 from hclmp.model import SCHEMA_VERSION, write_elements
+from hclmp.models.checkpoint import Checkpoints
 from hclmp.models.compute import prepare
-from hclmp.models.hclmp.ensemble import Ensemble
-from hclmp.models.hclmp.final import HeldOut, distances, fit_final
+from hclmp.models.hclmp.ensemble import Ensemble, HeldOut, distances
+from hclmp.models.hclmp.fit import fit_final
+from hclmp.models.interface import Part
 from hclmp.models.recall import HIDDEN
 from hclmp.pipeline.origins import check_metrics, read_provenance, trained_inputs
 from hclmp.pipeline.paths import Final, Trained
@@ -91,29 +93,23 @@ def finalize(
         config, table, generator, embedding=model.embedding, origin=str(targets)
     )
     data = labelled(table, inputs, np.arange(len(table)))
-    fitted, history, checkpoints = fit_final(
-        data,
-        held_out,
-        model=model,
-        training=training,
-        start=start,
-        whole_systems=whole_systems,
-        key=origin,
-    )
-    # An old `model.json` must not stand beside new weights, if this is killed now.
-    out.about.unlink(missing_ok=True)
-    far = _far(fitted, data.inputs) if whole_systems else None
-    fitted.save(out.weights, provenance=origin)
-    write_elements(out.elements, data.inputs.elements, provenance=origin)
-    for source, copy in ((targets, out.training), (generator, out.generator)):
-        if source is not None:
-            with atomic_write(copy) as temporary:
-                shutil.copyfile(source, temporary)
-    write_csv(out.history, pd.DataFrame(history))
-    # What names the others comes last.
-    write_json(out.about, _about(config, data, table, metrics, far, dos_known, origin))
-    for checkpoint in checkpoints:
-        checkpoint.remove()
+    part = Part(data, None, origin, start, whole_systems)
+    with Checkpoints() as checkpoints:
+        fitted, history = fit_final(
+            part, held_out, model=model, training=training, checkpoints=checkpoints
+        )
+        # An old `model.json` must not stand beside new weights, if this is killed now.
+        out.about.unlink(missing_ok=True)
+        far = _far(fitted, data.inputs) if whole_systems else None
+        fitted.save(out.weights, provenance=origin)
+        write_elements(out.elements, data.inputs.elements, provenance=origin)
+        for source, copy in ((targets, out.training), (generator, out.generator)):
+            if source is not None:
+                with atomic_write(copy) as temporary:
+                    shutil.copyfile(source, temporary)
+        write_csv(out.history, pd.DataFrame(history))
+        # What names the others comes last.
+        write_json(out.about, _about(config, data, table, metrics, far, dos_known, origin))
     log.info("%s: %s on all %d samples, %d epochs", out.folder, variant, len(data), training.epochs)
 
 

@@ -16,9 +16,10 @@ from hclmp.data.inputs import ElementTable, Inputs
 from hclmp.data.tables import Floats, read_dos
 from hclmp.errors import UserError, join_some
 from hclmp.files import write_csv
+from hclmp.models.checkpoint import Checkpoints
 from hclmp.models.compute import prepare
 from hclmp.models.generator.network import DosScaler
-from hclmp.models.hclmp.encoder_training import pretrain
+from hclmp.models.hclmp.fit import pretrain
 from hclmp.pipeline import cache
 from hclmp.pipeline.slices import encoder_slice
 from hclmp.provenance import provenance
@@ -77,18 +78,18 @@ def pretrain_encoder(
         {embedding: element_vectors(vocabulary, embedding)}, element_vectors(vocabulary, TABULATED)
     )
     log.info("%d DOS of %d compositions", len(rows), len(compositions))
-    trained, epochs, checkpoints = pretrain(
-        Inputs(pad(compositions, vocabulary), elements),
-        values,
-        model=config.model,
-        training=config.encoder.training(config.training),
-        key=origin,
-    )
-    write_csv(history, pd.DataFrame(epochs))
-    trained.save(encoder, provenance=origin)
-    cache.keep(origin, files)
-    for checkpoint in checkpoints:
-        checkpoint.remove()
+    with Checkpoints() as checkpoints:
+        trained, epochs = pretrain(
+            Inputs(pad(compositions, vocabulary), elements),
+            values,
+            model=config.model,
+            training=config.encoder.training(config.training),
+            key=origin,
+            checkpoints=checkpoints,
+        )
+        write_csv(history, pd.DataFrame(epochs))
+        trained.save(encoder, provenance=origin)
+        cache.keep(origin, files)
 
 
 def _rows(

@@ -21,7 +21,7 @@ from hclmp.data.formula import Fractions, parse_formulas, system_of
 from hclmp.data.tables import EnergyGrid, read_dos
 from hclmp.errors import UserError
 from hclmp.files import write_csv, write_json
-from hclmp.models.checkpoint import Checkpoint, staged
+from hclmp.models.checkpoint import Checkpoints, staged
 from hclmp.models.generator.network import DosScaler, Generator
 from hclmp.models.generator.training import (
     best_epoch,
@@ -93,44 +93,44 @@ def pretrain_gan(
     files = [generator, metrics, history, examples]
     if cache.restore(origin, files):
         return
-    selection = Checkpoint(hash_of(origin))
-    train, validation, test = parts
-    model, scaler = _built(config, table.grid, train)
-    epochs = train_generator(
-        model,
-        train=train.scaled(scaler),
-        validation=validation.scaled(scaler),
-        settings=config.gan,
-        checkpoint=selection,
-    )
-    best = best_epoch(epochs)
-    report = _measured(model, scaler, train, test) | {
-        "measured": MEASURED,
-        "n": {name: len(part.dos) for name, part in zip(PARTS, parts, strict=True)},
-        "epochs": best,
-        "held_out": config.dos.held_out,
-        "unit": table.unit,
-        "energy_unit": table.grid.unit,
-        "simulated": table.simulated,
-        "provenance": origin,
-    }
-    log.info("%s", _sentence(report))
-    whole = _together(parts)
-    final, scaler_of_all = _built(config, table.grid, whole)
-    more = refit_generator(
-        final,
-        train=whole.scaled(scaler_of_all),
-        epochs=best,
-        settings=config.gan,
-        checkpoint=selection.of("refit"),
-    )
-    # What carries no provenance stands between what does: no kill leaves it with another's.
-    write_json(metrics, report)
-    write_csv(history, pd.DataFrame(staged(selection=epochs, refit=more)))
-    write_csv(examples, _examples(model, scaler, test, [table.formula[i] for i in rows[TEST]]))
-    final.save(generator, provenance=origin)
-    cache.keep(origin, files)
-    selection.remove()
+    key = hash_of(origin)
+    with Checkpoints() as checkpoints:
+        train, validation, test = parts
+        model, scaler = _built(config, table.grid, train)
+        epochs = train_generator(
+            model,
+            train=train.scaled(scaler),
+            validation=validation.scaled(scaler),
+            settings=config.gan,
+            checkpoint=checkpoints.open(key, "selection"),
+        )
+        best = best_epoch(epochs)
+        report = _measured(model, scaler, train, test) | {
+            "measured": MEASURED,
+            "n": {name: len(part.dos) for name, part in zip(PARTS, parts, strict=True)},
+            "epochs": best,
+            "held_out": config.dos.held_out,
+            "unit": table.unit,
+            "energy_unit": table.grid.unit,
+            "simulated": table.simulated,
+            "provenance": origin,
+        }
+        log.info("%s", _sentence(report))
+        whole = _together(parts)
+        final, scaler_of_all = _built(config, table.grid, whole)
+        more = refit_generator(
+            final,
+            train=whole.scaled(scaler_of_all),
+            epochs=best,
+            settings=config.gan,
+            checkpoint=checkpoints.open(key, "refit"),
+        )
+        # What carries no provenance stands between what does: no kill leaves it with another's.
+        write_json(metrics, report)
+        write_csv(history, pd.DataFrame(staged(selection=epochs, refit=more)))
+        write_csv(examples, _examples(model, scaler, test, [table.formula[i] for i in rows[TEST]]))
+        final.save(generator, provenance=origin)
+        cache.keep(origin, files)
 
 
 def _built(config: Config, grid: EnergyGrid, train: _Part) -> tuple[Generator, DosScaler]:

@@ -16,17 +16,16 @@ from hclmp.data.inputs import Inputs, Labelled
 from hclmp.data.tables import Floats, Predictions, Targets, read_targets, write_predictions
 from hclmp.errors import UserError
 from hclmp.files import write_csv, write_json
-from hclmp.models.interface import Model, Prediction
+from hclmp.models.checkpoint import Checkpoints, History
+from hclmp.models.interface import Model, Part, Prediction
 from hclmp.pipeline import cache
 from hclmp.pipeline.paths import Trained
 from hclmp.pipeline.slices import encoder_slice, train_slice
 from hclmp.provenance import Provenance, provenance
 
 if TYPE_CHECKING:
-    from hclmp.models.checkpoint import Checkpoint
     from hclmp.models.hclmp.ensemble import Ensemble
     from hclmp.models.hclmp.pretrained import Pretrained
-    from hclmp.models.hclmp.stack import History
 
 log = logging.getLogger(__name__)
 
@@ -37,21 +36,17 @@ class _Job:
 
     Attributes:
         fold: its name.
-        train, validation, test: its samples.
+        part: its training and validation samples; its key is the provenance of the results.
+        test: its test samples.
         rows: the rows of the test samples in the table.
-        origin: provenance of its results.
         files: what is written.
-        start: the pretrained encoder to start from, if any.
     """
 
     fold: str
-    train: Labelled
-    validation: Labelled
+    part: Part
     test: Labelled
     rows: Rows
-    origin: Provenance
     files: list[Path]
-    start: "Pretrained | None"
 
 
 def train(
@@ -98,26 +93,20 @@ def train(
             keep = config.variants[variant].transfer
             inputs = without_dos(read[file], keep=keep, features=file)
             jobs.append(_job(config, variant, fold, table, inputs, origin, files, starts[fold]))
-    checkpoints: list[Checkpoint] = []
     models: list[Model] = []
-    if neural and jobs:
-        fits, checkpoints = fit_network(
-            config,
-            variant,
-            [(job.train, job.validation, job.origin, job.start) for job in jobs],
-            threads=threads,
-        )
-        for job, (network, history) in zip(jobs, fits, strict=True):
-            _write_network(Trained(variant, job.fold), network, history, job.origin)
-            models.append(network)
-    else:
-        models += [_fit_baseline(config, variant, job, threads) for job in jobs]
-    for job, model in zip(jobs, models, strict=True):
-        _write_predictions(variant, job, table, model)
-    for job in jobs:
-        cache.keep(job.origin, job.files)
-    for checkpoint in checkpoints:  # not before the last file is written: a kill repeats nothing
-        checkpoint.remove()
+    with Checkpoints() as checkpoints:
+        if neural and jobs:
+            parts = [job.part for job in jobs]
+            fits = fit_network(config, variant, parts, checkpoints=checkpoints, threads=threads)
+            for job, (network, history) in zip(jobs, fits, strict=True):
+                _write_network(Trained(variant, job.fold), network, history, job.part.key)
+                models.append(network)
+        else:
+            models += [_fit_baseline(config, variant, job, threads) for job in jobs]
+        for job, model in zip(jobs, models, strict=True):
+            _write_predictions(variant, job, table, model)
+        for job in jobs:
+            cache.keep(job.part.key, job.files)
 
 
 def start_of(config: Config, fold: str | None, encoder: Path | None) -> "Pretrained | None":
@@ -162,13 +151,13 @@ def _job(
     train, validation, test = (
         labelled(table, inputs, r) for r in (rows.train, rows.validation, rows.test)
     )
-    return _Job(fold, train, validation, test, rows.test, origin, files, start)
+    return _Job(fold, Part(train, validation, origin, start), test, rows.test, files)
 
 
 def _write_predictions(variant: str, job: _Job, table: Targets, model: Model) -> None:
     """Predict the test samples of a fold."""
     predicted = model.predict(job.test.inputs)
-    train_std = np.nanstd(job.train.t, axis=0)
+    train_std = np.nanstd(job.part.train.t, axis=0)
     write_predictions(
         Trained(variant, job.fold).predictions,
         Predictions(
@@ -176,7 +165,7 @@ def _write_predictions(variant: str, job: _Job, table: Targets, model: Model) ->
             properties=table.properties,
             covariance=predicted.covariance,
             simulated=table.simulated,
-            provenance=job.origin,
+            provenance=job.part.key,
         ),
     )
     error = np.abs(predicted.mean - job.test.t) / np.where(train_std > 0, train_std, 1.0)
@@ -235,33 +224,32 @@ def without_dos(inputs: Inputs, *, keep: bool, features: Path) -> Inputs:
 def fit_network(
     config: Config,
     variant: str,
-    folds: "Sequence[tuple[Labelled, Labelled, Provenance, Pretrained | None]]",
+    parts: Sequence[Part],
     *,
+    checkpoints: Checkpoints,
     threads: int,
-) -> "tuple[list[tuple[Ensemble, History]], list[Checkpoint]]":
+) -> "list[tuple[Ensemble, History]]":
     """Train a variant of H-CLMP with its settings.
 
     Args:
         config: the resolved configuration.
         variant: which.
-        folds: training and validation samples, what else determines the result, and the pretrained
-            encoder to start from, if any.
+        parts: the samples of the folds.
+        checkpoints: where an interrupted training resumes from.
         threads: of the computation.
 
     Returns:
         As `fit_hclmp`.
     """
     from hclmp.models.compute import prepare  # torch takes seconds, and the baselines do without
-    from hclmp.models.hclmp.ensemble import Part, fit_hclmp
+    from hclmp.models.hclmp.fit import fit_hclmp
 
     prepare(threads, deterministic=config.training.deterministic)
     model, training = variant_settings(config, variant)
-    return fit_hclmp([Part(*fold) for fold in folds], model=model, training=training)
+    return fit_hclmp(parts, model=model, training=training, checkpoints=checkpoints)
 
 
-def _write_network(
-    out: Trained, fitted: "Ensemble", history: "History", origin: Provenance
-) -> None:
+def _write_network(out: Trained, fitted: "Ensemble", history: History, origin: Provenance) -> None:
     """Write the weights, settings and history of a trained H-CLMP."""
     parameters = sum(p[0].numel() for p in fitted.network.parameters())
     write_json(out.settings, {"provenance": origin, "parameters": parameters})
@@ -274,14 +262,15 @@ def _fit_baseline(config: Config, variant: str, job: _Job, threads: int) -> Mode
     """Fit a baseline and write its settings, from which it can be fitted again."""
     from hclmp.models.baselines import fit_baseline
 
+    assert job.part.validation is not None
     fitted = fit_baseline(
         config.variants[variant].model,
-        job.train,
-        job.validation,
+        job.part.train,
+        job.part.validation,
         settings=config.baselines,
         seed=config.training.seed,
         threads=threads,
     )
-    settings = {"provenance": job.origin, **fitted.settings()}
+    settings = {"provenance": job.part.key, **fitted.settings()}
     write_json(Trained(variant, job.fold).settings, settings)
     return fitted
