@@ -24,7 +24,7 @@ from hclmp.data.features import read_features
 from hclmp.data.folds import Fold, Rows, fold_names, split_rows
 from hclmp.data.inputs import Labelled
 from hclmp.data.tables import Floats, read_targets
-from hclmp.models.baselines import fit_baseline
+from hclmp.models.baselines.fit import fit_baseline
 from hclmp.models.checkpoint import Checkpoints
 from hclmp.models.hclmp.pretrained import Pretrained
 from hclmp.models.interface import Model, Part
@@ -60,11 +60,11 @@ def fitted(
     start: Pretrained | None,
 ) -> Model:
     """A variant fitted as the step `train` does."""
+    part = Part(train, validation, key, start)
     chosen = config.variants[variant].model
     if chosen != "hclmp":
         settings, seed = config.baselines, config.training.seed
-        return fit_baseline(chosen, train, validation, settings=settings, seed=seed, threads=1)
-    part = Part(train, validation, key, start)
+        return fit_baseline(chosen, part, settings=settings, seed=seed, threads=1)
     with Checkpoints() as checkpoints:
         ((model, _),) = fit_network(config, variant, [part], checkpoints=checkpoints, threads=1)
     return model

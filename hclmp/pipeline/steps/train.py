@@ -260,13 +260,11 @@ def _write_network(out: Trained, fitted: "Ensemble", history: History, origin: P
 
 def _fit_baseline(config: Config, variant: str, job: _Job, threads: int) -> Model:
     """Fit a baseline and write its settings, from which it can be fitted again."""
-    from hclmp.models.baselines import fit_baseline
+    from hclmp.models.baselines.fit import fit_baseline
 
-    assert job.part.validation is not None
     fitted = fit_baseline(
         config.variants[variant].model,
-        job.part.train,
-        job.part.validation,
+        job.part,
         settings=config.baselines,
         seed=config.training.seed,
         threads=threads,
