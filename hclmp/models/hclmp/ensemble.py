@@ -16,7 +16,7 @@ from hclmp.models.calibration import Calibration
 from hclmp.models.descriptors import descriptors
 from hclmp.models.hclmp.batch import Batch, Labels, Table
 from hclmp.models.hclmp.layers import stacked
-from hclmp.models.hclmp.network import HCLMP, ROWS_AT_ONCE
+from hclmp.models.hclmp.network import HCLMP, PREDICTED_AT_ONCE
 from hclmp.models.hclmp.pretrained import Pretrained
 from hclmp.models.hclmp.training import predicted
 from hclmp.models.interface import Prediction
@@ -39,7 +39,7 @@ class Scalers:
 
     @classmethod
     def fit(cls, train: Labelled, start: Pretrained | None = None) -> "Scalers":
-        """Fit to the training rows alone; a pretrained encoder brings that of the statistics."""
+        """Fit to training rows; a pretrained encoder has its own scaler of the statistics."""
         dos = train.inputs.dos
         return cls(
             Scaler.fit(train.t),
@@ -50,7 +50,7 @@ class Scalers:
         )
 
     def batch(self, inputs: Inputs) -> Batch:
-        """Tensors of inputs; without a scaler for it the DOS feature is left out."""
+        """Tensors of inputs; without a scaler of it the DOS feature is omitted."""
         statistics = self.statistics.scale(descriptors(inputs)).clip(-FARTHEST, FARTHEST)
         feature = None
         if self.dos is not None:
@@ -172,7 +172,7 @@ class Ensemble:
 
     @torch.no_grad()
     def outputs(self, inputs: Inputs) -> Outputs:
-        """What ``predict`` and a calibration are made of."""
+        """Predict n compositions before calibration."""
         parts = predicted(self.network, self.scalers.batch(inputs).to(self.network.device))
         means, spreads = (part.cpu().double().numpy() for part in parts)
         scale = self.scalers.labels.std
@@ -183,7 +183,7 @@ class Ensemble:
         return Outputs(mean, spread * scale, disagreement * scale)
 
     def save(self, path: str | Path, *, provenance: Provenance) -> None:
-        """Write safetensors with all that rebuilds the model in the metadata."""
+        """Write weights, scalers, calibration and remembered rows as one safetensors file."""
         vectors = {"vectors": self.network.material.encoder.vectors}
         tensors = self.network.state_dict() | self.network.memory() | vectors
         tensors = pack("network", tensors)
@@ -218,24 +218,24 @@ class Ensemble:
 
 @torch.no_grad()
 def distances(model: Ensemble, inputs: Inputs, *, like_new: bool = False) -> Floats | None:
-    """How far n compositions are from the nearest remembered one: [n]; None without a memory.
+    """Distances of n compositions to the nearest remembered one: [n]; None without a memory.
 
-    In the space of the learned keys, times their sharpness, the mean over the members: what differs
-    by 1 is recalled e times less.
+    The mean over the members of the distance between learned keys, times their sharpness: a key
+    that is farther by 1 has an e times smaller weight in recall.
 
     Args:
-        model: whose memory it is.
-        inputs: n compositions; with ``like_new`` those it remembers, in that order.
-        like_new: as if a composition's own system and its supersets were not remembered.
+        model: with its memory.
+        inputs: n compositions; with ``like_new`` those that it remembers, in that order.
+        like_new: ignore a composition's own system and its supersets.
     """
     network = model.network
     if not network.config.memory:
         return None
     table = model.scalers.batch(inputs).to(network.device)
     others = table.present[:, remembered(len(inputs))] if like_new else None
-    parts = torch.split(torch.arange(len(inputs)), ROWS_AT_ONCE)
-    found = [_nearest(network, table.rows(rows), others) for rows in parts]
-    nearest: Floats = torch.cat(found).cpu().double().numpy()
+    parts = torch.split(torch.arange(len(inputs)), PREDICTED_AT_ONCE)
+    distance = torch.cat([_nearest(network, table.rows(rows), others) for rows in parts])
+    nearest: Floats = distance.cpu().double().numpy()
     return nearest
 
 
@@ -244,14 +244,14 @@ def _nearest(network: HCLMP, batch: Batch, others: Tensor | None) -> Tensor:
     sharpness = network.log_sharpness.exp()[:, None, None]
     queries = network.key(network.material(batch, None)) * sharpness
     keys = network.memory_keys * sharpness
-    apart = torch.cdist(queries, keys)
+    distance = torch.cdist(queries, keys)
     if others is not None:
-        apart = apart + HIDDEN * is_superset_of(batch.present, others)
-    found, nearest = apart.min(dim=-1)
-    # cdist finds the nearest, but is wrong by 0.01 where the distance is 0: it takes the difference
-    # of squares.
+        distance = distance + HIDDEN * is_superset_of(batch.present, others)
+    least, nearest = distance.min(dim=-1)
+    # cdist finds the nearest key, but its distance is wrong by up to 0.01, because it is a
+    # difference of squares.
     exact = (queries - torch.take_along_dim(keys, nearest[..., None], dim=-2)).norm(dim=-1)
-    return torch.where(found < HIDDEN, exact, found).mean(dim=0)
+    return torch.where(least < HIDDEN, exact, least).mean(dim=0)
 
 
 def _network(config: ModelConfig, vectors: Tensor, scalers: Scalers) -> HCLMP:
@@ -267,7 +267,7 @@ def _network(config: ModelConfig, vectors: Tensor, scalers: Scalers) -> HCLMP:
 
 def _from_tensors(config: ModelConfig, scalers: Scalers, tensors: dict[str, Tensor]) -> HCLMP:
     """The network of a file."""
-    # clone: what a matrix product gives depends on how its operands lie in memory
+    # clone, because the last digits of a matrix product depend on the alignment of its operands
     state = {name: tensor.clone() for name, tensor in unpack("network", tensors).items()}
     network = _network(config, state.pop("vectors"), scalers)
     for name in network.memory():
@@ -281,7 +281,7 @@ def _from_tensors(config: ModelConfig, scalers: Scalers, tensors: dict[str, Tens
 def _learned_covariance(network: HCLMP) -> Floats:
     """The mean of the members' covariances of scaled residuals: [L, L].
 
-    That of independent ones where none was fitted to residuals, as in the paper.
+    The identity if no covariance was fitted to residuals, as in the paper.
     """
     learned = network.refinement.covariance().mean(dim=0).detach().cpu()
     covariance = learned.numpy().astype(np.float64)

@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from torch import Tensor
 
 from hclmp.config import Config
 from hclmp.data.composition import pad
@@ -22,7 +21,7 @@ from hclmp.data.tables import EnergyGrid, read_dos
 from hclmp.errors import UserError
 from hclmp.files import write_csv, write_json
 from hclmp.models.checkpoint import Checkpoints, staged
-from hclmp.models.generator.network import DosScaler, Generator
+from hclmp.models.generator.network import DosScaler, Generator, Materials
 from hclmp.models.generator.training import (
     best_epoch,
     energy_score,
@@ -54,9 +53,9 @@ class _Part:
     fractions: NDArray[np.float32]
     dos: NDArray[np.float32]
 
-    def scaled(self, scaler: DosScaler) -> tuple[Tensor, Tensor]:
-        """Fractions and scaled DOS as tensors."""
-        return torch.from_numpy(self.fractions), scaler.scale(self.dos)
+    def scaled(self, scaler: DosScaler) -> Materials:
+        """With scaled DOS."""
+        return Materials(torch.from_numpy(self.fractions), scaler.scale(self.dos))
 
 
 def pretrain_gan(
@@ -189,8 +188,7 @@ def _divide(systems: Sequence[str | None], *, seed: int) -> list[NDArray[np.int6
 
 def _measured(model: Generator, scaler: DosScaler, train: _Part, test: _Part) -> dict[str, Any]:
     """Metrics on the test DOS, of the generator and of what it must beat."""
-    _, truth = test.scaled(scaler)
-    _, known = train.scaled(scaler)
+    truth, known = test.scaled(scaler).dos, train.scaled(scaler).dos
     samples = model.samples(torch.from_numpy(test.fractions), draws=DRAWS_OF_TEST, seed=1)
     nearest = cdist(test.fractions, train.fractions).argmin(axis=1)
     guesses = {
