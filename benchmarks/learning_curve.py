@@ -23,11 +23,12 @@ from hclmp.config import Config, load_config, variant_settings
 from hclmp.data.folds import FoldRows, RowNumbers, fold_names, split_rows
 from hclmp.data.inputs import Labelled
 from hclmp.data.tables import Floats, read_targets
-from hclmp.models.baselines import fit_baseline
+from hclmp.models.baselines.fit import fit_baseline
+from hclmp.models.checkpoint import Checkpoints
 from hclmp.models.compute import prepare
-from hclmp.models.hclmp.ensemble import Part, fit_hclmp
+from hclmp.models.hclmp.fit import fit_hclmp
 from hclmp.models.hclmp.pretrained import Pretrained
-from hclmp.models.interface import Model
+from hclmp.models.interface import Model, Part
 from hclmp.pipeline.jobs import CONFIG, job
 from hclmp.pipeline.reading import read_inputs, read_start
 from hclmp.provenance import Provenance
@@ -58,16 +59,15 @@ def fitted(
     start: Pretrained | None,
 ) -> Model:
     """A variant fitted as the step `train` does."""
+    part = Part(train, validation, key, start)
     chosen = config.variants[variant].model
     if chosen != "hclmp":
         settings, seed = config.baselines, config.training.seed
-        return fit_baseline(chosen, train, validation, settings=settings, seed=seed, threads=1)
+        return fit_baseline(chosen, part, settings=settings, seed=seed, threads=1)
     sizes, training = variant_settings(config, variant)
     prepare(1, deterministic=config.training.deterministic)
-    part = Part(train, validation, key, start)
-    ((model, _),), checkpoints = fit_hclmp([part], model=sizes, training=training)
-    for checkpoint in checkpoints:
-        checkpoint.remove()
+    with Checkpoints() as checkpoints:
+        ((model, _),) = fit_hclmp([part], model=sizes, training=training, checkpoints=checkpoints)
     return model
 
 

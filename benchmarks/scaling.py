@@ -75,17 +75,18 @@ def measure(size: Size, steps: int) -> dict[str, float]:
     from hclmp.models.checkpoint import Checkpoint
     from hclmp.models.compute import prepare
     from hclmp.models.hclmp import training as loop
-    from hclmp.models.hclmp.ensemble import Scalers, init_network, member_seeds
+    from hclmp.models.hclmp.ensemble import Ensemble
+    from hclmp.models.hclmp.fit import member_seeds
     from hclmp.models.hclmp.layers import stacked
 
     prepare(1, deterministic=True)
     model, training = ModelConfig(), TrainingConfig(members=1, epochs=2)
     data = [made_up(size, size.compositions, fold) for fold in range(size.folds)]
     held_out = [made_up(size, VALIDATION, 1_000 + fold) for fold in range(size.folds)]
-    scalers, seeds = [Scalers.fit(part) for part in data], member_seeds(training)
-    network = stacked(
-        [init_network(p, s, model, seeds) for p, s in zip(data, scalers, strict=True)]
-    )
+    seeds = member_seeds(training)
+    ensembles = [Ensemble.untrained(part, model, seeds) for part in data]
+    scalers = [ensemble.scalers for ensemble in ensembles]
+    network = stacked([ensemble.network for ensemble in ensembles])
     train, validation = (
         loop.Table.stacked([s.table(part) for s, part in zip(scalers, parts, strict=True)])
         for parts in (data, held_out)
@@ -115,7 +116,7 @@ def measure(size: Size, steps: int) -> dict[str, float]:
         validation=validation,
         settings=training,
         seeds=seeds,
-        checkpoint=Checkpoint("benchmark"),
+        checkpoint=Checkpoint("benchmark", "selection"),
         whole_systems=True,
     )
     # the second epoch; the first has warmed up

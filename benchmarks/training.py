@@ -94,8 +94,10 @@ def measure(name: str, config_file: Path, rows: int) -> dict[str, float]:
     from hclmp.data.folds import split_rows
     from hclmp.data.inputs import Labelled
     from hclmp.data.tables import read_targets
+    from hclmp.models.checkpoint import Checkpoints
     from hclmp.models.compute import prepare
-    from hclmp.models.hclmp.ensemble import Part, fit_hclmp
+    from hclmp.models.hclmp.fit import fit_hclmp
+    from hclmp.models.interface import Part
     from hclmp.pipeline.jobs import job
 
     config = load_config(config_file)
@@ -109,9 +111,11 @@ def measure(name: str, config_file: Path, rows: int) -> dict[str, float]:
     variant = "default" if name == "predict" else name
     sizes, training = variant_settings(config, variant)
     prepare(1, deterministic=config.training.deterministic)
-    ((model, _),), _ = fit_hclmp(
-        [Part(few, validation, {"warm": name})], model=sizes, training=training
+    how = {"model": sizes, "training": training, "checkpoints": Checkpoints()}  # none is removed
+    warm, timed = (
+        [Part(rows, validation, {name: what})] for rows, what in ((few, "warm"), (train, "timed"))
     )
+    ((model, _),) = fit_hclmp(warm, **how)
     imported = peak()
     if name == "predict":
         import torch
@@ -125,7 +129,7 @@ def measure(name: str, config_file: Path, rows: int) -> dict[str, float]:
         seconds, samples = time.perf_counter() - start, PREDICTED
     else:
         start = time.process_time()  # on one thread; other work on the machine disturbs it less
-        fit_hclmp([Part(train, validation, {"timed": name})], model=sizes, training=training)
+        fit_hclmp(timed, **how)
         seconds, samples = time.process_time() - start, len(train) * EPOCHS[name]
     return {"seconds": seconds, "samples": samples, "peak": peak(), "imported": imported}
 

@@ -15,20 +15,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from hclmp.data.composition import Compositions, pad
 from hclmp.data.formula import Fractions, parse_formulas, system_of
 from hclmp.data.inputs import ElementTable, Inputs
 from hclmp.data.tables import Floats, Property
 from hclmp.errors import UserError, join_some
-from hclmp.files import ModelFiles, atomic_write
+from hclmp.files import ModelFiles
 from hclmp.models.generator.network import Generator
-from hclmp.models.hclmp.ensemble import Ensemble
-from hclmp.models.hclmp.final import distances
+from hclmp.models.hclmp.ensemble import Ensemble, distances
 from hclmp.models.interface import Prediction
 from hclmp.provenance import Provenance
+from hclmp.tensors import pack, read_tensors, unpack, write_tensors
 
 SCHEMA_VERSION = 1  # of the folder; later versions of this file must read all earlier ones
 ABOUT = {"left_out", "trained_on", "far", "transfer", "properties", "citation"}  # must be there
@@ -42,17 +40,14 @@ AGAIN = "Copy the whole folder again, or make it anew (`snakemake --cores all`, 
 
 def write_elements(path: Path, elements: ElementTable, *, provenance: Provenance) -> None:
     """Write what is known of the elements, so that a prediction never depends on a library's."""
-    tensors = {f"vectors.{name}": v for name, v in elements.vectors.items()}
-    tensors["properties"] = elements.properties
-    about = json.dumps({"provenance": provenance}, sort_keys=True)
-    with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata={"hclmp": about})
+    tensors = pack("vectors", elements.vectors) | {"properties": elements.properties}
+    write_tensors(path, tensors, {"provenance": provenance})
 
 
 def _read_elements(path: Path) -> ElementTable:
-    tensors = load_file(path)
-    properties = tensors.pop("properties")
-    return ElementTable({n.removeprefix("vectors."): t for n, t in tensors.items()}, properties)
+    with read_tensors(path, what="a table of elements", remedy=AGAIN) as (_, tensors):
+        elements = ElementTable(unpack("vectors", tensors), tensors["properties"])
+    return elements
 
 
 def _read_about(files: ModelFiles) -> dict[str, Any]:
@@ -120,7 +115,7 @@ class Model:
             ensemble = Ensemble.from_file(files.weights)
             if len(ensemble.scalers.labels.mean) != len(properties):
                 raise ValueError("its files do not belong together")
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError, UserError) as error:
+        except (OSError, KeyError, TypeError, ValueError, UserError) as error:
             reason = str(error).split(";")[0]  # without a remedy that is for files of a run
             raise UserError(f"{folder}: not a model, or damaged ({reason}). {AGAIN}") from error
         return cls(about, properties, ensemble, elements, generator)

@@ -2,24 +2,26 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from hclmp.config import BaselinesConfig
+from hclmp.config.models import VariantConfig
 from hclmp.data.composition import Compositions, pad
 from hclmp.data.inputs import ElementTable, Inputs, Labelled
 from hclmp.data.tables import Floats
-from hclmp.models.baselines import Baseline, fit_baseline
+from hclmp.models.baselines.fit import Baseline, fit_baseline
+from hclmp.models.baselines.registry import KINDS
 from hclmp.models.descriptors import descriptors
+from hclmp.models.interface import Part
 
 VOCABULARY = ("Co", "Cu", "Fe", "Mn", "Ti", "W")
 PROPERTIES = np.random.default_rng(5).standard_normal((6, 3)).astype(np.float32)
 TABLE = ElementTable({}, PROPERTIES)
 JOULE = 2.0**-62  # of an electronvolt, nearly: a power of 2, which changes no digit
-KINDS = ("extra_trees", "random_forest", "ridge", "mean")
 FEW = BaselinesConfig(trees=20)
 
 
@@ -57,8 +59,7 @@ def fitted(
     train, validation = some_inputs(n), some_inputs(max(1, n // 5), seed=1)
     return fit_baseline(
         kind,
-        Labelled(train, function(train)),
-        Labelled(validation, function(validation)),
+        Part(Labelled(train, function(train)), Labelled(validation, function(validation)), {}),
         settings=FEW,
         seed=3,
         threads=threads,
@@ -131,7 +132,7 @@ def test_ridge_learns_ternaries_from_binaries() -> None:
     two, three = (inputs.take(np.flatnonzero(size == k)) for k in (2, 3))
     parts = [two.take(np.arange(150)), two.take(np.arange(150, 200))]
     labelled = [Labelled(part, pairwise(part)) for part in parts]
-    model = fit_baseline("ridge", *labelled, settings=FEW, seed=0, threads=1)
+    model = fit_baseline("ridge", Part(*labelled, {}), settings=FEW, seed=0, threads=1)
     truth = pairwise(three)
     assert rms(model.predict(three).mean - truth) < 0.3 * rms(truth - truth.mean(axis=0))
 
@@ -192,7 +193,8 @@ def test_the_unit_of_a_property_is_nothing_to_a_baseline(kind: str) -> None:
     ]
     settings: dict[str, Any] = {"settings": BaselinesConfig(trees=10), "seed": 0, "threads": 1}
     expected, found = (
-        fit_baseline(kind, *parts, **settings).predict(some_inputs(10, seed=2)) for parts in given
+        fit_baseline(kind, Part(*parts, {}), **settings).predict(some_inputs(10, seed=2))
+        for parts in given
     )
     for name in ("mean", "std_aleatoric", "std_epistemic"):
         np.testing.assert_allclose(getattr(found, name) / JOULE, getattr(expected, name), rtol=1e-6)
@@ -222,6 +224,11 @@ def test_settings_are_json(kind: str) -> None:
         assert settings["n_estimators"] == 20
     if kind == "ridge":
         assert settings["alpha"] > 0
+
+
+def test_the_configuration_names_every_baseline() -> None:
+    names = get_args(VariantConfig.model_fields["model"].annotation)
+    assert names == ("hclmp", *KINDS)
 
 
 def test_unknown_kind() -> None:

@@ -9,17 +9,16 @@ import torch
 
 from hclmp.config import ModelConfig, TrainingConfig, resolve
 from hclmp.errors import UserError
-from hclmp.models import checkpoint as checkpoints
+from hclmp.models.checkpoint import FOLDER, Checkpoints
 from hclmp.models.compute import device_of
-from hclmp.models.hclmp import stack
+from hclmp.models.hclmp import fit
 from hclmp.models.hclmp.composition_encoder import lengths_of, longest_of_parts
-from hclmp.models.hclmp.ensemble import Part, fit_hclmp
+from hclmp.models.hclmp.fit import fit_hclmp
+from hclmp.models.interface import Part
 from hclmp.pipeline.jobs import Job
 from tests.conftest import Command
 from tests.made_up.synthetic import inputs, labelled
-from tests.made_up.tables import (
-    set_up,
-)
+from tests.made_up.tables import set_up
 
 SMALL = ModelConfig(message_hidden=8, latent=8, property_size=16, token_size=16, trunk=16)
 ONE = TrainingConfig(epochs=1, batch_size=32, members=1, refit_epochs=1)
@@ -106,7 +105,7 @@ def parts() -> list[Part]:
 
 def limited(monkeypatch: pytest.MonkeyPatch, folds: int) -> list[int]:
     """A memory that holds so many folds; the folds of each training that was tried."""
-    real, tried = stack.train_model, list[int]()
+    real, tried = fit.train_model, list[int]()
 
     def train(model: Any, **kwargs: Any) -> Any:
         tried.append(len(kwargs["train"].counts))
@@ -114,18 +113,18 @@ def limited(monkeypatch: pytest.MonkeyPatch, folds: int) -> list[int]:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
         return real(model, **kwargs)
 
-    monkeypatch.setattr(stack, "train_model", train)
+    monkeypatch.setattr(fit, "train_model", train)
     return tried
 
 
 def test_out_of_memory_halves_the_stack_and_goes_on(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole, used = fit_hclmp(parts(), model=SMALL, training=ONE)
-    for checkpoint in used:
-        checkpoint.remove()
+    with Checkpoints() as checkpoints:
+        whole = fit_hclmp(parts(), model=SMALL, training=ONE, checkpoints=checkpoints)
     tried = limited(monkeypatch, 2)
-    halved, used = fit_hclmp(parts(), model=SMALL, training=ONE)
+    with Checkpoints() as checkpoints:
+        halved = fit_hclmp(parts(), model=SMALL, training=ONE, checkpoints=checkpoints)
     assert tried == [5, 2, 3, 1, 2] * 2, "selection and refit"
     assert "cpu has too little memory for 5 folds as one model: going on with 2 and then 3" in (
         caplog.text
@@ -135,9 +134,7 @@ def test_out_of_memory_halves_the_stack_and_goes_on(
         np.testing.assert_allclose(
             other.predict(given).mean, one.predict(given).mean, rtol=1e-3, atol=1e-3
         )
-    for checkpoint in used:
-        checkpoint.remove()
-    assert not list(checkpoints.FOLDER.glob("*"))
+    assert not list(FOLDER.glob("*"))
 
 
 def test_a_single_fold_that_is_too_much_says_what_to_lower(
@@ -145,4 +142,4 @@ def test_a_single_fold_that_is_too_much_says_what_to_lower(
 ) -> None:
     limited(monkeypatch, 0)
     with pytest.raises(UserError, match=r"cpu has too little memory .* lower `model\.memory`"):
-        fit_hclmp(parts(), model=SMALL, training=ONE)
+        fit_hclmp(parts(), model=SMALL, training=ONE, checkpoints=Checkpoints())

@@ -38,16 +38,13 @@ def fitted(
     properties: int = 3,
     changes: dict[str, Any] | None = None,
 ) -> tuple[Ensemble, list[dict[str, Any]]]:
-    model, history, used = fit_one(
+    return fit_one(
         labelled(60, dos=dos, properties=properties),
         labelled(20, dos=dos, properties=properties, seed=1),
         model=SMALL.model_copy(update=changes or {}),
         training=training,
         key={"training": training.model_dump(mode="json"), "dos": dos, "changes": changes},
     )
-    for checkpoint in used:
-        checkpoint.remove()
-    return model, history
 
 
 @pytest.mark.parametrize("changes", [{}, {"token_noise": "drawn"}, {"memory": 0}], ids=str)
@@ -85,7 +82,7 @@ def test_same_seed_same_bytes_other_seed_other_model() -> None:
 def test_scalers_see_training_rows_only() -> None:
     train, validation = labelled(60, dos=11), labelled(20, dos=11, seed=1)
     far = Labelled(validation.inputs, validation.t + 1000)
-    model, _, _ = fit_one(
+    model, _ = fit_one(
         train, far, model=SMALL, training=TrainingConfig(epochs=1), key={"far": True}
     )
     assert train.inputs.dos is not None
@@ -173,7 +170,7 @@ def test_the_refit_learns_from_the_validation_rows(monkeypatch: pytest.MonkeyPat
 def test_another_configuration_finds_no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     args = (labelled(60), labelled(20, seed=1))
     kwargs: dict[str, Any] = {"model": SMALL, "training": TrainingConfig(epochs=2)}
-    fit_one(*args, **kwargs, key={"learning_rate": 1})  # its checkpoint stays
+    fit_one(*args, **kwargs, key={"learning_rate": 1}, keep=True)
     calls: list[int] = []
     real = loop.validation_errors
     monkeypatch.setattr(loop, "validation_errors", lambda *a: (calls.append(1), real(*a))[1])
@@ -185,16 +182,18 @@ def test_another_configuration_finds_no_checkpoint(monkeypatch: pytest.MonkeyPat
 
 def test_a_checkpoint_cut_short_is_not_used() -> None:
     whole, history = fitted()
-    _, _, used = fit_one(
+    fit_one(
         labelled(60),
         labelled(20, seed=1),
         model=SMALL,
         training=FEW_EPOCHS,
         key={"training": FEW_EPOCHS.model_dump(mode="json"), "dos": None, "changes": None},
+        keep=True,
     )
+    used = list(checkpoints.FOLDER.rglob("*.safetensors"))
     assert len(used) == 2
-    for checkpoint in used:
-        checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:100])
+    for path in used:
+        path.write_bytes(path.read_bytes()[:100])
     again, history_again = fitted()
     assert history_again == history
     np.testing.assert_array_equal(again.predict(inputs(5)).mean, whole.predict(inputs(5)).mean)
@@ -258,7 +257,7 @@ def test_the_correlation_of_the_scatter_is_learned() -> None:
         noisy.append(Labelled(part.inputs, part.t + 3 * scatter))
     training = TrainingConfig(epochs=25, batch_size=16, members=1)
     few = SMALL.model_copy(update={"memory": 64})
-    model, _, _ = fit_one(*noisy, model=few, training=training, key={})
+    model, _ = fit_one(*noisy, model=few, training=training, key={})
     covariance = model.calibration.covariance()
     std = np.sqrt(np.diag(covariance))
     correlation = covariance / np.outer(std, std)

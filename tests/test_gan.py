@@ -13,9 +13,8 @@ from hclmp.errors import UserError
 from hclmp.models import recall
 from hclmp.models.checkpoint import Checkpoint
 from hclmp.models.generator import training as gan_training
-from hclmp.models.generator.network import DosScaler, Generator
+from hclmp.models.generator.network import DosScaler, Generator, Materials
 from hclmp.models.generator.training import (
-    Part,
     best_epoch,
     energy_score,
     refit_generator,
@@ -48,33 +47,37 @@ def generator(scaler: DosScaler, *, recalls: bool = True) -> Generator:
     )
 
 
-def parts(heavy: bool = False) -> tuple[DosScaler, Part, Part]:
+def parts(heavy: bool = False) -> tuple[DosScaler, Materials, Materials]:
     """A scaler, and training and validation materials of other compositions."""
     fractions, dos = synthetic_dos(200, heavy=heavy)
     more, other = synthetic_dos(60, seed=1, heavy=heavy)
     scaler = DosScaler.fit(dos)
-    train = torch.from_numpy(fractions), scaler.scale(dos)
-    return scaler, train, (torch.from_numpy(more), scaler.scale(other))
+    train = Materials(torch.from_numpy(fractions), scaler.scale(dos))
+    return scaler, train, Materials(torch.from_numpy(more), scaler.scale(other))
 
 
 def trained(
     *, heavy: bool = False, settings: GanConfig = SETTINGS, key: str = "test"
-) -> tuple[Generator, Part, list[dict[str, float]]]:
+) -> tuple[Generator, Materials, list[dict[str, float]]]:
     """A generator trained on synthetic DOS, its training data, and the history."""
     scaler, train, validation = parts(heavy)
     model = generator(scaler, recalls=settings.memory > 0)
     history = train_generator(
-        model, train=train, validation=validation, settings=settings, checkpoint=Checkpoint(key)
+        model,
+        train=train,
+        validation=validation,
+        settings=settings,
+        checkpoint=Checkpoint(key, "selection"),
     )
     return model, train, history
 
 
-def refitted(key: str = "refit") -> tuple[Generator, Part, list[dict[str, float]]]:
+def refitted(key: str = "refit") -> tuple[Generator, Materials, list[dict[str, float]]]:
     """A generator trained for seven epochs of the same schedule."""
     scaler, train, _ = parts()
     model = generator(scaler)
     history = refit_generator(
-        model, train=train, epochs=7, settings=SETTINGS, checkpoint=Checkpoint(key)
+        model, train=train, epochs=7, settings=SETTINGS, checkpoint=Checkpoint(key, "selection")
     )
     return model, train, history
 
@@ -115,9 +118,9 @@ def test_samples_vary_and_the_feature_is_their_mean() -> None:
 @torch.no_grad()
 def test_samples_are_what_the_network_says_of_each_noise(recalls: bool) -> None:
     scaler, (fractions, dos), _ = parts()
-    model = generator(scaler, recalls=recalls).eval()
+    model = generator(scaler, recalls=recalls)
     if recalls:
-        model.remember(fractions, dos)
+        model.memory = Materials(fractions, dos)
     queries = torch.from_numpy(synthetic_dos(5, seed=8)[0])
     samples = model.samples(queries, draws=4, seed=2, hide_own_system=True)
     noise = torch.randn(4, model.noise, generator=torch.Generator().manual_seed(2))
@@ -194,10 +197,10 @@ def test_of_a_large_table_all_is_known_and_a_part_is_recalled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(recall, "MOST_REMEMBERED", 30)
-    made = generator(DosScaler.fit(synthetic_dos(20)[1])).eval()
+    made = generator(DosScaler.fit(synthetic_dos(20)[1]))
     dos = torch.arange(61.0)[:, None].expand(61, GRID.n).contiguous()
     fractions = torch.rand(61, len(VOCABULARY), generator=torch.Generator().manual_seed(0))
-    made.remember(fractions, dos)
+    made.memory = Materials(fractions, dos)
     made.save(tmp_path / "generator.safetensors", provenance={})
     model = Generator.from_file(tmp_path / "generator.safetensors")
     feature = model.feature(fractions.numpy(), draws=3, seed=0)

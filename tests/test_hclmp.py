@@ -84,7 +84,7 @@ def model_for(
     known = labelled(40, dos=None if given.dos is None else given.dos.shape[1], seed=9)
     labels = torch.randn(40, properties, generator=torch.Generator().manual_seed(7))
     model.remember(table_of(known.inputs, labels))
-    return model.eval()
+    return model
 
 
 def predicted(model: HCLMP, batch: Batch) -> torch.Tensor:
@@ -154,14 +154,14 @@ def test_predictions_are_deterministic_in_evaluation(config: ModelConfig) -> Non
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
 def test_batch_of_one_and_single_property(config: ModelConfig, rows: int, properties: int) -> None:
     given_ = inputs(rows)
-    model = model_for(given_, config, properties=properties).train()
+    model = model_for(given_, config, properties=properties)
     values = torch.randn(rows, properties)
     parts = losses(model, batch_of(given_), values, queries=min(rows, 4))
     loss = torch.stack(list(parts.values())).sum()
     loss.backward()
     assert torch.isfinite(loss)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in used(model))
-    assert model.eval()(batch_of(given_))[0].shape == (1, rows, properties)
+    assert model(batch_of(given_))[0].shape == (1, rows, properties)
 
 
 def used(model: HCLMP) -> list[torch.nn.Parameter]:
@@ -178,13 +178,12 @@ def test_an_overfit_batch_goes_to_near_zero(dos: int | None) -> None:
     batch, model = batch_of(data.inputs), model_for(data.inputs, config)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     for step in range(500):
-        model.train()
         loss = torch.stack(list(losses(model, batch, labels, queries=16, seed=step).values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        error = (model.eval()(batch)[0] - labels).abs().mean()
+        error = (model(batch)[0] - labels).abs().mean()
     assert error < 0.08, f"standardised error {error:.3f} on 16 rows seen 500 times"
 
 

@@ -14,7 +14,8 @@ from hclmp.config import BaselinesConfig, ModelConfig, TrainingConfig
 from hclmp.data.inputs import Labelled
 from hclmp.data.tables import read_predictions, read_targets
 from hclmp.evaluation.metrics import summarise
-from hclmp.models.baselines import fit_baseline
+from hclmp.models.baselines.fit import fit_baseline
+from hclmp.models.interface import Part
 from hclmp.models.weights import few_rows
 from tests.conftest import Command, assert_refused
 from tests.made_up.synthetic import fit_one, labelled
@@ -87,7 +88,7 @@ def test_baselines_learn_each_property_from_the_rows_that_have_it(kind: str) -> 
     train, _ = spoiled(150)
     validation, test = spoiled(40, seed=1)[0], labelled(40, seed=2)
     settings = BaselinesConfig(trees=30)
-    model = fit_baseline(kind, train, validation, settings=settings, seed=0, threads=1)
+    model = fit_baseline(kind, Part(train, validation, {}), settings=settings, seed=0, threads=1)
     predicted = model.predict(test.inputs)
     assert np.isfinite(predicted.mean).all()
     assert (predicted.std_aleatoric > 0).all()
@@ -101,9 +102,8 @@ def test_a_property_that_no_validation_row_has_is_as_uncertain_as_its_labels() -
     blank = validation.t.copy()
     blank[:, 1] = np.nan
     settings = BaselinesConfig(trees=10)
-    model = fit_baseline(
-        "ridge", train, Labelled(validation.inputs, blank), settings=settings, seed=0, threads=1
-    )
+    part = Part(train, Labelled(validation.inputs, blank), {})
+    model = fit_baseline("ridge", part, settings=settings, seed=0, threads=1)
     widened = np.sqrt(few_rows(np.ones((20, 1))))[0]
     assert model.std_aleatoric[1] == pytest.approx(train.t[:, 1].std() * widened)
 
@@ -118,7 +118,7 @@ def test_hclmp_learns_from_what_is_there(workdir: Path) -> None:
         "token_size": 16,
         "memory": 64,
     }
-    model, history, _ = fit_one(
+    model, history = fit_one(
         train, validation, model=ModelConfig(**small), training=settings, key={}
     )
     predicted = model.predict(test.inputs)

@@ -15,8 +15,8 @@ from hclmp.data.features import read_features
 from hclmp.data.folds import split_rows
 from hclmp.data.inputs import ElementTable, Inputs, Labelled
 from hclmp.data.tables import Floats, read_predictions, read_targets
-from hclmp.models.baselines import Baseline, fit_baseline
-from hclmp.models.interface import Model
+from hclmp.models.baselines.fit import Baseline, fit_baseline
+from hclmp.models.interface import Model, Part
 from hclmp.models.weights import MODEL_ERROR, label_weights
 from tests.conftest import Command, assert_refused
 from tests.made_up.synthetic import fit_one, labelled
@@ -41,7 +41,7 @@ def spoiled(rows: Labelled, *, seed: int, properties: slice = slice(None)) -> La
 
 def fitted(kind: str, train: Labelled, validation: Labelled) -> Baseline:
     few = BaselinesConfig(trees=20)
-    return fit_baseline(kind, train, validation, settings=few, seed=0, threads=1)
+    return fit_baseline(kind, Part(train, validation, {}), settings=few, seed=0, threads=1)
 
 
 def error(model: Baseline, test: Labelled) -> Floats:

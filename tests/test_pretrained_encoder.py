@@ -13,13 +13,12 @@ from safetensors.torch import load_file
 from hclmp.config import Config, ModelConfig, TrainingConfig, resolve
 from hclmp.data.formula import formula_text
 from hclmp.data.inputs import Inputs
-from hclmp.data.tables import DosTable, read_dos, write_dos
+from hclmp.data.tables import DosTable, Floats, read_dos, write_dos
 from hclmp.errors import UserError
-from hclmp.models.checkpoint import Checkpoint
+from hclmp.models.checkpoint import Checkpoints, History
 from hclmp.models.generator.network import DosScaler
-from hclmp.models.hclmp import encoder_training
-from hclmp.models.hclmp.encoder_training import pretrain
-from hclmp.models.hclmp.ensemble import Scalers, init_network
+from hclmp.models.hclmp import fit
+from hclmp.models.hclmp.ensemble import Ensemble
 from hclmp.models.hclmp.pretrained import BY_ELEMENT, Pretrained
 from hclmp.pipeline.jobs import Job, job
 from hclmp.pipeline.steps import pretrain_encoder as step
@@ -37,16 +36,19 @@ def _in_a_folder_of_its_own(workdir: Path) -> None:
     pass
 
 
-def remove(used: list[Checkpoint]) -> None:
-    for checkpoint in used:
-        checkpoint.remove()
+def pretrain(
+    given: Inputs, dos: Floats, *, model: ModelConfig = SMALL, training: TrainingConfig = TRAINING
+) -> tuple[Pretrained, History]:
+    with Checkpoints() as checkpoints:
+        return fit.pretrain(
+            given, dos, model=model, training=training, key={}, checkpoints=checkpoints
+        )
 
 
 def pretrained(n: int = 80, *, seed: int = 0, training: TrainingConfig = TRAINING) -> Pretrained:
     dos = np.random.default_rng(seed).normal(size=(n, 20))
     given = inputs(n, seed=seed)
-    trained, history, used = pretrain(given, dos, model=SMALL, training=training, key={"n": n})
-    remove(used)
+    trained, history = pretrain(given, dos, training=training)
     assert [row["epoch"] for row in history if row["member"] == 0] == [1, 2]
     return trained
 
@@ -76,24 +78,22 @@ def test_an_encoder_says_the_same_over_fewer_elements_in_another_order() -> None
     for encoder, some in ((start, given), (start.over(names), over_some(given, names))):
         labels = labelled(40, seed=3)
         data = replace(labels, inputs=some.take(np.arange(len(some))), t=labels.t[: len(some)])
-        scalers = Scalers.fit(data, encoder)
-        network = init_network(data, scalers, SMALL, [0, 1], encoder)
+        model = Ensemble.untrained(data, SMALL, [0, 1], encoder)
         with torch.no_grad():
-            vectors.append(network.material(scalers.batch(some), None))
+            vectors.append(model.network.material(model.scalers.batch(some), None))
     torch.testing.assert_close(vectors[0], vectors[1], atol=1e-5, rtol=1e-5)
 
 
 def test_members_start_from_the_pretrained_weights_and_only_those() -> None:
     start, data = pretrained(), labelled(60, dos=7)
-    scalers = Scalers.fit(data, start)
-    plain = init_network(data, scalers, SMALL, [0, 1]).state_dict()
-    network = init_network(data, scalers, SMALL, [0, 1], start).state_dict()
+    plain = Ensemble.untrained(data, SMALL, [0, 1]).network.state_dict()
+    network = Ensemble.untrained(data, SMALL, [0, 1], start).network.state_dict()
     assert BY_ELEMENT in start.tensors
     for name, tensor in network.items():
         expected = start.tensors.get(name, plain[name])
         assert torch.equal(tensor, expected), name
     assert "material.dos_map.weight" not in start.tensors
-    one = init_network(data, scalers, SMALL, [7], start).state_dict()
+    one = Ensemble.untrained(data, SMALL, [7], start).network.state_dict()
     assert torch.equal(one[BY_ELEMENT], start.tensors[BY_ELEMENT][:1])
 
 
@@ -122,9 +122,8 @@ def test_keys_that_do_not_fit_start_anew(base: dict[str, int], overrides: dict[s
     """A variant without recall; without a trunk, where the keys see the DOS feature too."""
     settings = SMALL.model_copy(update=base)
     dos = np.random.default_rng(0).normal(size=(80, 20))
-    start, _, used = pretrain(inputs(80), dos, model=settings, training=TRAINING, key={})
-    remove(used)
-    model, _, used = fit_one(
+    start, _ = pretrain(inputs(80), dos, model=settings)
+    model, _ = fit_one(
         labelled(60, dos=7),
         labelled(20, dos=7, seed=1),
         model=settings.model_copy(update=overrides),
@@ -132,7 +131,6 @@ def test_keys_that_do_not_fit_start_anew(base: dict[str, int], overrides: dict[s
         key={},
         start=start,
     )
-    remove(used)
     assert np.isfinite(model.predict(inputs(10, dos=7, seed=9)).mean).all()
 
 
@@ -140,7 +138,7 @@ def test_what_starts_pretrained_is_another_model_and_the_same_each_time() -> Non
     start = pretrained()
     content = []
     for i, encoder in enumerate((start, start, None)):
-        model, _, used = fit_one(
+        model, _ = fit_one(
             labelled(60, dos=7),
             labelled(20, dos=7, seed=1),
             model=SMALL,
@@ -148,7 +146,6 @@ def test_what_starts_pretrained_is_another_model_and_the_same_each_time() -> Non
             key={"i": i},
             start=encoder,
         )
-        remove(used)
         content.append(model.predict(inputs(10, dos=7, seed=9)).mean)
     np.testing.assert_array_equal(content[0], content[1])
     assert np.abs(content[0] - content[2]).max() > 1e-3
@@ -163,12 +160,11 @@ def test_pretraining_pays_where_labels_follow_from_the_dos() -> None:
     dos, labels = hidden @ rng.normal(size=(9, 20)), hidden @ rng.normal(size=(9, 3))
     few, test = np.arange(30), np.arange(300, 600)
     seen = np.concatenate([few, np.arange(40, 300)])
-    start, _, used = pretrain(many.take(seen), dos[seen], model=SMALL, training=training, key={})
-    remove(used)
+    start, _ = pretrain(many.take(seen), dos[seen], training=training)
     data = labelled(30)
     errors = []
     for i, encoder in enumerate((start, None)):
-        model, _, used = fit_one(
+        model, _ = fit_one(
             replace(data, inputs=many.take(few), t=labels[few], noise=None),
             replace(data, inputs=many.take(np.arange(30, 40)), t=labels[30:40], noise=None),
             model=SMALL,
@@ -176,7 +172,6 @@ def test_pretraining_pays_where_labels_follow_from_the_dos() -> None:
             key={"i": i},
             start=encoder,
         )
-        remove(used)
         errors.append(np.abs(model.predict(many.take(test)).mean - labels[test]).mean())
     assert errors[0] < 0.9 * errors[1]
 
@@ -229,7 +224,7 @@ def test_the_step_averages_a_composition_and_leaves_out_held_out_systems(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     dos, given = write_table(config("keep")), {}
-    real = encoder_training.pretrain
+    real = fit.pretrain
 
     def spied(inputs: Inputs, values: np.ndarray, **settings: object) -> object:  # type: ignore[type-arg]
         given[len(given)] = inputs, values

@@ -1,5 +1,6 @@
 """Folds that train as one model are what they are alone."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import torch
 from hclmp.config import ModelConfig, TrainingConfig
 from hclmp.data.inputs import Labelled
 from hclmp.models import checkpoint as checkpoints
+from hclmp.models.checkpoint import Checkpoints, History
 from hclmp.models.hclmp import training as loop
 from hclmp.models.hclmp.batch import Table, padded
-from hclmp.models.hclmp.ensemble import Ensemble, Part, Scalers, fit_hclmp
+from hclmp.models.hclmp.ensemble import Ensemble, Scalers
+from hclmp.models.hclmp.fit import fit_hclmp
 from hclmp.models.hclmp.layers import Draws, part_of, stacked
-from hclmp.models.hclmp.stack import History
 from hclmp.models.hclmp.training import steps_of
+from hclmp.models.interface import Part
 from tests.made_up.synthetic import fit_one, inputs, labelled
 
 SMALL = ModelConfig(message_hidden=8, latent=8, property_size=16, token_size=16, trunk=16)
@@ -46,10 +49,8 @@ def parts(*, dos: int | None = None, missing: bool = True) -> list[Part]:
 def together(
     folds: list[Part], training: TrainingConfig = FEW_EPOCHS, model: ModelConfig = SMALL
 ) -> list[tuple[Ensemble, History]]:
-    fits, used = fit_hclmp(folds, model=model, training=training)
-    for checkpoint in used:
-        checkpoint.remove()
-    return fits
+    with Checkpoints() as checkpoints:
+        return fit_hclmp(folds, model=model, training=training, checkpoints=checkpoints)
 
 
 def test_tables_of_nearly_as_many_rows_have_the_same_steps() -> None:
@@ -78,7 +79,7 @@ def test_stacked_folds_are_what_they_are_alone(dos: int | None, changes: dict[st
     model, folds = SMALL.model_copy(update=changes), parts(dos=dos)
     given = inputs(15, dos=dos, seed=3)
     for part, (fitted, history) in zip(folds, together(folds, model=model), strict=True):
-        alone, own, _ = fit_one(
+        alone, own = fit_one(
             part.train, part.validation, model=model, training=FEW_EPOCHS, key=part.key
         )
         assert [row.keys() for row in history] == [row.keys() for row in own]
@@ -125,7 +126,7 @@ def test_padding_of_a_fold_says_nothing() -> None:
     scalers = [Scalers.fit(part.train) for part in folds]
     networks, tables, held_out = [], [], []
     for i, (part, scaler) in enumerate(zip(folds, scalers, strict=True)):
-        fit, _, _ = fit_one(part.train, part.validation, model=SMALL, training=ONE, key={"i": i})
+        fit, _ = fit_one(part.train, part.validation, model=SMALL, training=ONE, key={"i": i})
         networks.append(fit.network)
         tables.append(scaler.table(part.train))
         held_out.append(scaler.table(part.validation))
@@ -215,7 +216,8 @@ def _write(fits: list[tuple[Ensemble, History]], name: str) -> None:
 
 def test_another_stack_finds_no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     folds = parts(missing=False)
-    fit_hclmp(folds, model=SMALL, training=ONE)  # its checkpoints stay
+    fit = partial(fit_hclmp, model=SMALL, training=ONE, checkpoints=Checkpoints())
+    fit(folds)  # its checkpoints stay
     real, seen = loop._epoch, []
 
     def noted(*args: Any) -> Any:
@@ -223,9 +225,9 @@ def test_another_stack_finds_no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> N
         return real(*args)
 
     monkeypatch.setattr(loop, "_epoch", noted)
-    fit_hclmp(folds, model=SMALL, training=ONE)
+    fit(folds)
     assert seen == []
-    fit_hclmp(folds[:2], model=SMALL, training=ONE)
+    fit(folds[:2])
     assert seen == [(66,)], "that of the fold which trains alone, and no other"
 
 

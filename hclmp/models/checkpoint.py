@@ -1,6 +1,5 @@
-"""Training in progress, its best epoch and its checkpoints: tensors and JSON, never pickles."""
+"""Checkpoints of a training: its state and best epoch, as tensors and JSON, never as pickles."""
 
-import json
 import logging
 import math
 import shutil
@@ -8,21 +7,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from hclmp.errors import UserError
-from hclmp.files import atomic_write
+from hclmp.tensors import pack, read_tensors, unpack, write_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
 
 log = logging.getLogger(__name__)
 FOLDER = Path(".hclmp/checkpoints")
-SLOW = 1.0  # seconds: a saving that takes longer is not done after every epoch, ...
-REST = 10  # ... but after so many times as long at the earliest: it may take a tenth of the time
+# Saving takes at most a tenth of the time: a saving that took longer than SLOW seconds is followed
+# by the next one only after REST times as long.
+SLOW, REST = 1.0, 10
 DIVERGED = "the training diverged: nothing finite came out of it. Lower the learning rate."
+History = list[dict[str, Any]]  # one row per epoch and member
 
 
 @dataclass
@@ -30,7 +31,7 @@ class State:
     """All that changes during a training, besides the networks and their optimisers.
 
     Attributes:
-        epoch: how many are finished.
+        epoch: number of finished epochs.
         best_scores: the lowest validation score so far, of each member.
         best: the tensors of the network that had it.
         history: one row per epoch and member.
@@ -38,17 +39,17 @@ class State:
 
     epoch: int = 0
     best_scores: list[float] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    best: "dict[str, Tensor]" = field(default_factory=dict)
+    history: History = field(default_factory=list)
 
     def finish_epoch(
-        self, rows: Sequence[dict[str, Any]], *, scores: Sequence[float], network: nn.Module
+        self, rows: Sequence[dict[str, Any]], *, scores: Sequence[float], network: "nn.Module"
     ) -> None:
-        """Note an epoch, and keep each member whose validation score is the lowest so far.
+        """Record an epoch, and keep each member whose validation score is the lowest so far.
 
         Args:
             rows, scores: of the members.
-            network: of one member; or of several, its tensors then having them as first axis.
+            network: of one member; or of several, which are the first axis of its tensors.
         """
         self.epoch += 1
         self.history += [{"epoch": self.epoch, **row} for row in rows]
@@ -60,11 +61,11 @@ class State:
             self.best = {name: tensor.clone() for name, tensor in state.items()}
         elif better:
             for name, tensor in state.items():
-                kept = self.best[name]  # of a resumed training on the CPU
-                kept[better] = tensor[better].to(kept.device)
+                best = self.best[name]  # on the CPU if the training was resumed
+                best[better] = tensor[better].to(best.device)
 
-    def restore_best(self, network: nn.Module) -> None:
-        """Put the network back to its best epoch, ready to predict.
+    def restore_best(self, network: "nn.Module") -> None:
+        """Set the network to its best epoch.
 
         Raises:
             UserError: a member had a finite score in no epoch.
@@ -72,33 +73,28 @@ class State:
         if not self.best or not all(math.isfinite(score) for score in self.best_scores):
             raise UserError(DIVERGED)
         network.load_state_dict(self.best)
-        network.eval()
 
 
 class Checkpoint:
-    """The state after a finished epoch, under a key that determines the result.
+    """The state after a finished epoch, in a file named by a key that determines the result.
 
     A killed training that is started again with the same data, configuration and source finds its
-    own checkpoint; any other finds none.
+    own checkpoint; any other training finds none.
     """
 
-    def __init__(self, key: str, stage: str = "selection") -> None:
-        self.key, self.path = key, FOLDER / key / f"{stage}.safetensors"
+    def __init__(self, key: str, stage: str) -> None:
+        self.path = FOLDER / key / f"{stage}.safetensors"
         self._saved = self._took = 0.0  # when the last saving began, and how long it took
-
-    def of(self, stage: str) -> "Checkpoint":
-        """The checkpoint of another stage of the same training, removed together with this one."""
-        return Checkpoint(self.key, stage)
 
     def save(
         self,
         state: State,
-        networks: dict[str, nn.Module],
-        optimizers: dict[str, Optimizer],
+        networks: "dict[str, nn.Module]",
+        optimizers: "dict[str, Optimizer]",
         *,
         last: bool,
     ) -> None:
-        """Replace the checkpoint; where that takes long, as for many folds at once, not each time.
+        """Replace the checkpoint; if that takes long, as for many folds, not after every epoch.
 
         Args:
             state, networks, optimizers: after an epoch.
@@ -112,55 +108,61 @@ class Checkpoint:
             tensors |= pack(name, network.state_dict())
         for name, optimizer in optimizers.items():
             tensors |= pack(name, _optimizer_tensors(optimizer))
-        about = {"epoch": state.epoch, "best_scores": state.best_scores, "history": state.history}
-        # clone: tensors that share memory cannot be stored
-        kept = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-        with atomic_write(self.path) as temporary:
-            save_file(kept, temporary, metadata={"state": json.dumps(about)})
+        header = {"epoch": state.epoch, "best_scores": state.best_scores, "history": state.history}
+        # The columns of the history keep their order.
+        write_tensors(self.path, tensors, header, sort_keys=False)
         self._saved, self._took = now, time.monotonic() - now
 
-    def resume(self, networks: dict[str, nn.Module], optimizers: dict[str, Optimizer]) -> State:
-        """Put networks and optimisers back to the last checkpoint; a fresh state without one."""
-        if not self.path.is_file():
-            return State()
+    def resume(self, networks: "dict[str, nn.Module]", optimizers: "dict[str, Optimizer]") -> State:
+        """Set networks and optimisers to the checkpoint; without a readable one, a new state."""
         try:
-            with safe_open(self.path, framework="pt") as file:
-                about = json.loads(file.metadata()["state"])
-                tensors = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, ValueError):
+            with read_tensors(self.path, what="a checkpoint", remedy="", framework="pt") as read:
+                header, tensors = read
+        except UserError:
             return State()
         for name, network in networks.items():
             network.load_state_dict(unpack(name, tensors))
         for name, optimizer in optimizers.items():
             _restore_optimizer(optimizer, unpack(name, tensors))
-        log.info("going on after epoch %d of an interrupted training", about["epoch"])
-        return State(best=unpack("best", tensors), **about)
-
-    def remove(self) -> None:
-        """Remove the checkpoint: the training has ended and its result is written."""
-        shutil.rmtree(self.path.parent, ignore_errors=True)
+        log.info("resuming an interrupted training after epoch %d", header["epoch"])
+        return State(best=unpack("best", tensors), **header)
 
 
-def staged(**stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+class Checkpoints:
+    """The checkpoints of a step: ``with Checkpoints() as checkpoints``.
+
+    They are removed when the block ends, so its last statement is to write the results; an
+    exception or a kill leaves them for the next start.
+    """
+
+    def __init__(self) -> None:
+        self.opened: list[Checkpoint] = []
+
+    def open(self, key: str, stage: str) -> Checkpoint:
+        """The checkpoint of a stage of the training with this key."""
+        self.opened.append(Checkpoint(key, stage))
+        return self.opened[-1]
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            for checkpoint in self.opened:
+                shutil.rmtree(checkpoint.path.parent, ignore_errors=True)
+
+
+def staged(**stages: History) -> History:
     """The histories of the stages of a training as one, each row with its ``stage``."""
     return [{"stage": stage, **row} for stage, rows in stages.items() for row in rows]
 
 
-def pack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Put a prefix before every name."""
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
-
-
-def unpack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with this prefix, without it."""
-    return {
-        name.removeprefix(f"{prefix}."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(f"{prefix}.")
-    }
-
-
-def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+def _optimizer_tensors(optimizer: "Optimizer") -> "dict[str, Tensor]":
     """The state of an Adam-like optimiser as named tensors."""
     return {
         f"{index}.{name}": value
@@ -169,8 +171,8 @@ def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put the state from ``_optimizer_tensors`` back."""
+def _restore_optimizer(optimizer: "Optimizer", tensors: "dict[str, Tensor]") -> None:
+    """Set an optimiser to what ``_optimizer_tensors`` returned."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, key = name.split(".", 1)

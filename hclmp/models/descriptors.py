@@ -1,4 +1,4 @@
-"""Statistics of the elements of a composition: what forests and ridge see of it."""
+"""Statistics of the elements of a composition: the input of forests and ridge regression."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from hclmp.data.tables import Floats
 
 
 def descriptors(inputs: Inputs, *, with_range: bool = True) -> Floats:
-    """What forests and ridge see of compositions: fractions and statistics of the elements.
+    """Fractions and statistics of the elements of compositions.
 
     Columns, for a vocabulary of V elements with p tabulated properties each: the V fractions; for
     every property its fraction-weighted mean and standard deviation, minimum, maximum, range and
@@ -16,11 +16,11 @@ def descriptors(inputs: Inputs, *, with_range: bool = True) -> Floats:
     present (the statistics of Ward et al., npj Comput. Mater. 2, 16028, 2016); the number of
     elements; the mixing entropy in units of k.
 
-    The order of the elements in a row and its padding make no difference at all.
+    They do not depend on the order of the elements in a row or on its padding.
 
     Args:
         inputs: n compositions; properties in standardised units.
-        with_range: whether to give the range, which follows from minimum and maximum.
+        with_range: whether to include the range, which follows from minimum and maximum.
 
     Returns:
         [n, V + 6 p + 2], or [n, V + 5 p + 2] without the range.
@@ -56,7 +56,7 @@ def _in_order(compositions: Compositions) -> Compositions:
 
 
 def _over_elements(values: Floats) -> Floats:
-    """Sum over axis 1, left to right: NumPy's own order of summation depends on the padding."""
+    """Sum over axis 1 from left to right, because NumPy's own order depends on the padding."""
     total = np.zeros_like(values[:, 0])
     for column in range(values.shape[1]):
         total = total + values[:, column]

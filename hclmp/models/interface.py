@@ -1,16 +1,58 @@
 """What every model is given and gives back, whether it is a forest or H-CLMP(T).
 
-``fit(train, validation, ...) -> Model`` and ``Model.predict(inputs) -> Prediction``; both are in
-the transformed space of the properties, in their order.
+A fit takes a ``Part`` and gives a ``Model``, whose ``predict(inputs)`` gives a ``Prediction``.
+Labels and predictions are in the transformed space of the properties, in their order.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from hclmp.data.inputs import Inputs
+from hclmp.data.inputs import Inputs, Labelled
 from hclmp.data.tables import Floats, correlation_of
+
+if TYPE_CHECKING:
+    from hclmp.models.hclmp.pretrained import Pretrained
+
+
+@dataclass(frozen=True)
+class Part:
+    """The samples that a model of one fold is fitted to.
+
+    Attributes:
+        train: training samples.
+        validation: samples that choose the best epoch and measure the uncertainty; None where the
+            number of epochs is given.
+        key: what else determines the result (its provenance); names the checkpoint.
+        start: the pretrained encoder that H-CLMP starts from, if any.
+        whole_systems: whether the model is to predict systems that it has no training sample of;
+            None: as the validation samples have it.
+    """
+
+    train: Labelled
+    validation: Labelled | None
+    key: dict[str, Any]
+    start: "Pretrained | None" = None
+    whole_systems: bool | None = None
+
+    def holds_out_systems(self) -> bool:
+        """Whether the model is to predict systems that it has no training sample of."""
+        if self.whole_systems is not None:
+            return self.whole_systems
+        assert self.validation is not None
+        systems = (data.inputs.compositions.systems() for data in (self.train, self.validation))
+        return set(next(systems)).isdisjoint(next(systems))
+
+    def with_validation(self) -> "Part":
+        """Training and validation samples as training samples."""
+        assert self.validation is not None
+        return replace(
+            self,
+            train=self.train.joined(self.validation),
+            validation=None,
+            whole_systems=self.holds_out_systems(),
+        )
 
 
 @dataclass(frozen=True)
@@ -19,7 +61,7 @@ class Prediction:
 
     Attributes:
         mean: [n, L].
-        std_aleatoric: [n, L], the scatter that stays however much is learned.
+        std_aleatoric: [n, L], the scatter that more training data would not reduce.
         std_epistemic: [n, L], the disagreement between members or trees; 0 for a single model.
         covariance: [L, L] of the aleatoric scatter, for models that learn one.
     """
@@ -32,9 +74,9 @@ class Prediction:
     def samples(self, draws: int, *, seed: int) -> Floats:
         """Joint samples over the properties: [n, draws, L], in the transformed space.
 
-        Each row scatters by its own standard deviation, aleatoric and epistemic, with the
-        correlation of ``covariance``; without one the properties are independent. Answers what
-        no single property can: how likely it is that one is high *and* another low.
+        Each row has its own standard deviation, aleatoric and epistemic together, and all rows have
+        the correlation of ``covariance``; without one the properties are independent. Joint samples
+        answer what single properties cannot: how likely one is high *and* another low.
 
         Args:
             draws: samples of each row.
@@ -43,7 +85,7 @@ class Prediction:
         properties = self.mean.shape[1]
         factor = np.eye(properties)
         if self.covariance is not None:
-            # by eigenvalues: properties that always go together leave no Cholesky factor
+            # eigenvalues, because perfectly correlated properties have no Cholesky factor
             values, vectors = np.linalg.eigh(correlation_of(self.covariance))
             factor = vectors * np.sqrt(values.clip(min=0))
         noise = np.random.default_rng(seed).normal(size=(draws, properties)) @ factor.T

@@ -1,4 +1,4 @@
-"""Standardisation with statistics of the training rows alone."""
+"""Standardisation by the training rows."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from hclmp.data.tables import Floats
 
-ROUNDING = 1e-12  # of statistics of the elements and of densities of states
-FARTHEST = 6.0  # statistics are cut off at so many standard deviations from their mean
+ROUNDING = 1e-12  # rounding error of statistics of the elements and of densities of states
+FARTHEST = 6.0  # standard deviations from the mean at which statistics are cut off
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Scaler:
 
     @classmethod
     def fit(cls, values: Floats, *, least: float = 0.0) -> "Scaler":
-        """Fit to training values [n, d], NaN where missing; a constant column keeps its unit.
+        """Fit to training values [n, d], NaN where missing; a constant column has std 1.
 
         Args:
             values: the training values.
-            least: values as near to 0 as this are rounding errors, where the unit is ours.
+            least: standard deviations up to this are rounding errors.
         """
         mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
         # The std of n equal numbers is their rounding error, not always 0.

@@ -1,4 +1,4 @@
-"""How much each label counts in a fit, by the noise of its measurement."""
+"""The weights of labels in a fit, from the noise of their measurement."""
 
 import numpy as np
 from scipy.stats import norm, t
@@ -12,11 +12,11 @@ MODEL_ERROR = 0.3  # of a good model on held-out systems, in standard deviations
 def label_weights(labels: Floats, noise: Floats | None, scale: Floats) -> Floats:
     """The weight of each label in a loss: tau^2 / (tau^2 + noise^2).
 
-    A residual is the sum of what the model cannot know, of standard deviation tau, and of the
-    measurement's noise; least squares weighs it by the inverse of its variance, here relative to a
-    label without noise. 1 / noise^2 alone would be wrong: below the model's own error a smaller
-    noise tells no more, and a few precise labels would rule the fit. tau is ``MODEL_ERROR`` times
-    ``scale``; a label as noisy as that counts half.
+    A residual is the sum of the model's own error, of standard deviation tau, and of the noise of
+    the measurement. Least squares weighs it by the inverse of its variance, here relative to a
+    label without noise. Weights of 1 / noise^2 would let a few precise labels dominate, although
+    noise far below the model's error makes no difference. tau is ``MODEL_ERROR`` times ``scale``;
+    a label of noise tau has weight 1/2.
 
     Args:
         labels: [n, L], NaN where missing.
@@ -32,26 +32,23 @@ def label_weights(labels: Floats, noise: Floats | None, scale: Floats) -> Floats
     if noise is None:
         return present.astype(np.float64)
     tau = MODEL_ERROR * scale
-    # hypot: the square of an absurd noise would overflow
+    # hypot, because the square of a huge noise would overflow
     weights = (tau / np.hypot(tau, np.nan_to_num(noise, nan=0.0))) ** 2
     return np.where(present, weights, 0.0)
 
 
 def rows_counted(weights: Floats) -> Floats:
-    """How many rows of weight 1 know as much as these of [n, L] (Kish's effective size): [L].
-
-    Each property has a row of some weight.
-    """
+    """Kish's effective number of rows of weights [n, L], of which each column has some: [L]."""
     counted: Floats = weights.sum(axis=0) ** 2 / np.square(weights).sum(axis=0)
     return counted
 
 
 def few_rows(weights: Floats) -> Floats:
-    """What to multiply a variance by that was measured on rows of weights [n, L]: [L].
+    """Factor that enlarges a variance measured on few rows, of weights [n, L]: [L].
 
-    Of a variance known from n residuals, 90 % of further ones lie in the interval of Student's
-    distribution with n degrees of freedom, not in the Gaussian's. 1.005 of 400 rows, 1.2 of 10,
-    2 of 3.
+    If a variance is estimated from n residuals, 90 % of further ones lie in the interval of
+    Student's distribution with n degrees of freedom, not in that of the Gaussian. The factor is
+    1.005 for 400 rows, 1.2 for 10, 2 for 3.
     """
     ends = t.ppf(UPPER, rows_counted(weights)) / norm.ppf(UPPER)
     return np.square(np.asarray(ends, dtype=np.float64))

@@ -9,10 +9,11 @@ from hclmp.config import ModelConfig, TrainingConfig
 from hclmp.data.composition import Compositions, pad
 from hclmp.data.inputs import ElementTable, Inputs, Labelled
 from hclmp.data.tables import EnergyGrid
-from hclmp.models.checkpoint import Checkpoint
-from hclmp.models.hclmp.ensemble import Ensemble, Part, fit_hclmp
+from hclmp.models.checkpoint import Checkpoints, History
+from hclmp.models.hclmp.ensemble import Ensemble
+from hclmp.models.hclmp.fit import fit_hclmp
 from hclmp.models.hclmp.pretrained import Pretrained
-from hclmp.models.hclmp.stack import History
+from hclmp.models.interface import Part
 
 # Small tensors: more threads only wait for each other, above all beside other work.
 torch.set_num_threads(1)
@@ -79,11 +80,16 @@ def fit_one(
     training: TrainingConfig,
     key: dict[str, Any],
     start: Pretrained | None = None,
-) -> tuple[Ensemble, History, list[Checkpoint]]:
-    """A single fold, fitted."""
+    keep: bool = False,
+) -> tuple[Ensemble, History]:
+    """A single fold, fitted; its checkpoints are removed, or kept as by a kill."""
     part = Part(train, validation, key, start)
-    ((fitted, history),), used = fit_hclmp([part], model=model, training=training)
-    return fitted, history, used
+    with Checkpoints() as removed:
+        checkpoints = Checkpoints() if keep else removed
+        ((fitted, history),) = fit_hclmp(
+            [part], model=model, training=training, checkpoints=checkpoints
+        )
+    return fitted, history
 
 
 GRID = EnergyGrid(-2.0, 2.0, 21, "eV")

@@ -4,42 +4,38 @@ After Kong et al. 2021 (section "Generative transfer learning") and Gulrajani et
 training of Wasserstein GANs*, 2017. What differs from the paper and why:
 
 - the condition is [fractions, fraction-weighted mean of fixed element vectors], not the fractions
-  alone, so that elements with few DOS borrow from their neighbours in the periodic table;
-- heavy tails (values up to hundreds of times the median) are tamed by a logarithm before scaling;
-- it keeps the DOS that it was trained on: an attention over the materials most like a composition
-  recalls their DOS, and the network adds to that. What it has seen it need not generate.
+  alone, so that elements with few DOS learn from their neighbours in the periodic table;
+- DOS values, up to hundreds of times the median, are scaled after a logarithm;
+- it keeps its training DOS: it recalls those of the most similar materials (``recall.py``) and the
+  network adds to that. A DOS that it has seen is not generated again.
 
 A generator without element vectors, scaler and memory is the published one
-(`hclmp.models.generator.published`): its condition is the fractions, its values are standardised by
-statistics that it does not bring along.
+(`hclmp.models.generator.published`). Its condition is the fractions, and its values are
+standardised by statistics that are not published.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from hclmp.data.composition import Compositions
 from hclmp.data.tables import EnergyGrid
-from hclmp.errors import UserError
-from hclmp.files import atomic_write
 from hclmp.models.mlp import mlp
 from hclmp.models.recall import attention, is_superset_of, remembered
 from hclmp.provenance import Provenance
+from hclmp.tensors import pack, read_tensors, write_tensors
 
-ROWS_AT_ONCE = 256
+SAMPLED_AT_ONCE = 256  # compositions: bounds the memory
 KEY_HIDDEN, KEY_SIZE = 256, 128
-SAME = 1e-5  # apart (Euclidean), fractions are of one composition: they are 32-bit numbers
+SAME = 1e-5  # Euclidean distance of 32-bit fractions up to which compositions are the same
 MAKERS = "`hclmp pretrain-gan` or, from a published one, `hclmp import-generator` makes it"
 
 
@@ -65,7 +61,7 @@ class DosScaler:
         unit = float(np.median(positive)) if len(positive) else 1.0
         logs = np.log1p(dos.astype(np.float64) / unit)
         std = logs.std(axis=0)
-        # Energies where nearly every material has no states would otherwise be blown up.
+        # Without a floor, energies at which few materials have states would dominate.
         floor = 0.1 * std.mean() if std.any() else 1.0
         mean = torch.tensor(logs.mean(axis=0), dtype=torch.float32)
         scale = torch.tensor(np.maximum(std, floor), dtype=torch.float32)
@@ -82,9 +78,8 @@ class DosScaler:
         return self.unit * torch.expm1(logs)
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Materials to be recalled: fractions [m, V] and scaled DOS [m, D]."""
+class Materials(NamedTuple):
+    """Fractions [n, V] and scaled DOS [n, D] of n materials."""
 
     fractions: Tensor
     dos: Tensor
@@ -92,19 +87,18 @@ class Memory:
 
 @dataclass(frozen=True)
 class CompositionDos:
-    """DOS of compositions: what they recall, or what the generator makes of that.
+    """DOS of compositions, recalled or generated.
 
     Attributes:
         dos: [n, D] scaled.
-        known: [n] whether that is the remembered DOS of the very composition, to which nothing is
-            added; else it is a guess.
+        known: [n] whether it is the remembered DOS of that very composition, not an estimate.
     """
 
     dos: Tensor
     known: Tensor
 
     def rows(self, rows: slice) -> "CompositionDos":
-        """Of some of the compositions."""
+        """Those of some of the compositions."""
         return CompositionDos(self.dos[rows], self.known[rows])
 
 
@@ -114,17 +108,18 @@ class Generator(nn.Module):
     Args:
         vocabulary: the V elements that it knows, in the order of its input.
         vectors: [V, d] fixed element vectors, part of the condition; d may be 0.
-        seen: [V] 1 for elements of the training DOS, 0 for those it knows by their vector alone.
+        seen: [V] 1 for elements of the training DOS, 0 for those known by their vector only.
         noise: length of the noise vector.
         hidden: hidden layers.
         grid: the D energies.
-        scaler: between scaled values and the unit of the DOS; None where it is not known, so that
-            scaled values are all there is.
+        scaler: between scaled values and the unit of the DOS; None if it is not known.
         recalls: whether it recalls DOS; the published one does not.
 
     Attributes:
-        memory: what it recalls; None before training, and for one that does not recall.
-        provenance: of the file that it was read from; empty for one that was made here.
+        memory: materials that it recalls; None before training, and if it does not recall. A
+            composition of any of them gets its DOS; others recall from at most ``MOST_REMEMBERED``
+            of them, evenly spread.
+        provenance: of the file that it was read from; empty for a new one.
     """
 
     vectors: Tensor
@@ -151,16 +146,16 @@ class Generator(nn.Module):
         self.register_buffer("seen", seen)
         condition = len(self.vocabulary) + vectors.shape[1]
         self.recalls = recalls
-        self.memory: Memory | None = None
+        self.memory: Materials | None = None
         if recalls:
             self.key = mlp([condition, KEY_HIDDEN, KEY_SIZE])
             self.log_sharpness = nn.Parameter(torch.zeros(()))
         self.network = mlp([condition + noise + recalls * grid.n, *hidden, grid.n])
 
     def fractions(self, compositions: Compositions) -> NDArray[np.float32]:
-        """Fractions of compositions over its own elements, which must hold all of theirs: [n, V].
+        """Fractions of compositions over its own elements: [n, V].
 
-        A vocabulary may hold elements that it does not know, as long as no composition has them.
+        The compositions must have no other elements, but their vocabulary may.
         """
         position = {element: i for i, element in enumerate(self.vocabulary)}
         theirs = compositions.vocabulary
@@ -182,20 +177,11 @@ class Generator(nn.Module):
         return recalled + change
 
     def attend(self, queries: Tensor, keys: Tensor, dos: Tensor, hidden: Tensor | None) -> Tensor:
-        """Mean of scaled DOS [m, D], weighted by how near their keys [m, k] are: [n, D].
+        """Mean of scaled DOS [m, D], weighted by attention: queries [n, k], keys [m, k] to [n, D].
 
-        The weights of queries [n, k] are a softmax over distances times a learned sharpness; what
-        is hidden, [n, m], has none.
+        Materials that are hidden, [n, m], have no weight.
         """
         return attention(queries, keys, self.log_sharpness.exp(), hidden) @ dos
-
-    def remember(self, fractions: Tensor, dos: Tensor) -> None:
-        """Keep materials to be recalled: fractions [n, V] and scaled DOS [n, D].
-
-        All of them are known by their composition; of more than ``recall.MOST_REMEMBERED`` so many,
-        evenly spread, are what other compositions recall.
-        """
-        self.memory = Memory(fractions, dos)
 
     @torch.no_grad()
     def samples(
@@ -204,13 +190,13 @@ class Generator(nn.Module):
         """Scaled DOS samples: fractions [n, V] -> [n, draws, D].
 
         Every composition gets the same noise vectors, so that a row does not depend on its batch.
-        All samples of a composition that it remembers are the DOS that it remembers.
+        For a remembered composition all samples are its DOS.
 
         Args:
             fractions: of the compositions.
             draws: samples of each.
             seed: of the noise.
-            hide_own_system: recall no DOS of a composition's own system, as if none were known.
+            hide_own_system: ignore the DOS of a composition's own system and its supersets.
         """
         recalled = self._recalled(fractions, hide_own_system)
         return torch.cat(list(self._samples(fractions, recalled, draws, seed)))
@@ -237,18 +223,18 @@ class Generator(nn.Module):
     def _samples(
         self, fractions: Tensor, recalled: CompositionDos | None, draws: int, seed: int
     ) -> Iterator[Tensor]:
-        """Samples of some compositions after the other, which bounds memory."""
-        for start in range(0, len(fractions), ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
+        """Samples of some compositions after the other, which bounds the memory."""
+        for start in range(0, len(fractions), SAMPLED_AT_ONCE):
+            rows = slice(start, start + SAMPLED_AT_ONCE)
             part = None if recalled is None else recalled.rows(rows)
             yield self._drawn(fractions[rows], part, draws=draws, seed=seed)
 
     def _drawn(
         self, fractions: Tensor, recalled: CompositionDos | None, *, draws: int, seed: int
     ) -> Tensor:
-        """Samples around what is recalled: [n, draws, D].
+        """Samples: [n, draws, D].
 
-        As ``forward``, but the first layer, the widest, sees each condition and each noise once.
+        As ``forward``, but the widest layer, the first, computes each condition and noise once.
         """
         noise = torch.randn(draws, self.noise, generator=torch.Generator().manual_seed(seed))
         given = [self.condition(fractions)] + ([] if recalled is None else [recalled.dos])
@@ -267,14 +253,14 @@ class Generator(nn.Module):
         return torch.where(recalled.known[:, None, None], dos, dos + drawn)
 
     def _recalled(self, fractions: Tensor, hide_own_system: bool) -> CompositionDos | None:
-        """What each composition recalls; None for a generator without a memory."""
+        """The DOS that each composition recalls; None for a generator without a memory."""
         if self.memory is None:
             return None
         x, dos = self.memory.fractions.double(), self.memory.dos.double()
         kept = remembered(len(x))
         others, their_dos = self.memory.fractions[kept], dos[kept]
         keys, recalled = self._keys(others), []
-        for rows in torch.split(fractions, ROWS_AT_ONCE):
+        for rows in torch.split(fractions, SAMPLED_AT_ONCE):
             hidden = is_superset_of(rows, others) if hide_own_system else None
             near = self.attend(self._keys(rows), keys, their_dos, hidden)
             known = torch.zeros(len(rows), dtype=torch.bool)
@@ -286,14 +272,14 @@ class Generator(nn.Module):
         return CompositionDos(*(torch.cat(part) for part in zip(*recalled, strict=True)))
 
     def _keys(self, fractions: Tensor) -> Tensor:
-        """Keys in double precision, so that no row depends on its batch: [n, k]."""
+        """Keys, in double precision so that no row depends on its batch: [n, k]."""
         weights = {name: weight.double() for name, weight in self.key.state_dict().items()}
         keys: Tensor = functional_call(self.key, weights, self.condition(fractions.double()))
         return keys
 
     def save(self, path: str | Path, *, provenance: Provenance) -> None:
-        """Write the generator as safetensors, with all that rebuilds it in the metadata."""
-        about: dict[str, Any] = {
+        """Write the generator as one safetensors file."""
+        header: dict[str, Any] = {
             "vocabulary": self.vocabulary,
             "noise": self.noise,
             "hidden": self.hidden,
@@ -304,12 +290,11 @@ class Generator(nn.Module):
         }
         tensors = dict(self.state_dict())
         if self.scaler is not None:
-            about["scaler"] = {"unit": self.scaler.unit, "top": self.scaler.top}
+            header["scaler"] = {"unit": self.scaler.unit, "top": self.scaler.top}
             tensors |= {"scaler.mean": self.scaler.mean, "scaler.std": self.scaler.std}
         if self.memory is not None:
-            tensors |= {f"memory.{name}": t for name, t in vars(self.memory).items()}
-        with atomic_write(path) as temporary:
-            save_file(tensors, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
+            tensors |= pack("memory", self.memory._asdict())
+        write_tensors(path, tensors, header)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Generator":
@@ -318,31 +303,25 @@ class Generator(nn.Module):
         Raises:
             UserError: the file is missing or is no generator.
         """
-        if not Path(path).is_file():
-            raise UserError(f"{path}: no such file; {MAKERS}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                about: dict[str, Any] = json.loads(file.metadata()["hclmp"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            known, scaler = about["scaler"], None
+        what = "a generator"
+        with read_tensors(path, what=what, remedy=MAKERS, framework="pt") as (header, tensors):
+            known, scaler = header["scaler"], None
             if known is not None:
                 statistics = {k: tensors.pop(f"scaler.{k}") for k in ("mean", "std")}
                 scaler = DosScaler(**statistics, **known)
             generator = cls(
-                vocabulary=about["vocabulary"],
+                vocabulary=header["vocabulary"],
                 vectors=tensors["vectors"],
                 seen=tensors["seen"],
-                noise=about["noise"],
-                hidden=about["hidden"],
-                grid=EnergyGrid(**about["grid"]),
+                noise=header["noise"],
+                hidden=header["hidden"],
+                grid=EnergyGrid(**header["grid"]),
                 scaler=scaler,
-                recalls=about.get("recalls", False),
+                recalls=header.get("recalls", False),
             )
             if generator.recalls:
                 kept = {name: tensors.pop(f"memory.{name}") for name in ("fractions", "dos")}
-                generator.memory = Memory(**kept)
+                generator.memory = Materials(**kept)
             generator.load_state_dict(tensors)
-            generator.provenance = dict(about["provenance"])
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"{path}: not a generator; {MAKERS} ({error})") from error
-        return generator.eval()
+            generator.provenance = dict(header["provenance"])
+        return generator

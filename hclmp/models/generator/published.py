@@ -1,4 +1,4 @@
-"""The paper's pretrained generator, turned into a file of ours.
+"""Import of the paper's pretrained generator.
 
 The release (https://github.com/gomes-lab/H-CLMP, MIT) holds `generator_MP2020.pt`, a state dict of
 four linear layers with leaky ReLU (slope 0.1) between them: [39 cation fractions, 50 noise] -> 256
@@ -27,8 +27,8 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def import_generator(path: Path, out: Path) -> Generator:
     """Read the published state dict and write it as a generator of ours.
 
-    Its scaled values are standardised by statistics that it does not bring along, so that they
-    cannot be turned into states/eV; as a feature they serve as they are.
+    Its values are standardised by statistics that are not published, so they cannot be turned into
+    states/eV; the DOS feature does not need that.
 
     Args:
         path: the state dict, as ``torch.save`` wrote it.
@@ -74,24 +74,24 @@ def import_generator(path: Path, out: Path) -> Generator:
         "sha256": sha256(path),
         "config": {"left_out": LEFT_OUT},
     }
-    generator.eval().save(out, provenance=origin)
+    generator.save(out, provenance=origin)
     return generator
 
 
 def _state_dict(path: Path) -> dict[str, Any]:
-    """What the file holds, read as tensors alone."""
+    """The content of the file; tensors only."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    # whatever a damaged or hostile pickle provokes in PyTorch's reader
+    # any exception, because a damaged or hostile pickle may provoke any in PyTorch's reader
     except Exception as error:
         if asked := re.search(r"GLOBAL ([\w.]+\.\w+)", str(error)):
             raise UserError(
                 f"{path}: holds more than tensors (`{asked[1]}`), and is not read: a pickle can run"
                 " any program. Take the state dict from its publisher."
             ) from None
-        # PyTorch's own words advise to read the file unsafely
+        # PyTorch's own message advises to read the file unsafely
         raise UserError(
             f"{path}: not written by torch.save, or damaged; is it a web page or a Git LFS pointer"
             f" saved in its place? It begins with {_beginning(path)}. Download it again."
@@ -143,7 +143,7 @@ def _layers(path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
                 f"{path}: `{layer}` has shapes {tuple(weight.shape)} and {tuple(bias.shape)}, "
                 "which do not fit the layer before it or each other"
             )
-        # once they are 32-bit numbers, of which the largest of 64 bits are none
+        # as 32-bit numbers, because large numbers of 64 bits become infinite
         if not (weight.float().isfinite().all() and bias.float().isfinite().all()):
             raise UserError(f"{path}: `{layer}` holds numbers that are not finite")
         size = weight.shape[0]
@@ -162,7 +162,7 @@ def _fault(value: object) -> str:
         return "a sparse or nested tensor"
     if value.dtype not in FLOATS:
         return f"a tensor of {str(value.dtype).removeprefix('torch.')}"
-    # one number that is repeated (`expand`) can announce more than fits into memory
+    # a repeated number (`expand`) can claim a size that does not fit into memory
     stored = value.untyped_storage().nbytes() // value.itemsize
     if value.numel() > stored:
         return f"a tensor of {value.numel()} numbers of which {stored} are there"

@@ -1,6 +1,5 @@
 """Training of the generator: critic and generator in turn, the best epoch kept, then all DOS."""
 
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
@@ -10,45 +9,33 @@ from torch import Tensor, nn
 from hclmp.config import GanConfig
 from hclmp.errors import UserError
 from hclmp.models.checkpoint import DIVERGED, Checkpoint, State
-from hclmp.models.generator.network import Generator
+from hclmp.models.generator.network import Generator, Materials
 from hclmp.models.mlp import mlp
 from hclmp.models.recall import hidden_in_training
 from hclmp.progress import progress
 
 DRAWS = 4  # of a composition in a generator step, compared with its true DOS
 DRAWS_OF_VALIDATION = 16
-SCORE_SHARE = 0.5  # of the energy score beside the error of the mean: it keeps draws apart
+SCORE_SHARE = 0.5  # weight of the energy score relative to the error of the mean: draws differ
 BETAS = (0.5, 0.9)  # Gulrajani et al. use (0, 0.9); some momentum is steadier on small tables
-FEWEST_STEPS = 16  # per epoch: smaller tables get smaller batches
-
-Part = tuple[Tensor, Tensor]
-"""Some materials: fractions [n, V] and scaled DOS [n, D]."""
-
-
-@dataclass(frozen=True)
-class _Materials:
-    """Training materials: fractions [n, V], conditions [n, c] and scaled DOS [n, D]."""
-
-    fractions: Tensor
-    conditions: Tensor
-    dos: Tensor
+LEAST_STEPS = 16  # per epoch: small tables have smaller batches
 
 
 def train_generator(
     generator: Generator,
     *,
-    train: Part,
-    validation: Part,
+    train: Materials,
+    validation: Materials,
     settings: GanConfig,
     checkpoint: Checkpoint,
 ) -> list[dict[str, Any]]:
     """Train a generator in place, and leave it at its best epoch on the validation DOS.
 
     Args:
-        generator: freshly built.
-        train, validation: DOS that it learns and keeps, and DOS that choose the epoch.
+        generator: a new one.
+        train, validation: materials that it learns and keeps, and those that choose the epoch.
         settings: of the training.
-        checkpoint: where an interrupted training goes on from.
+        checkpoint: where an interrupted training resumes from.
 
     Returns:
         One row per epoch: losses, and energy score and error of the conditional mean on validation.
@@ -61,17 +48,17 @@ def train_generator(
 def refit_generator(
     generator: Generator,
     *,
-    train: Part,
+    train: Materials,
     epochs: int,
     settings: GanConfig,
     checkpoint: Checkpoint,
 ) -> list[dict[str, Any]]:
-    """Train a generator in place for so many epochs of the schedule, which nothing chooses again.
+    """Train a generator in place for a given number of epochs, without validation.
 
     Args:
-        generator: freshly built.
-        train: all DOS that there are.
-        epochs: how many; ``best_epoch`` of a training on a part of them.
+        generator: a new one.
+        train: all materials.
+        epochs: ``best_epoch`` of a training on a part of them.
         settings: of both trainings; the learning rate falls along the same schedule.
         checkpoint: of this training alone.
 
@@ -84,7 +71,6 @@ def refit_generator(
     state = _train(generator, train, None, epochs, settings, checkpoint)
     if not all(weight.isfinite().all() for weight in generator.parameters()):
         raise UserError(DIVERGED)
-    generator.eval()
     return state.history
 
 
@@ -96,18 +82,18 @@ def best_epoch(history: list[dict[str, Any]]) -> int:
 
 def _train(
     generator: Generator,
-    train: Part,
-    validation: Part | None,
+    train: Materials,
+    validation: Materials | None,
     epochs: int,
     settings: GanConfig,
     checkpoint: Checkpoint,
 ) -> State:
-    """Train for so many epochs, from the checkpoint if there is one."""
-    data = _Materials(train[0], generator.condition(train[0]), train[1])
+    """Train for a number of epochs, from the checkpoint if there is one."""
+    conditions = generator.condition(train.fractions)
     if generator.recalls:
-        generator.remember(*train)
+        generator.memory = train
     torch.manual_seed(settings.seed + 1)
-    critic = mlp([data.conditions.shape[1] + data.dos.shape[1], *settings.critic_hidden, 1])
+    critic = mlp([conditions.shape[1] + train.dos.shape[1], *settings.critic_hidden, 1])
     rate = settings.learning_rate
     g_opt = torch.optim.Adam(generator.parameters(), lr=rate, betas=BETAS)
     c_opt = torch.optim.Adam(critic.parameters(), lr=rate, betas=BETAS)
@@ -119,9 +105,9 @@ def _train(
             # Seeding each epoch by its number makes a resumed training equal an uninterrupted one.
             torch.manual_seed(settings.seed * 100_003 + state.epoch + 2)
             _set_rate(optimizers, rate * _cosine(state.epoch / settings.epochs))
-            row = _epoch(generator, critic, g_opt, c_opt, data, settings)
+            row = _epoch(generator, critic, g_opt, c_opt, train, conditions, settings)
             if validation:
-                row |= _validate(generator, *validation)
+                row |= _validate(generator, validation)
             score = row.get("validation_energy_score", float("nan"))
             state.finish_epoch([row], scores=[score], network=generator)
             checkpoint.save(state, networks, optimizers, last=state.epoch == epochs)
@@ -137,8 +123,8 @@ def energy_score(samples: Tensor, truth: Tensor) -> Tensor:
     """
     m, scale = samples.shape[1], samples.shape[2] ** 0.5
     to_truth = torch.linalg.vector_norm(samples - truth[:, None], dim=-1).mean(dim=1)
-    apart = torch.cdist(samples, samples).sum(dim=(1, 2)) / (m * (m - 1))
-    score: Tensor = (to_truth - apart / 2) / scale
+    between = torch.cdist(samples, samples).sum(dim=(1, 2)) / (m * (m - 1))
+    score: Tensor = (to_truth - between / 2) / scale
     return score
 
 
@@ -147,13 +133,14 @@ def _epoch(
     critic: nn.Module,
     g_opt: torch.optim.Optimizer,
     c_opt: torch.optim.Optimizer,
-    data: _Materials,
+    train: Materials,
+    conditions: Tensor,
     settings: GanConfig,
 ) -> dict[str, float]:
     """One pass over the DOS in a new order; mean losses."""
     totals: dict[str, Tensor] = {}
-    n = len(data.dos)
-    size = min(settings.batch_size, -(-n // FEWEST_STEPS))
+    n = len(train.dos)
+    size = min(settings.batch_size, -(-n // LEAST_STEPS))
     order = torch.randperm(n)
     # Each material is generated once; what it recalls are those that follow in the random order.
     cycle = torch.cat([order, order])
@@ -161,8 +148,8 @@ def _epoch(
     for start in starts:
         queries = min(size, n - start)
         rows = cycle[start : start + max(queries, min(settings.memory, n))]
-        x, real = data.conditions[rows[:queries]], data.dos[rows[:queries]]
-        recalled = _recalled(generator, data, rows, queries)
+        x, real = conditions[rows[:queries]], train.dos[rows[:queries]]
+        recalled = _recalled(generator, train, conditions, rows, queries)
         fixed = None if recalled is None else recalled.detach()
         losses: dict[str, Tensor] = {}
         for _ in range(settings.critic_steps):
@@ -173,16 +160,18 @@ def _epoch(
     return {name: float(total) / len(starts) for name, total in totals.items()}
 
 
-def _recalled(generator: Generator, data: _Materials, rows: Tensor, queries: int) -> Tensor | None:
-    """What the first rows recall of all these rows, [queries, D], with gradients to the keys.
+def _recalled(
+    generator: Generator, train: Materials, conditions: Tensor, rows: Tensor, queries: int
+) -> Tensor | None:
+    """The DOS that the first rows recall from all these rows, [queries, D].
 
-    A composition to be predicted has no DOS of its own system to recall; here none has either.
+    They recall none of their own system, because a composition to be predicted has none either.
     """
     if not generator.recalls:
         return None
-    keys = generator.key(data.conditions[rows])
-    hidden = hidden_in_training(data.fractions[rows[:queries]], data.fractions[rows])
-    return generator.attend(keys[:queries], keys, data.dos[rows], hidden)
+    keys = generator.key(conditions[rows])
+    hidden = hidden_in_training(train.fractions[rows[:queries]], train.fractions[rows])
+    return generator.attend(keys[:queries], keys, train.dos[rows], hidden)
 
 
 def _critic_step(
@@ -236,11 +225,11 @@ def _generator_step(
 
 
 @torch.no_grad()
-def _validate(generator: Generator, fractions: Tensor, dos: Tensor) -> dict[str, float]:
-    samples = generator.samples(fractions, draws=DRAWS_OF_VALIDATION, seed=0)
+def _validate(generator: Generator, data: Materials) -> dict[str, float]:
+    samples = generator.samples(data.fractions, draws=DRAWS_OF_VALIDATION, seed=0)
     return {
-        "validation_energy_score": float(energy_score(samples, dos).mean()),
-        "validation_mae": float((samples.mean(dim=1) - dos).abs().mean()),
+        "validation_energy_score": float(energy_score(samples, data.dos).mean()),
+        "validation_mae": float((samples.mean(dim=1) - data.dos).abs().mean()),
     }
 
 

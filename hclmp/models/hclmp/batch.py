@@ -1,4 +1,4 @@
-"""What the model sees: labelled compositions of one or several folds, and the rows of a step.
+"""The input of the model: labelled compositions of one or several folds, and the rows of a step.
 
 Shapes: F folds of up to n compositions, m members (of all folds, those of a fold side by side),
 b compositions of up to k elements, L properties.
@@ -13,14 +13,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 
 class Batch(NamedTuple):
-    """What the model sees of b compositions; the first axis may be 1 where all members see them.
+    """The input for b compositions; the first axis may be 1 if all members see the same ones.
 
     Attributes:
         elements, fractions: [m or 1, b, k].
         statistics: [m or 1, b, S] statistics of the elements, standardised (``descriptors``).
         present: [m or 1, b, V] 1 for the elements of the composition, else 0.
         dos: [m or 1, b, D] the DOS feature, or None.
-        longest: ``composition_encoder.longest_of_parts``; None if it is still to be found.
+        longest: ``composition_encoder.longest_of_parts``; None if it is not known yet.
     """
 
     elements: Tensor
@@ -31,11 +31,11 @@ class Batch(NamedTuple):
     longest: Sequence[int] | None = None
 
     def rows(self, rows: Tensor, fold: Tensor | None = None) -> "Batch":
-        """Of tables [F, n, ...] these rows, [b] for all members or [m, b].
+        """Rows of tables [F, n, ...].
 
         Args:
-            rows: which; counted within a table.
-            fold: [m, 1], the table of each member; None where all see the first.
+            rows: row numbers within a table, [b] for all members or [m, b].
+            fold: [m, 1], the table of each member; None if all see the first.
         """
         at, table = rows if rows.dim() == 2 else rows[None], 0 if fold is None else fold
         return Batch(
@@ -59,7 +59,7 @@ class Batch(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """Standardised labels, 0 where missing, and how much each counts, 0 where missing.
+    """Standardised labels and their weights, both 0 where a label is missing.
 
     Attributes:
         values, weights: [m or 1, b, L].
@@ -77,7 +77,7 @@ class Labels(NamedTuple):
 class Table(NamedTuple):
     """All labelled compositions of F folds, padded to the longest table.
 
-    Padding repeats a row, with labels that count 0: nothing is read from it.
+    Padding repeats a row, with labels of weight 0.
 
     Attributes:
         inputs: [F, n, ...].
@@ -105,14 +105,14 @@ class Table(NamedTuple):
         counts = tuple(count for table in tables for count in table.counts)
         at = torch.arange(max(counts), device=tables[0].labels.values.device)
         repeated = [t.taken(at.clamp(max=t.counts[0] - 1)) for t in tables]
-        there = torch.stack([at < count for count in counts])[..., None]
+        valid = torch.stack([at < count for count in counts])[..., None]
         joined = [torch.cat(parts) for parts in zip(*(t.labels for t in repeated), strict=True)]
-        labels = Labels(*(part * there for part in joined))
+        labels = Labels(*(part * valid for part in joined))
         complete = all(table.complete for table in tables)
         return cls(_joined([t.inputs for t in repeated]), labels, counts, complete)
 
     def taken(self, rows: Tensor) -> "Table":
-        """Of a single fold's table these rows, [b]."""
+        """Rows [b] of the table of a single fold."""
         return Table.of(self.inputs.rows(rows), self.labels.rows(rows))
 
     def to(self, device: torch.device) -> "Table":
@@ -121,12 +121,12 @@ class Table(NamedTuple):
         return Table(self.inputs.to(device), labels, self.counts, self.complete)
 
     def rows(self, rows: Tensor) -> tuple[Batch, Labels]:
-        """For m members the rows [m, b] of their fold."""
+        """Rows [m, b] for m members, each from the table of its fold."""
         fold = self.fold(len(rows))
         return self.inputs.rows(rows, fold), self.labels.rows(rows, fold)
 
     def fold(self, members: int) -> Tensor | None:
-        """The fold of each of m members, [m, 1]; None where there is one."""
+        """The fold of each of m members, [m, 1]; None if there is only one."""
         folds = len(self.counts)
         if folds == 1:
             return None
@@ -135,10 +135,10 @@ class Table(NamedTuple):
 
 
 def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Row numbers of F folds as one tensor [F, b], padded with 0, and where they are [F, b]."""
-    longest = torch.arange(max(len(part) for part in rows))
-    there = torch.stack([longest < len(part) for part in rows])
-    return pad_sequence(list(rows), batch_first=True), there
+    """Row numbers of F folds, padded with 0, and which of them are no padding: [F, b] each."""
+    at = torch.arange(max(len(part) for part in rows))
+    valid = torch.stack([at < len(part) for part in rows])
+    return pad_sequence(list(rows), batch_first=True), valid
 
 
 def _joined(parts: Sequence[Batch]) -> Batch:

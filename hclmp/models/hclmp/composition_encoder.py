@@ -33,8 +33,8 @@ def weighted_softmax(gate: Tensor, fractions: Tensor, power: Tensor) -> Tensor:
 class Heads(nn.Module):
     """The last layers of the gate and message networks of several heads, and their attention.
 
-    Because attention weights sum to 1, the messages' last (linear) layer is applied after the
-    weighted sum instead of to every pair: the same numbers for a fraction of the work.
+    The last (linear) layer of the messages is applied to their weighted sum instead of to every
+    pair, which is less work and equal, because attention weights sum to 1.
     """
 
     def __init__(self, heads: int, hidden: int, size: int) -> None:
@@ -60,7 +60,7 @@ class MessageLayer(nn.Module):
         super().__init__()
         self.shape = (2, config.message_heads, config.message_hidden)  # 2: gate and message
         width = 2 * config.message_heads * config.message_hidden
-        # The first layer acts on the pair (own, other): a sum of two maps, so no pair is built.
+        # The first layer acts on the pair (own, other). It is a sum of two maps, one of each.
         self.own = MemberLinear(config.element_size, width)
         self.other = MemberLinear(config.element_size, width, bias=False)
         self.heads = Heads(config.message_heads, config.message_hidden, config.element_size)
@@ -69,8 +69,8 @@ class MessageLayer(nn.Module):
         """Element vectors [m, b, k, size] to updated ones."""
         pairs = self.own(vectors)[..., None, :] + self.other(vectors)[..., None, :, :]
         gate, message = _heads(F.leaky_relu(pairs, SLOPE), self.shape)
-        sent: Tensor = self.heads(gate, message, fractions[..., None, :])
-        return vectors + sent
+        messages: Tensor = self.heads(gate, message, fractions[..., None, :])
+        return vectors + messages
 
 
 class CompositionEncoder(nn.Module):
@@ -93,9 +93,9 @@ class CompositionEncoder(nn.Module):
     ) -> Tensor:
         """Elements and fractions [m or 1, b, k] to material vectors [m, b, size].
 
-        Most compositions have few elements, and padding all to the longest would make message
-        passing the bulk of a training. They are therefore taken in parts, by number of elements.
-        ``longest`` are the parts' ``longest_of_parts``, where they are known.
+        Most compositions have few elements, and message passing would take most of the training if
+        all were padded to the longest. So they are computed in parts, by number of elements.
+        ``longest`` are their ``longest_of_parts``, if known.
         """
         embedded = self.embedding(self.vectors[None])  # [m, V, size - 1]
         m, known, size = embedded.shape
@@ -123,13 +123,13 @@ class CompositionEncoder(nn.Module):
 
 
 def lengths_of(fractions: Tensor) -> Tensor:
-    """How many columns hold all elements of each composition, [m, b]; there may be gaps."""
+    """How many first columns hold all elements of each composition, [m, b]."""
     columns = torch.arange(1, fractions.shape[-1] + 1, device=fractions.device)
     return ((fractions > 0) * columns).amax(dim=-1)
 
 
 def longest_of_parts(lengths: Tensor) -> Tensor:
-    """Of compositions of these lengths, [m, b], the longest of each part that they are taken in."""
+    """Of compositions of these lengths, [m, b], the longest in each part."""
     return torch.stack([part.amax() for part in _parts(lengths.sort(dim=1).values)])
 
 

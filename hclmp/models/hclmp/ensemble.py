@@ -1,36 +1,30 @@
 """H-CLMP(T) as a fitted model: scalers, members, calibrated uncertainty, one portable file."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from hclmp.config import ModelConfig, TrainingConfig
+from hclmp.config import ModelConfig
 from hclmp.data.inputs import Inputs, Labelled
 from hclmp.data.tables import Floats
-from hclmp.errors import UserError
-from hclmp.files import atomic_write
 from hclmp.models.calibration import Calibration
-from hclmp.models.checkpoint import Checkpoint, pack, staged, unpack
-from hclmp.models.compute import device_of
 from hclmp.models.descriptors import descriptors
 from hclmp.models.hclmp.batch import Batch, Labels, Table
 from hclmp.models.hclmp.layers import stacked
-from hclmp.models.hclmp.network import HCLMP
+from hclmp.models.hclmp.network import HCLMP, PREDICTED_AT_ONCE
 from hclmp.models.hclmp.pretrained import Pretrained
-from hclmp.models.hclmp.stack import Fold, History, Stage
 from hclmp.models.hclmp.training import predicted
 from hclmp.models.interface import Prediction
+from hclmp.models.recall import HIDDEN, is_superset_of, remembered
 from hclmp.models.scaling import FARTHEST, ROUNDING, Scaler
 from hclmp.models.weights import label_weights
 from hclmp.provenance import Provenance
+from hclmp.tensors import pack, read_tensors, unpack, write_tensors
 
 SCALERS = ("labels", "statistics", "dos")
 
@@ -45,7 +39,7 @@ class Scalers:
 
     @classmethod
     def fit(cls, train: Labelled, start: Pretrained | None = None) -> "Scalers":
-        """Fit to the training rows alone; a pretrained encoder brings that of the statistics."""
+        """Fit to training rows; a pretrained encoder has its own scaler of the statistics."""
         dos = train.inputs.dos
         return cls(
             Scaler.fit(train.t),
@@ -56,7 +50,7 @@ class Scalers:
         )
 
     def batch(self, inputs: Inputs) -> Batch:
-        """Tensors of inputs; without a scaler for it the DOS feature is left out."""
+        """Tensors of inputs; without a scaler of it the DOS feature is omitted."""
         statistics = self.statistics.scale(descriptors(inputs)).clip(-FARTHEST, FARTHEST)
         feature = None
         if self.dos is not None:
@@ -77,11 +71,14 @@ class Scalers:
         return Table.of(self.batch(data.inputs), Labels(values[None], weights[None]))
 
 
-REFIT_SEED = 500  # apart from the seeds of the first training
-
-
 class Outputs(NamedTuple):
-    """What the members say, in the transformed space, before calibration: [n, L] each."""
+    """What the members predict, in the transformed space, before calibration: [n, L] each.
+
+    Attributes:
+        mean: over the members.
+        spread: of the labels that they recall.
+        disagreement: of the members, their standard deviation.
+    """
 
     mean: Floats
     spread: Floats
@@ -89,51 +86,118 @@ class Outputs(NamedTuple):
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Errors of a model on n samples that it had not seen, in the transformed space.
+
+    Attributes:
+        residuals: [n, L], label minus prediction, NaN where there is no label.
+        spread, disagreement: [n, L], as in ``Outputs``.
+        weights: [n, L], how much each label counts.
+    """
+
+    residuals: Floats
+    spread: Floats
+    disagreement: Floats
+    weights: Floats
+
+    @classmethod
+    def of(cls, model: "Ensemble", data: Labelled) -> "HeldOut":
+        """Predict samples that the model has not seen."""
+        outputs = model.outputs(data.inputs)
+        weights = label_weights(data.t, data.noise, model.scalers.labels.std)
+        return cls(data.t - outputs.mean, outputs.spread, outputs.disagreement, weights)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[HeldOut]") -> "HeldOut":
+        """The samples of all folds."""
+        return cls(
+            *(np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0]))
+        )
+
+
+@dataclass(frozen=True)
 class Ensemble:
-    """Trained members with the scalers that they share.
+    """Members with the scalers that they share.
 
     Attributes:
         network: of several members; their mean is the prediction.
         vocabulary: the elements that it knows.
         scalers: fitted on the training rows.
-        calibration: the size of the uncertainty, from validation rows.
+        calibration: the size of the uncertainty, from held-out rows; None in training.
     """
 
     network: HCLMP
     vocabulary: tuple[str, ...]
     scalers: Scalers
-    calibration: Calibration
+    calibration: Calibration | None = None
+
+    @classmethod
+    def untrained(
+        cls,
+        data: Labelled,
+        model: ModelConfig,
+        seeds: Sequence[int],
+        start: Pretrained | None = None,
+    ) -> "Ensemble":
+        """Members of the sizes of the training data, new ones or with a pretrained encoder."""
+        vocabulary = data.inputs.compositions.vocabulary
+        start = None if start is None else start.over(vocabulary)
+        scalers = Scalers.fit(data, start)
+        vectors = torch.from_numpy(data.inputs.elements.vectors[model.embedding])
+        members = []
+        for seed in seeds:
+            torch.manual_seed(seed)
+            members.append(_network(model, vectors, scalers))
+        network = stacked(members)
+        if start is not None:
+            start.put_into(network)
+        return cls(network, vocabulary, scalers)
+
+    def calibrated(self, held_out: HeldOut) -> "Ensemble":
+        """The same with its uncertainty fitted to the errors on samples it has not seen."""
+        calibration = Calibration.fit(
+            **vars(held_out),
+            unmeasured=self.scalers.labels.std,
+            learned=_learned_covariance(self.network),
+        )
+        return replace(self, calibration=calibration)
 
     def predict(self, inputs: Inputs) -> Prediction:
         """Predict n compositions; nothing is drawn, and a row does not depend on its batch."""
+        assert self.calibration is not None
         outputs = self.outputs(inputs)
         aleatoric, epistemic = self.calibration.stds(outputs.spread, outputs.disagreement)
         covariance = self.calibration.covariance() if self.network.config.covariance else None
         return Prediction(outputs.mean, aleatoric, epistemic, covariance)
 
+    @torch.no_grad()
     def outputs(self, inputs: Inputs) -> Outputs:
-        """What ``predict`` and a calibration are made of."""
-        return _outputs(self.network, self.scalers, self.scalers.batch(inputs))
+        """Predict n compositions before calibration."""
+        parts = predicted(self.network, self.scalers.batch(inputs).to(self.network.device))
+        means, spreads = (part.cpu().double().numpy() for part in parts)
+        scale = self.scalers.labels.std
+        one = len(means) == 1
+        disagreement = np.zeros_like(means[0]) if one else means.std(axis=0, ddof=1)
+        spread = np.sqrt(np.square(spreads).mean(axis=0))
+        mean = self.scalers.labels.unscale(means.mean(axis=0))
+        return Outputs(mean, spread * scale, disagreement * scale)
 
     def save(self, path: str | Path, *, provenance: Provenance) -> None:
-        """Write safetensors with all that rebuilds the model in the metadata."""
+        """Write weights, scalers, calibration and remembered rows as one safetensors file."""
         vectors = {"vectors": self.network.material.encoder.vectors}
         tensors = self.network.state_dict() | self.network.memory() | vectors
         tensors = pack("network", tensors)
         for name in SCALERS:
             if (scaler := getattr(self.scalers, name)) is not None:
-                tensors[f"{name}.mean"] = torch.from_numpy(scaler.mean)
-                tensors[f"{name}.std"] = torch.from_numpy(scaler.std)
-        for name, values in vars(self.calibration).items():
-            tensors[f"calibration.{name}"] = torch.from_numpy(values)
-        about = {
+                tensors |= pack(name, vars(scaler))
+        assert self.calibration is not None
+        tensors |= pack("calibration", vars(self.calibration))
+        header = {
             "config": self.network.config.model_dump(mode="json"),
             "vocabulary": self.vocabulary,
             "provenance": provenance,
         }
-        kept = {name: tensor.cpu() for name, tensor in tensors.items()}
-        with atomic_write(path) as temporary:
-            save_file(kept, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
+        write_tensors(path, tensors, header)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Ensemble":
@@ -142,136 +206,52 @@ class Ensemble:
         Raises:
             UserError: the file is missing or is no model.
         """
-        if not Path(path).is_file():
-            raise UserError(f"{path}: no such file; `hclmp train` makes it")
-        try:
-            with safe_open(path, framework="pt") as file:
-                about: dict[str, Any] = json.loads(file.metadata()["hclmp"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            config = ModelConfig.model_validate(about["config"])
+        remedy = "`hclmp train` makes it"
+        with read_tensors(path, what="a model", remedy=remedy, framework="pt") as (header, tensors):
+            config = ModelConfig.model_validate(header["config"])
             scalers = Scalers(*(_scaler(name, tensors) for name in SCALERS))  # type: ignore[arg-type]
             network = _from_tensors(config, scalers, tensors)
-            names = (field.name for field in fields(Calibration))
-            calibration = Calibration(*(tensors[f"calibration.{n}"].numpy() for n in names))
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"{path}: not a model; `hclmp train` makes it ({error})") from error
-        return cls(network, tuple(about["vocabulary"]), scalers, calibration)
+            sizes = unpack("calibration", tensors).items()
+            calibration = Calibration(**{name: tensor.numpy() for name, tensor in sizes})
+        return cls(network, tuple(header["vocabulary"]), scalers, calibration)
 
 
-@dataclass(frozen=True)
-class Part:
-    """What one fold is trained on.
+@torch.no_grad()
+def distances(model: Ensemble, inputs: Inputs, *, like_new: bool = False) -> Floats | None:
+    """Distances of n compositions to the nearest remembered one: [n]; None without a memory.
 
-    Attributes:
-        train, validation: labels in the transformed space; ``inputs.dos`` makes it H-CLMP(T).
-        key: all else that determines the result (provenance), for the checkpoint.
-        start: the pretrained encoder that the members start from, if any.
-    """
-
-    train: Labelled
-    validation: Labelled
-    key: dict[str, Any]
-    start: Pretrained | None = None
-
-    def begin(self) -> Pretrained | None:
-        """The encoder to start from, over the elements of the samples."""
-        if self.start is None:
-            return None
-        return self.start.over(self.train.inputs.compositions.vocabulary)
-
-
-def fit_hclmp(
-    parts: Sequence[Part], *, model: ModelConfig, training: TrainingConfig
-) -> tuple[list[tuple[Ensemble, History]], list[Checkpoint]]:
-    """Train the members of one or several folds side by side.
-
-    The validation rows choose each member's best epoch and the size of the uncertainty; once these
-    stand, they join the rows that the members are trained on and recall, for a few more epochs.
+    The mean over the members of the distance between learned keys, times their sharpness: a key
+    that is farther by 1 has an e times smaller weight in recall.
 
     Args:
-        parts: the folds, of one vocabulary and the same properties.
-        model, training: settings.
-
-    Raises:
-        UserError: no such device, not enough memory for a single fold, or the training diverged.
-
-    Returns:
-        Of each fold the fitted model and the history (one row per stage, member and epoch); and the
-        checkpoints, to be removed once the results are written.
+        model: with its memory.
+        inputs: n compositions; with ``like_new`` those that it remembers, in that order.
+        like_new: ignore a composition's own system and its supersets.
     """
-    device = device_of(training.device)
-    seeds, used = member_seeds(training), list[Checkpoint]()
-    starts = [part.begin() for part in parts]
-    scalers = [Scalers.fit(p.train, start) for p, start in zip(parts, starts, strict=True)]
-    folds = [
-        Fold(
-            network=init_network(part.train, scaler, model, seeds, start),
-            train=scaler.table(part.train),
-            validation=scaler.table(part.validation),
-            whole_systems=_systems(part.train).isdisjoint(_systems(part.validation)),
-            key=part.key,
-        )
-        for part, scaler, start in zip(parts, scalers, starts, strict=True)
-    ]
-    selected = Stage("selection", training, seeds, device, used).train(folds)
-    calibrations, again = [], []
-    for part, scaler, fold, (network, _) in zip(parts, scalers, folds, selected, strict=True):
-        network.remember(fold.train)
-        calibrations.append(_calibration(network, scaler, part.validation))
-        everything = scaler.table(part.train.joined(part.validation))
-        again.append(replace(fold, network=network, train=everything, validation=None))
-    trained: list[tuple[HCLMP, History]] = [(fold.network, []) for fold in again]
-    if (refit := training.refit()) is not None:
-        others = [seed + REFIT_SEED for seed in seeds]
-        trained = Stage("refit", refit, others, device, used).train(again)
-    fits = []
-    for i, (network, history) in enumerate(trained):
-        network.remember(again[i].train)
-        vocabulary = parts[i].train.inputs.compositions.vocabulary
-        fitted = Ensemble(network, vocabulary, scalers[i], calibrations[i])
-        fits.append((fitted, staged(selection=selected[i][1], refit=history)))
-    return fits, used
+    network = model.network
+    if not network.config.memory:
+        return None
+    table = model.scalers.batch(inputs).to(network.device)
+    others = table.present[:, remembered(len(inputs))] if like_new else None
+    parts = torch.split(torch.arange(len(inputs)), PREDICTED_AT_ONCE)
+    distance = torch.cat([_nearest(network, table.rows(rows), others) for rows in parts])
+    nearest: Floats = distance.cpu().double().numpy()
+    return nearest
 
 
-def _calibration(network: HCLMP, scalers: Scalers, validation: Labelled) -> Calibration:
-    """The size of the uncertainty, from what a trained network says of the validation rows."""
-    outputs = _outputs(network, scalers, scalers.batch(validation.inputs))
-    return Calibration.fit(
-        validation.t - outputs.mean,
-        outputs.spread,
-        outputs.disagreement,
-        unmeasured=scalers.labels.std,
-        weights=label_weights(validation.t, validation.noise, scalers.labels.std),
-        learned=learned_covariance(network),
-    )
-
-
-def member_seeds(training: TrainingConfig) -> list[int]:
-    """The seed of each member."""
-    return [training.seed * 1_009 + i for i in range(training.members)]
-
-
-def init_network(
-    data: Labelled,
-    scalers: Scalers,
-    model: ModelConfig,
-    seeds: Sequence[int],
-    start: Pretrained | None = None,
-) -> HCLMP:
-    """Untrained members side by side, of the sizes of the data; or their encoders pretrained."""
-    vectors = torch.from_numpy(data.inputs.elements.vectors[model.embedding])
-    members = []
-    for seed in seeds:
-        torch.manual_seed(seed)
-        members.append(_network(model, vectors, scalers))
-    network = stacked(members)
-    if start is not None:
-        start.put_into(network)
-    return network
-
-
-def _systems(data: Labelled) -> set[str]:
-    return set(data.inputs.compositions.systems())
+def _nearest(network: HCLMP, batch: Batch, others: Tensor | None) -> Tensor:
+    """Distance of b compositions to the nearest key, the mean over the members: [b]."""
+    sharpness = network.log_sharpness.exp()[:, None, None]
+    queries = network.key(network.material(batch, None)) * sharpness
+    keys = network.memory_keys * sharpness
+    distance = torch.cdist(queries, keys)
+    if others is not None:
+        distance = distance + HIDDEN * is_superset_of(batch.present, others)
+    least, nearest = distance.min(dim=-1)
+    # cdist finds the nearest key, but its distance is wrong by up to 0.01, because it is a
+    # difference of squares.
+    exact = (queries - torch.take_along_dim(keys, nearest[..., None], dim=-2)).norm(dim=-1)
+    return torch.where(least < HIDDEN, exact, least).mean(dim=0)
 
 
 def _network(config: ModelConfig, vectors: Tensor, scalers: Scalers) -> HCLMP:
@@ -287,7 +267,7 @@ def _network(config: ModelConfig, vectors: Tensor, scalers: Scalers) -> HCLMP:
 
 def _from_tensors(config: ModelConfig, scalers: Scalers, tensors: dict[str, Tensor]) -> HCLMP:
     """The network of a file."""
-    # clone: what a matrix product gives depends on how its operands lie in memory
+    # clone, because the last digits of a matrix product depend on the alignment of its operands
     state = {name: tensor.clone() for name, tensor in unpack("network", tensors).items()}
     network = _network(config, state.pop("vectors"), scalers)
     for name in network.memory():
@@ -295,29 +275,18 @@ def _from_tensors(config: ModelConfig, scalers: Scalers, tensors: dict[str, Tens
     for name, tensor in network.state_dict(keep_vars=True).items():
         tensor.data = state[name]  # of as many members as were stored
     network.load_state_dict(state)
-    return network.eval()
+    return network
 
 
-def learned_covariance(network: HCLMP) -> Floats:
+def _learned_covariance(network: HCLMP) -> Floats:
     """The mean of the members' covariances of scaled residuals: [L, L].
 
-    That of independent ones where none was fitted to residuals, as in the paper.
+    The identity if no covariance was fitted to residuals, as in the paper.
     """
     learned = network.refinement.covariance().mean(dim=0).detach().cpu()
     covariance = learned.numpy().astype(np.float64)
     fitted = network.config.covariance and network.config.likelihood_weight > 0
     return covariance if fitted else np.eye(len(covariance))
-
-
-@torch.no_grad()
-def _outputs(network: HCLMP, scalers: Scalers, table: Batch) -> Outputs:
-    """Mean over the members, spread of what they recall, and their disagreement."""
-    parts = predicted(network, table.to(network.device))
-    means, spreads = (part.cpu().double().numpy() for part in parts)
-    scale = scalers.labels.std
-    apart = means.std(axis=0, ddof=1) if len(means) > 1 else np.zeros_like(means[0])
-    recalled = np.sqrt(np.square(spreads).mean(axis=0))
-    return Outputs(scalers.labels.unscale(means.mean(axis=0)), recalled * scale, apart * scale)
 
 
 def _scaler(name: str, tensors: dict[str, Tensor]) -> Scaler | None:

@@ -20,8 +20,11 @@ Network = TypeVar("Network", bound=nn.Module)
 class Draws:
     """Random numbers in training, of each member of a fold from a generator of its own.
 
-    What a member draws therefore does not depend on what is trained beside it. Members of several
+    A member's numbers therefore do not depend on what is trained beside it. Members of different
     folds have the same seeds, and so the same numbers, which are drawn once.
+
+    Layers take ``draws: Draws | None``. None means prediction, without dropout: that is the only
+    switch, so ``train()`` and ``eval()`` of ``nn.Module`` change nothing here.
     """
 
     def __init__(self, generators: Sequence[torch.Generator], folds: int = 1) -> None:
@@ -131,12 +134,12 @@ class TokenAttention(nn.Module):
         return out
 
     def _mixed(self, tokens: Tensor, draws: Draws | None) -> Tensor:
-        """Self-attention: each property's token looks at those of the others."""
-        apart = self.query_key_value(tokens).unflatten(-1, (3, self.heads, -1))
-        query, key, value = apart.transpose(2, 4).unbind(3)  # [m, b, heads, L, size / heads]
+        """Self-attention between the tokens of the properties."""
+        projected = self.query_key_value(tokens).unflatten(-1, (3, self.heads, -1))
+        query, key, value = projected.transpose(2, 4).unbind(3)  # [m, b, heads, L, size / heads]
         if draws is None or self.dropout == 0:
-            # The fused kernel, which keeps no [L, L], takes four axes. On a GPU it has no
-            # deterministic gradient.
+            # The fused kernel stores no [L, L]. It takes four axes, and on a GPU its gradient is
+            # not deterministic.
             if tokens.device.type == "cpu":
                 rows = (part.flatten(0, 1) for part in (query, key, value))
                 mixed = F.scaled_dot_product_attention(*rows).view_as(query)
@@ -149,16 +152,16 @@ class TokenAttention(nn.Module):
 
 
 def part_of(network: Network, members: slice) -> Network:
-    """A copy of some of the members; buffers that are no part of the state are shared by all."""
+    """A copy of some of the members; buffers outside the state dict are those of all members."""
     part = copy.deepcopy(network)
     for tensor in part.state_dict(keep_vars=True).values():
-        # clone: what a matrix product gives depends on how its operands lie in memory
+        # clone, because the last digits of a matrix product depend on the alignment
         tensor.data = tensor.data[members].clone()
     return part
 
 
 def stacked(networks: Sequence[Network]) -> Network:
-    """Several networks as one of all their members, made of the first one in place."""
+    """Several networks as one of all their members; the first one is changed in place."""
     first = networks[0]
     states = [network.state_dict() for network in networks]
     tensors = dict(first.named_parameters()) | dict(first.named_buffers())

@@ -1,13 +1,13 @@
 """H-CLMP(T), the whole model: composition encoder, property correlation, generative transfer.
 
 Kong, Guevarra, Gomes and Gregoire, Appl. Phys. Rev. 8, 021409 (2021), arXiv:2106.02225. Shapes:
-m members (networks trained side by side, ``members.py``), b compositions of up to k elements,
+m members (networks trained side by side, ``layers.py``), b compositions of up to k elements,
 L properties.
 
-What differs from the published code and why is in ``docs/method.md``; in short: a composition
-recalls the labels of the training compositions most like it, predictions are deterministic (latent
-means, no draws), single elements are allowed, and the spectrum-shape term is a proper KL
-divergence.
+``docs/method.md`` says what differs from the published code and why. In short: a composition
+recalls the labels of the most similar training compositions (``recall.py``), predictions are
+deterministic (latent means, no draws), single elements are allowed, and the term for the shape of
+the spectrum is a proper KL divergence.
 """
 
 from typing import NamedTuple
@@ -24,32 +24,29 @@ from hclmp.models.hclmp.layers import (
     MemberLinear,
     MemberNorm,
     Residual,
-    TokenAttention,
     expand_like,
     member_mlp,
 )
 from hclmp.models.hclmp.losses import gaussian_kl, gaussian_nll, mean_error, shape_divergence
+from hclmp.models.hclmp.refinement import Refinement
 from hclmp.models.mlp import SLOPE
 from hclmp.models.recall import attention, hidden_in_training, remembered
 
-JITTER = 1e-2  # added to the diagonal of the covariance, whose residuals have unit variance
-# Adam moves every number by about the learning rate per step, which is too little to turn a random
-# covariance into a learned one. What is optimised is the factor over this.
-FACTOR_SPEED = 10.0
 LOG_VARIANCE_BOUND = 8.0
-LEAST_SHARE = 1e-9  # of the attention on labels that are there
-# Of all folds; predicting, which compares each row with all that is remembered, takes more memory.
-ROWS_AT_ONCE, KEYS_AT_ONCE = 512, 2048
-FEWEST_AT_ONCE = 64  # of a fold
+LEAST_SHARE = 1e-9  # of the attention that is on labels which are not missing
+# How many rows are computed at once, of all folds together: bounds the memory. Fewer in prediction,
+# which compares each row with all remembered ones.
+PREDICTED_AT_ONCE, REMEMBERED_AT_ONCE = 512, 2048
+LEAST_AT_ONCE = 64  # of each fold
 
 
-def rows_at_once(folds: int, most: int = ROWS_AT_ONCE) -> int:
-    """How many rows of each fold are computed at once: bounds the memory."""
-    return max(most // folds, FEWEST_AT_ONCE)
+def rows_at_once(folds: int, of_all: int = PREDICTED_AT_ONCE) -> int:
+    """How many rows of each fold are computed at once."""
+    return max(of_all // folds, LEAST_AT_ONCE)
 
 
 class GaussianEncoder(nn.Module):
-    """A diagonal Gaussian over the latent space, given some vector."""
+    """A vector to a diagonal Gaussian over the latent space."""
 
     def __init__(self, size: int, hidden: tuple[int, ...], latent: int) -> None:
         super().__init__()
@@ -61,71 +58,12 @@ class GaussianEncoder(nn.Module):
         return mean, log_variance.clamp(-LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND)
 
 
-class Refinement(nn.Module):
-    """Global (covariance) and conditional (self-attention) correlation between the properties.
-
-    A property's token holds the first prediction and its row of the covariance factor A. The paper
-    writes prediction + A @ noise over as many draws as the token is long, scaled to unit length
-    over the draws; ``token_noise: learned`` replaces ones and noise by learned vectors.
-    """
-
-    fixed_noise: Tensor
-
-    def __init__(self, config: ModelConfig, properties: int) -> None:
-        super().__init__()
-        size = config.token_size
-        self.use_covariance, self.drawn = config.covariance, config.token_noise == "drawn"
-        bound = (6 / (2 * properties)) ** 0.5
-        factor = torch.empty(1, properties, properties).uniform_(-bound, bound)
-        self.slow_factor = nn.Parameter(factor / FACTOR_SPEED)
-        if self.drawn:
-            self.register_buffer("fixed_noise", torch.randn(1, properties, size))
-        else:
-            self.prediction_map = nn.Parameter(torch.randn(1, size) / size**0.5)
-            self.factor_map = nn.Parameter(torch.randn(1, properties, size) / size**0.5)
-        self.attention = (
-            TokenAttention(
-                size,
-                heads=config.attention_heads,
-                hidden=config.attention_hidden,
-                dropout=config.attention_dropout,
-            )
-            if config.property_attention
-            else None
-        )
-
-    def forward(self, first: Tensor, draws: Draws | None) -> Tensor:
-        """First predictions [m, b, L] to refined tokens [m, b, L, size]."""
-        if self.drawn:
-            noise = self.fixed_noise
-            if draws is not None:
-                noise = draws.normal(*noise.shape[1:])
-            tokens = first[..., None].expand(*first.shape, noise.shape[-1])
-            if self.use_covariance:
-                tokens = tokens + (self.factor @ noise)[:, None]
-            tokens = F.normalize(tokens, dim=-1)
-        else:
-            tokens = first[..., None] * expand_like(self.prediction_map, first[..., None])
-            if self.use_covariance:
-                tokens = tokens + (self.factor @ self.factor_map)[:, None]
-        return tokens if self.attention is None else self.attention(tokens, draws)
-
-    @property
-    def factor(self) -> Tensor:
-        """The covariance factor A: [m, L, L]."""
-        return FACTOR_SPEED * self.slow_factor
-
-    def covariance(self) -> Tensor:
-        """The learned covariance A A^T of residuals of unit variance: [m, L, L]."""
-        factor = self.factor
-        return factor @ factor.mT + JITTER * torch.eye(factor.shape[-1], device=factor.device)
-
-
 class MaterialEncoder(nn.Module):
-    """All that is known of a composition to one material vector.
+    """A composition to its material vector.
 
-    The paper's is the composition encoder's vector with the mapped DOS feature beside it. With
-    ``trunk > 0`` these and the statistics of the elements are summed and pass residual layers.
+    In the paper this is the vector of the composition encoder, concatenated with the mapped DOS
+    feature. With ``trunk > 0`` it is their sum, and that of the mapped statistics of the elements,
+    after residual layers.
     """
 
     def __init__(
@@ -149,7 +87,7 @@ class MaterialEncoder(nn.Module):
         if self.dos_map is not None:
             assert batch.dos is not None
             dos = batch.dos
-            # 0, the mean, stands for a feature that is hidden; the others stay as they are
+            # In some rows the feature is replaced by 0, its mean; the others are not scaled up.
             if draws is not None and self.dos_dropout > 0:
                 ones = vector.new_ones(*vector.shape[:2], 1)
                 dos = dos * (draws.dropout(ones, self.dos_dropout) > 0)
@@ -164,12 +102,12 @@ class MaterialEncoder(nn.Module):
 
 
 class Recalled(NamedTuple):
-    """What the labelled compositions most like a composition say: [m, b, L] each.
+    """What b compositions recall of labelled ones.
 
     Attributes:
-        labels: mean of their labels, weighted by likeness.
-        spread: standard deviation of their labels about that mean; None in training.
-        latent: [m, b, latent] mean of their latent vectors q(z | y), or None without label branch.
+        labels: [m, b, L], mean of their labels, weighted by similarity.
+        spread: [m, b, L], standard deviation of their labels about it; None in training.
+        latent: [m, b, latent], mean of their latent vectors q(z | y); None without label branch.
     """
 
     labels: Tensor
@@ -180,7 +118,7 @@ class Recalled(NamedTuple):
 class HCLMP(nn.Module):
     """H-CLMP, or with a DOS feature H-CLMP(T); labels and predictions are standardised.
 
-    A new one has one member; ``members.stacked`` makes one of several.
+    A new one has one member; ``layers.stacked`` joins several.
 
     Args:
         config: sizes and parts.
@@ -191,8 +129,9 @@ class HCLMP(nn.Module):
 
     Attributes:
         memory_keys: [m, n, key], of the n labelled compositions that ``remember`` was given.
-        memory_labels, memory_weights: [1, n, L], or [m, n, L] where folds remember their own.
-        memory_padding: [m, 1, n], infinite where a fold has fewer than n; None without folds.
+        memory_labels, memory_weights: [1, n, L], or [m, n, L] for several folds.
+        memory_padding: [m, 1, n], infinite where a fold has fewer than n rows, else 0; None for a
+            single fold.
     """
 
     memory_keys: Tensor
@@ -225,39 +164,39 @@ class HCLMP(nn.Module):
         if config.memory:
             self.key = MemberLinear(feature, config.key_size)
             self.log_sharpness = nn.Parameter(torch.zeros(1))
-            # of any length, and made from weights and training rows: no part of the state
+            # not in the state dict: they have any length, and follow from weights and rows
             for name, width in zip(MEMORY, (config.key_size, properties, properties), strict=True):
                 self.register_buffer(name, torch.empty(1, 0, width), persistent=False)
         self.memory_padding: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that it is on."""
         return self.properties.device
 
     def memory(self) -> dict[str, Tensor]:
-        """What is remembered, beside the state."""
+        """The remembered rows, which the state dict does not hold."""
         return {name: getattr(self, name) for name in MEMORY} if self.config.memory else {}
 
     @torch.no_grad()
     def remember(self, table: Table) -> None:
-        """Keep labelled compositions to be recalled in prediction, of each fold its own.
+        """Keep labelled compositions for recall in prediction, for each fold its own.
 
-        Of more than ``recall.MOST_REMEMBERED`` so many, evenly spread, are kept.
+        At most ``MOST_REMEMBERED`` of them, evenly spread.
         """
         if not self.config.memory:
             return
         table = table.to(self.device)
-        kept, there = (x.to(self.device) for x in padded([remembered(n) for n in table.counts]))
+        rows, valid = (x.to(self.device) for x in padded([remembered(n) for n in table.counts]))
         fold = table.fold(len(self.properties))
-        if fold is not None:  # of each member
-            kept, there = kept[fold[:, 0]], there[fold[:, 0]]
-        parts = torch.split(kept, rows_at_once(len(table.counts), KEYS_AT_ONCE), dim=1)
-        keys = [self.key(self.material(table.inputs.rows(rows, fold), None)) for rows in parts]
+        if fold is not None:  # from rows of each fold to rows of each member
+            rows, valid = rows[fold[:, 0]], valid[fold[:, 0]]
+        parts = torch.split(rows, rows_at_once(len(table.counts), REMEMBERED_AT_ONCE), dim=1)
+        keys = [self.key(self.material(table.inputs.rows(part, fold), None)) for part in parts]
         self.memory_keys = torch.cat(keys, dim=1)
-        self.memory_labels, self.memory_weights = table.labels.rows(kept, fold)
-        never = torch.zeros_like(there, dtype=torch.float32).masked_fill(~there, torch.inf)
-        self.memory_padding = None if fold is None else never[:, None]
+        self.memory_labels, self.memory_weights = table.labels.rows(rows, fold)
+        padding = torch.zeros_like(valid, dtype=torch.float32).masked_fill(~valid, torch.inf)
+        self.memory_padding = None if fold is None else padding[:, None]
 
     def _recall(
         self,
@@ -269,29 +208,32 @@ class HCLMP(nn.Module):
     ) -> Recalled:
         """Attention of queries [m, b, key] over labelled compositions, keys [m, n, key].
 
-        What is ``hidden``, [m, b, n], is passed over in training, and ``padding``, [m, 1, n], in
-        prediction. A label counts by its weight.
+        Rows that are ``hidden``, [m, b, n], are not recalled in training; with None, in prediction,
+        those of ``padding``, [m, 1, n], are not. Labels count by their weights.
         """
         sharpness = expand_like(self.log_sharpness.exp(), queries)
-        told = [labels.weights, labels.weights * labels.values]
+        values = [labels.weights, labels.weights * labels.values]
         if self.config.label_branch:
             row_weights = labels.weights.mean(dim=-1, keepdim=True)
-            told += [row_weights, row_weights * self.label_encoder(labels.values)[0]]
+            values += [row_weights, row_weights * self.label_encoder(labels.values)[0]]
         predicting = hidden is None
-        if predicting:  # in single precision a row would depend on its batch by more than rounding
-            told.append(labels.weights * labels.values.square())
-            exact = torch.float32 if keys.device.type == "mps" else torch.float64  # MPS has no more
-            queries, keys, told = queries.to(exact), keys.to(exact), [t.to(exact) for t in told]
-        told = [t.expand(len(keys), -1, -1) for t in told]  # members share the labels
-        passed = padding if predicting else hidden
-        sums = attention(queries, keys, sharpness, passed) @ torch.cat(told, dim=-1)
-        share, mean, *others = torch.split(sums, [t.shape[-1] for t in told], dim=-1)
+        if predicting:
+            values.append(labels.weights * labels.values.square())
+            # In single precision a prediction would depend on the rows that are computed with it.
+            # MPS has no double precision.
+            exact = torch.float32 if keys.device.type == "mps" else torch.float64
+            queries, keys = queries.to(exact), keys.to(exact)
+            values = [value.to(exact) for value in values]
+        values = [value.expand(len(keys), -1, -1) for value in values]  # members share the labels
+        ignored = padding if predicting else hidden
+        sums = attention(queries, keys, sharpness, ignored) @ torch.cat(values, dim=-1)
+        share, mean, *others = torch.split(sums, [value.shape[-1] for value in values], dim=-1)
         mean = mean / share.clamp_min(LEAST_SHARE)
         latent = others[1] / others[0].clamp_min(LEAST_SHARE) if len(others) > 1 else None
         spread = None
         if predicting:
             variance = others[-1] / share.clamp_min(LEAST_SHARE) - mean.square()
-            # nothing recalled is no certainty: the spread of all labels
+            # where nothing is recalled: the spread of all labels, which is 1
             variance = torch.where(share > LEAST_SHARE, variance.clamp_min(1e-6), 1.0)
             spread = variance.sqrt().float()
         return Recalled(mean.float(), spread, None if latent is None else latent.float())
@@ -313,7 +255,7 @@ class HCLMP(nn.Module):
     def _prior(
         self, material: Tensor, recalled: Recalled | None
     ) -> tuple[Tensor, Tensor, Tensor | float]:
-        """p(z | x), mean and log-variance, and what the prediction starts from."""
+        """Mean and log-variance of p(z | x), and the recalled labels that branches add to."""
         mean, log_variance = self.feature_encoder(material)
         if recalled is None:
             return mean, log_variance, 0.0
@@ -322,9 +264,11 @@ class HCLMP(nn.Module):
         return mean, log_variance, recalled.labels
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Predict, without anything random: [m, b, L], and the spread of what was recalled.
+        """Predict without random draws.
 
-        The spread, [m, b, L], is 0 without a memory.
+        Returns:
+            The prediction, and the spread of the recalled labels (0 without a memory): [m, b, L]
+            each.
         """
         material, recalled = self.material(batch, None), None
         if self.config.memory:
@@ -349,12 +293,12 @@ class HCLMP(nn.Module):
         """The parts of the loss, weighted, [m] each; their sum is minimised.
 
         Args:
-            batch, labels: compositions and their labels [m, n, L], to be recalled from.
-            queries: so many of them, the first, are predicted (b).
-            draws: what is random in training.
-            whole_systems: whether the model is to predict systems it has no row of. Then none is
-                recalled of a composition's own system and its supersets; else only not itself.
-            complete: whether it is known that no label is missing, which saves work.
+            batch, labels: n compositions to recall from, and their labels [m, n, L].
+            queries: how many of them, the first b, are predicted.
+            draws: the random numbers of training.
+            whole_systems: whether the model is to predict systems that it has no row of. If so,
+                a composition recalls none of its own system and its supersets; else all but itself.
+            complete: whether no label is known to be missing, which saves work.
         """
         config, material = self.config, self.material(batch, draws)
         recalled = None
@@ -376,11 +320,11 @@ class HCLMP(nn.Module):
         if config.label_branch:
             q_mean, q_log_variance = self.label_encoder(values)
             drawn = _drawn(q_mean, q_log_variance, draws)
-            told = self._branch(material, drawn, self.label_head, base, draws)
-            parts["label_l1"] = mean_error(told, values, weights)
-            parts["label_shape"] = config.shape_weight * shape_divergence(told, values, weights)
-            aligned = gaussian_kl(q_mean, q_log_variance, p_mean, p_log_variance)
-            parts["kl"] = config.kl_weight * aligned
+            decoded = self._branch(material, drawn, self.label_head, base, draws)
+            parts["label_l1"] = mean_error(decoded, values, weights)
+            parts["label_shape"] = config.shape_weight * shape_divergence(decoded, values, weights)
+            divergence = gaussian_kl(q_mean, q_log_variance, p_mean, p_log_variance)
+            parts["kl"] = config.kl_weight * divergence
         if config.covariance and config.likelihood_weight > 0:
             parts["likelihood"] = config.likelihood_weight * self._likelihood(
                 (values - predicted).detach(), weights > 0, complete
@@ -388,10 +332,10 @@ class HCLMP(nn.Module):
         return parts
 
     def _likelihood(self, residual: Tensor, present: Tensor, complete: bool) -> Tensor:
-        """How unlikely the learned covariance makes the residuals [m, b, L], per property: [m].
+        """Negative log-likelihood of residuals [m, b, L] under the learned covariance: [m].
 
-        The size of the residuals is measured on validation rows; learned is how they go together,
-        so the likelihood sees each property's at unit variance.
+        Per property, and with the residuals of each scaled to unit variance: only their correlation
+        is learned here, because their size is measured on validation rows.
         """
         residual = residual * present
         variance = residual.square().sum(dim=1) / present.sum(dim=1).clamp_min(1)

@@ -1,29 +1,25 @@
 """The encoder pretrained on computed densities of states: what H-CLMP(T) starts from.
 
-The generator's feature says what the DOS of a composition is, which of a compound whose DOS nobody
-has computed is a guess. Whoever has learned to make that guess has learned more about elements and
-how they combine than the labels tell: so the material encoder and the keys of recall are trained
-to predict DOS before they learn the properties. Not in the paper; see ``docs/method.md``.
+The material encoder and the keys of recall are trained to predict DOS before they learn the
+properties. This teaches them more about elements and their combinations than the labels do, also
+for compounds whose DOS has never been computed. Not in the paper; see ``docs/method.md``.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hclmp.errors import UserError
-from hclmp.files import atomic_write
 from hclmp.models.hclmp.network import HCLMP
 from hclmp.models.scaling import FARTHEST, Scaler
 from hclmp.provenance import Provenance
+from hclmp.tensors import read_tensors, write_tensors
 
 KEY = "key."
-CARRIED = ("material.", KEY)  # the parts of a network that the pretrained one hands on
+TRANSFERRED = ("material.", KEY)  # parts of the network
 BY_ELEMENT = "material.statistics_map.weight"  # [m, S, trunk], the first V of S are fractions
 BIAS = "material.statistics_map.bias"
 
@@ -34,7 +30,7 @@ class Pretrained:
 
     Attributes:
         vocabulary: the V elements whose fractions are the first of the statistics.
-        statistics: standardisation of the S statistics, which the weights go with.
+        statistics: standardisation of the S statistics, for which the weights hold.
         tensors: parameters of the network by name, [m, ...] of m members.
     """
 
@@ -44,21 +40,19 @@ class Pretrained:
 
     @classmethod
     def of(cls, network: HCLMP, *, vocabulary: tuple[str, ...], statistics: Scaler) -> "Pretrained":
-        """What a trained network hands on."""
+        """The encoder and keys of a trained network."""
         state = network.state_dict().items()
-        carried = {name: tensor.cpu() for name, tensor in state if name.startswith(CARRIED)}
-        return cls(vocabulary, statistics, carried)
+        tensors = {name: tensor.cpu() for name, tensor in state if name.startswith(TRANSFERRED)}
+        return cls(vocabulary, statistics, tensors)
 
     def over(self, vocabulary: tuple[str, ...]) -> "Pretrained":
-        """The same for compositions over some of its elements, in their order.
-
-        What it says of those compositions is the same: the other elements are absent in all.
+        """The same function of compositions over some of its elements, in their order.
 
         Raises:
             UserError: it does not know an element.
         """
-        if strangers := sorted(set(vocabulary) - set(self.vocabulary)):
-            raise UserError(f"the pretrained encoder has no input for {' '.join(strangers)}")
+        if unknown := sorted(set(vocabulary) - set(self.vocabulary)):
+            raise UserError(f"the pretrained encoder has no input for {' '.join(unknown)}")
         others = range(len(self.vocabulary), len(self.statistics.mean))
         columns = [self.vocabulary.index(e) for e in vocabulary] + list(others)
         scaler = Scaler(self.statistics.mean[columns], self.statistics.std[columns])
@@ -74,15 +68,15 @@ class Pretrained:
         return Pretrained(vocabulary, scaler, tensors)
 
     def put_into(self, network: HCLMP) -> None:
-        """Let the members of a fresh network start from here, each from another one's weights.
+        """Set the members of a new network to these weights, each to those of one member.
 
-        Keys start anew where they have another input (without a trunk they see the DOS feature
-        too), and are left where nothing is recalled.
+        Keys with another input (without a trunk it holds the DOS feature) keep their new weights;
+        a network without recall has no keys.
         """
         state = network.state_dict()
         for name, tensor in self.tensors.items():
-            there = state.get(name)
-            fits = there is not None and there.shape[1:] == tensor.shape[1:]
+            new = state.get(name)
+            fits = new is not None and new.shape[1:] == tensor.shape[1:]
             if fits or not name.startswith(KEY):
                 state[name] = tensor[: len(state[name])]
         network.load_state_dict(state)
@@ -93,9 +87,8 @@ class Pretrained:
             "statistics.mean": torch.from_numpy(self.statistics.mean),
             "statistics.std": torch.from_numpy(self.statistics.std),
         }
-        about = {"vocabulary": self.vocabulary, "provenance": provenance}
-        with atomic_write(path) as temporary:
-            save_file(tensors, temporary, metadata={"hclmp": json.dumps(about, sort_keys=True)})
+        header = {"vocabulary": self.vocabulary, "provenance": provenance}
+        write_tensors(path, tensors, header)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Pretrained":
@@ -105,13 +98,8 @@ class Pretrained:
             UserError: the file is missing or is no encoder.
         """
         remedy = "`hclmp pretrain-encoder` makes it"
-        if not Path(path).is_file():
-            raise UserError(f"{path}: no such file; {remedy}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()["hclmp"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        what = "a pretrained encoder"
+        with read_tensors(path, what=what, remedy=remedy, framework="pt") as (header, tensors):
             mean, std = (tensors.pop(f"statistics.{name}").numpy() for name in ("mean", "std"))
-            return cls(tuple(about["vocabulary"]), Scaler(mean, std), tensors)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: not a pretrained encoder; {remedy} ({error})") from error
+            read = cls(tuple(header["vocabulary"]), Scaler(mean, std), tensors)
+        return read

@@ -1,7 +1,7 @@
-"""The training loop: flat, with the best epoch by validation, and checkpoints.
+"""The training loop, with the best epoch by validation, and checkpoints.
 
-The members of an ensemble train side by side, each on batches in an order of its own; so do those
-of several folds, where the steps of the folds are alike.
+The members of an ensemble train side by side, each on the rows in an order of its own. So do the
+members of several folds whose tables have the same steps.
 """
 
 import copy
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from hclmp.config import TrainingConfig
+from hclmp.data.rows import evenly_spread
 from hclmp.errors import UserError
 from hclmp.models.checkpoint import DIVERGED, Checkpoint
 from hclmp.models.hclmp.batch import Batch, Table, padded
@@ -21,13 +22,12 @@ from hclmp.models.hclmp.composition_encoder import lengths_of, longest_of_parts
 from hclmp.models.hclmp.layers import Draws
 from hclmp.models.hclmp.losses import mean_error
 from hclmp.models.hclmp.network import HCLMP, rows_at_once
-from hclmp.models.recall import evenly_spread
 from hclmp.progress import progress
 
 WARM_UP = 0.1  # share of the training in which the learning rate rises
-MEASURED = 4096  # validation rows at most that choose the best epoch, evenly spread
-FEWEST_STEPS = 4  # per epoch: a small table is cut into smaller batches
-DIGITS = 5  # binary ones of a number of rows that decide on the steps
+MOST_VALIDATION = 4096  # rows that choose the best epoch, evenly spread
+LEAST_STEPS = 4  # per epoch: small tables have smaller batches
+CLASSES = 16  # of table sizes between one power of two and the next
 ORDERS = 2**24  # added to a seed for the random orders
 
 
@@ -36,8 +36,8 @@ class Steps(NamedTuple):
 
     Attributes:
         number: how many.
-        queries: rows that are predicted in each.
-        recalled: rows among which these recall; they are the first of them.
+        queries: rows that a step predicts.
+        recalled: rows that it recalls from; the first of them are the queries.
     """
 
     number: int
@@ -48,14 +48,16 @@ class Steps(NamedTuple):
 def steps_of(n: int, *, batch_size: int, memory: int) -> Steps:
     """The steps of a table of n rows: each row is predicted once, a few twice.
 
-    Tables of nearly as many rows have the same steps, so that folds can train as one model: only
-    the first binary ``DIGITS`` of n count. Steps are of the size that the largest such table needs
-    (up to a sixteenth larger), and recall from what the smallest has.
+    Tables of similar size have the same steps, so that folds can train as one model. The sizes from
+    one power of two to the next (1024 to 2047) are cut into 16 equal classes (1024 to 1087, ...);
+    below 32 rows each size is its own class. The steps of a class are long enough for its largest
+    table, and recall no more rows than its smallest table has.
     """
-    alike = 1 << max(0, n.bit_length() - DIGITS)
-    smallest = n // alike * alike
-    largest = smallest + alike - 1
-    number = max(round(largest / batch_size), min(n, FEWEST_STEPS))
+    power = 2 ** math.floor(math.log2(n))
+    width = max(1, power // CLASSES)
+    smallest = n // width * width
+    largest = smallest + width - 1
+    number = max(round(largest / batch_size), min(n, LEAST_STEPS))
     queries = -(-largest // number)
     return Steps(-(-largest // queries), queries, min(max(memory, queries), smallest))
 
@@ -73,18 +75,18 @@ def train_model(
     """Train the members of a model in place and leave each at its best epoch by validation error.
 
     Args:
-        model: freshly built, or one that goes on from where it is: of the members of each of F
-            folds, one fold after the other; on the device that is to compute.
-        train, validation: whole tables of the folds, indexed by row; the folds' ``steps_of`` agree.
-            Without validation the last epoch is kept.
+        model: new or trained before, with the members of F folds, one fold after the other; on the
+            device that computes.
+        train, validation: tables of the folds, whose ``steps_of`` are equal. Without validation the
+            last epoch is kept.
         settings: epochs, batch size, optimiser.
-        seeds: of batches, draws and dropout, of the members of a fold: the same in each.
-        checkpoint: where an interrupted training goes on from.
-        whole_systems: whether the model is to predict systems it has no row of, as in validation.
+        seeds: of orders, draws and dropout, for the members of a fold; the same in every fold.
+        checkpoint: where an interrupted training resumes from.
+        whole_systems: whether the model is to predict systems that it has no row of.
 
     Returns:
-        One row per member (counted through all folds) and epoch: learning rate, parts of the loss,
-        mean absolute error on validation where there is one.
+        One row per member (numbered through all folds) and epoch: learning rate, parts of the loss,
+        and with validation the mean absolute error on it.
 
     Raises:
         UserError: the training diverged.
@@ -114,15 +116,15 @@ def train_model(
                 {"member": i, **now, **parts} for i, parts in enumerate(losses)
             ]
             errors = [math.nan] * members
-            told, numbers = "loss", [parts["loss"] for parts in losses]
+            shown, numbers = "loss", [parts["loss"] for parts in losses]
             if validation is not None:
                 average.remember(train)
                 errors = validation_errors(average, validation)
                 rows = [row | {"validation_mae": e} for row, e in zip(rows, errors, strict=True)]
-                told, numbers = "validation", errors
+                shown, numbers = "validation", errors
             state.finish_epoch(rows, scores=errors, network=average)
             checkpoint.save(state, networks, optimizers, last=state.epoch == settings.epochs)
-            advance(state.epoch, f"{told} {sum(numbers) / len(numbers):.4f}")
+            advance(state.epoch, f"{shown} {sum(numbers) / len(numbers):.4f}")
     if validation is not None:
         state.restore_best(model)
     else:
@@ -132,20 +134,20 @@ def train_model(
 
 def thin_validation(validation: Table) -> Table:
     """The rows of a fold's validation table that choose the best epoch."""
-    return validation.taken(evenly_spread(validation.counts[0], MEASURED))
+    rows = evenly_spread(validation.counts[0], MOST_VALIDATION)
+    return validation.taken(torch.from_numpy(rows))
 
 
 def _keep_last(model: HCLMP, average: HCLMP) -> None:
-    """Leave a model, ready to predict, at the average of its last weights."""
+    """Leave a model at the average of its last weights."""
     if not all(weight.isfinite().all() for weight in average.parameters()):
         raise UserError(DIVERGED)
     model.load_state_dict(average.state_dict())
-    model.eval()
 
 
 @torch.no_grad()
 def predicted(model: HCLMP, inputs: Batch, fold: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Predictions of whole tables and the spread of what was recalled: [m, n, L] each.
+    """Predictions of whole tables, and the spread of the recalled labels: [m, n, L] each.
 
     Args:
         model: of m members.
@@ -163,8 +165,8 @@ def validation_errors(model: HCLMP, table: Table) -> list[float]:
     """Weighted mean absolute error of each member's deterministic prediction: [m]."""
     fold = table.fold(len(model.properties))
     mean = predicted(model, table.inputs, fold)[0]
-    seen = (part if fold is None else part[fold[:, 0]] for part in table.labels)
-    errors: list[float] = mean_error(mean, *(part.expand_as(mean) for part in seen)).tolist()
+    labels = (part if fold is None else part[fold[:, 0]] for part in table.labels)
+    errors: list[float] = mean_error(mean, *(part.expand_as(mean) for part in labels)).tolist()
     return errors
 
 
@@ -178,14 +180,14 @@ def _epoch(
     seeds: Sequence[int],
     whole_systems: bool,
 ) -> list[dict[str, float]]:
-    """One pass over the rows in a new order; the mean of each part of the loss, per member."""
+    """One pass over the rows in a new order: per member the mean of each part of the loss."""
     size, memory = settings.batch_size, model.config.memory
     (steps,) = {steps_of(n, batch_size=size, memory=memory) for n in train.counts}
     # Seeding each epoch by its number makes a resumed training equal an uninterrupted one.
     draws = Draws([_generator(seed, epoch, model.device) for seed in seeds], len(train.counts))
     rows = _rows(train.counts, steps, seeds, epoch, model.device)
     longest = _longest(train, rows)
-    totals: dict[str, Tensor] = {}  # on the device: to wait for it at every step would take time
+    totals: dict[str, Tensor] = {}  # on the device, so that no step waits for it
     for step in range(steps.number):
         batch, labels = train.rows(rows[step])
         for group in optimizer.param_groups:
@@ -216,13 +218,13 @@ def _generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
 def _rows(
     counts: Sequence[int], steps: Steps, seeds: Sequence[int], epoch: int, device: torch.device
 ) -> list[Tensor]:
-    """The rows of each step of an epoch, [m, recalled]: of its fold's for each member.
+    """The rows of each step of an epoch, [m, recalled], for each member from its fold.
 
-    Each member has a random order of its own. What a row recalls are the rows beside it and those
-    that follow in that order.
+    Each member has a random order of its own. A row recalls those of its step and those that follow
+    in that order.
     """
     cpu = torch.device("cpu")  # the same order on all devices
-    # Apart from the other generators: what these draw must not depend on the number of rows.
+    # Generators of their own, so that the other draws do not depend on the number of rows.
     orders = [
         torch.randperm(count, generator=_generator(ORDERS + seed, epoch, cpu))
         for count in counts
@@ -238,16 +240,16 @@ def _rows(
 
 
 def _longest(table: Table, rows: Sequence[Tensor]) -> list[list[int]]:
-    """``Batch.longest`` of each step of an epoch, at once."""
+    """``Batch.longest`` of each step of an epoch."""
     lengths, fold = lengths_of(table.inputs.fractions), table.fold(len(rows[0]))
-    found = [longest_of_parts(lengths[0 if fold is None else fold, at]) for at in rows]
-    longest: list[list[int]] = torch.stack(found).tolist()
+    parts = [longest_of_parts(lengths[0 if fold is None else fold, step]) for step in rows]
+    longest: list[list[int]] = torch.stack(parts).tolist()
     return longest
 
 
 @torch.no_grad()
 def _average(average: HCLMP, model: HCLMP, share: float, step: int) -> None:
-    """Move the running average of the weights; in the first steps it follows faster."""
+    """Update the running average of the weights, which follows them faster in the first steps."""
     share = min(share, step / (step + 10))
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - share)
 

@@ -20,10 +20,12 @@ from hclmp.data.inputs import ElementTable, Inputs, Labelled
 from hclmp.data.tables import Targets, read_targets
 from hclmp.files import atomic_write, write_csv, write_json
 from hclmp.model import SCHEMA_VERSION, write_elements
+from hclmp.models.checkpoint import Checkpoints
 from hclmp.models.compute import prepare
 from hclmp.models.generator.network import Generator
-from hclmp.models.hclmp.ensemble import Ensemble
-from hclmp.models.hclmp.final import HeldOut, distances, fit_final
+from hclmp.models.hclmp.ensemble import Ensemble, HeldOut, distances
+from hclmp.models.hclmp.fit import fit_final
+from hclmp.models.interface import Part
 from hclmp.models.recall import HIDDEN
 from hclmp.pipeline import cache
 from hclmp.pipeline.checks import check_inputs
@@ -65,31 +67,25 @@ def finalize(config: Config, job: Job, *, threads: int = 1) -> None:
         config, table, generator, embedding=model.embedding, origin=str(targets)
     )
     data = Labelled.of(table, inputs, np.arange(len(table)))
-    fitted, history, checkpoints = fit_final(
-        data,
-        held_out,
-        model=model,
-        training=training,
-        start=read_start(job),
-        whole_systems=whole_systems,
-        key=origin,
-    )
-    # An old `model.json` must not stand beside new weights, if this is killed now.
-    out["about"].unlink(missing_ok=True)
-    far = _far(fitted, data.inputs) if whole_systems else None
-    fitted.save(out["weights"], provenance=origin)
-    write_elements(out["elements"], data.inputs.elements, provenance=origin)
+    part = Part(data, None, origin, read_start(job), whole_systems)
     copies = {"training": targets} | ({} if generator is None else {"generator": generator})
-    for name, source in copies.items():
-        with atomic_write(out[name]) as temporary:
-            shutil.copyfile(source, temporary)
-    write_csv(out["history"], pd.DataFrame(history))
-    # What names the others comes last.
-    about = _about(config, data, table, job.inputs["metrics"], far, dos_known, origin)
-    write_json(out["about"], about)
-    cache.keep(origin, out.values())
-    for checkpoint in checkpoints:
-        checkpoint.remove()
+    with Checkpoints() as checkpoints:
+        fitted, history = fit_final(
+            part, held_out, model=model, training=training, checkpoints=checkpoints
+        )
+        # An old `model.json` must not stand beside new weights, if this is killed now.
+        out["about"].unlink(missing_ok=True)
+        far = _far(fitted, data.inputs) if whole_systems else None
+        fitted.save(out["weights"], provenance=origin)
+        write_elements(out["elements"], data.inputs.elements, provenance=origin)
+        for name, source in copies.items():
+            with atomic_write(out[name]) as temporary:
+                shutil.copyfile(source, temporary)
+        write_csv(out["history"], pd.DataFrame(history))
+        # What names the others comes last.
+        about = _about(config, data, table, job.inputs["metrics"], far, dos_known, origin)
+        write_json(out["about"], about)
+        cache.keep(origin, out.values())
     log.info(
         "%s: %s on all %d samples, %d epochs",
         *(out["about"].parent, variant, len(data), training.epochs),

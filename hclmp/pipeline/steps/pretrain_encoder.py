@@ -15,9 +15,10 @@ from hclmp.data.inputs import ElementTable, Inputs
 from hclmp.data.tables import Floats, read_dos
 from hclmp.errors import UserError, join_some
 from hclmp.files import write_csv
+from hclmp.models.checkpoint import Checkpoints
 from hclmp.models.compute import prepare
 from hclmp.models.generator.network import DosScaler
-from hclmp.models.hclmp.encoder_training import pretrain
+from hclmp.models.hclmp.fit import pretrain
 from hclmp.pipeline import cache
 from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Job, Scope
@@ -67,18 +68,18 @@ def pretrain_encoder(config: Config, job: Job, *, threads: int = 1) -> None:
         {embedding: element_vectors(vocabulary, embedding)}, element_vectors(vocabulary, TABULATED)
     )
     log.info("%d DOS of %d compositions", len(rows), len(compositions))
-    trained, epochs, checkpoints = pretrain(
-        Inputs(pad(compositions, vocabulary), elements),
-        values,
-        model=config.model,
-        training=config.encoder.training(config.training),
-        key=origin,
-    )
-    write_csv(files["history"], pd.DataFrame(epochs))
-    trained.save(files["encoder"], provenance=origin)
-    cache.keep(origin, files.values())
-    for checkpoint in checkpoints:
-        checkpoint.remove()
+    with Checkpoints() as checkpoints:
+        trained, epochs = pretrain(
+            Inputs(pad(compositions, vocabulary), elements),
+            values,
+            model=config.model,
+            training=config.encoder.training(config.training),
+            key=origin,
+            checkpoints=checkpoints,
+        )
+        write_csv(files["history"], pd.DataFrame(epochs))
+        trained.save(files["encoder"], provenance=origin)
+        cache.keep(origin, files.values())
 
 
 def _rows(

@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from torch import Tensor
 
 from hclmp.config import Config
 from hclmp.data.composition import pad
@@ -20,8 +19,8 @@ from hclmp.data.formula import Fractions, parse_formulas, system_of
 from hclmp.data.tables import EnergyGrid, read_dos
 from hclmp.errors import UserError
 from hclmp.files import write_csv, write_json
-from hclmp.models.checkpoint import Checkpoint, staged
-from hclmp.models.generator.network import DosScaler, Generator
+from hclmp.models.checkpoint import Checkpoints, staged
+from hclmp.models.generator.network import DosScaler, Generator, Materials
 from hclmp.models.generator.training import (
     best_epoch,
     energy_score,
@@ -54,9 +53,9 @@ class _Part:
     fractions: NDArray[np.float32]
     dos: NDArray[np.float32]
 
-    def scaled(self, scaler: DosScaler) -> tuple[Tensor, Tensor]:
-        """Fractions and scaled DOS as tensors."""
-        return torch.from_numpy(self.fractions), scaler.scale(self.dos)
+    def scaled(self, scaler: DosScaler) -> Materials:
+        """With scaled DOS."""
+        return Materials(torch.from_numpy(self.fractions), scaler.scale(self.dos))
 
 
 def pretrain_gan(config: Config, job: Job) -> None:
@@ -84,45 +83,45 @@ def pretrain_gan(config: Config, job: Job) -> None:
     origin, files = job.provenance(), job.outputs
     if cache.restore(origin, files.values()):
         return
-    selection = Checkpoint(hash_of(origin))
-    train, validation, test = parts
-    model, scaler = _built(config, table.grid, train)
-    epochs = train_generator(
-        model,
-        train=train.scaled(scaler),
-        validation=validation.scaled(scaler),
-        settings=config.gan,
-        checkpoint=selection,
-    )
-    best = best_epoch(epochs)
-    report = _measured(model, scaler, train, test) | {
-        "measured": MEASURED,
-        "n": {name: len(part.dos) for name, part in zip(PARTS, parts, strict=True)},
-        "epochs": best,
-        "held_out": config.dos.held_out,
-        "unit": table.unit,
-        "energy_unit": table.grid.unit,
-        "simulated": table.simulated,
-        "provenance": origin,
-    }
-    log.info("%s", _sentence(report))
-    whole = _together(parts)
-    final, scaler_of_all = _built(config, table.grid, whole)
-    more = refit_generator(
-        final,
-        train=whole.scaled(scaler_of_all),
-        epochs=best,
-        settings=config.gan,
-        checkpoint=selection.of("refit"),
-    )
-    # What carries no provenance stands between what does: no kill leaves it with another's.
-    write_json(files["metrics"], report)
-    write_csv(files["history"], pd.DataFrame(staged(selection=epochs, refit=more)))
-    formulas = [table.formula[i] for i in rows[TEST]]
-    write_csv(files["examples"], _examples(model, scaler, test, formulas))
-    final.save(files["generator"], provenance=origin)
-    cache.keep(origin, files.values())
-    selection.remove()
+    key = hash_of(origin)
+    with Checkpoints() as checkpoints:
+        train, validation, test = parts
+        model, scaler = _built(config, table.grid, train)
+        epochs = train_generator(
+            model,
+            train=train.scaled(scaler),
+            validation=validation.scaled(scaler),
+            settings=config.gan,
+            checkpoint=checkpoints.open(key, "selection"),
+        )
+        best = best_epoch(epochs)
+        report = _measured(model, scaler, train, test) | {
+            "measured": MEASURED,
+            "n": {name: len(part.dos) for name, part in zip(PARTS, parts, strict=True)},
+            "epochs": best,
+            "held_out": config.dos.held_out,
+            "unit": table.unit,
+            "energy_unit": table.grid.unit,
+            "simulated": table.simulated,
+            "provenance": origin,
+        }
+        log.info("%s", _sentence(report))
+        whole = _together(parts)
+        final, scaler_of_all = _built(config, table.grid, whole)
+        more = refit_generator(
+            final,
+            train=whole.scaled(scaler_of_all),
+            epochs=best,
+            settings=config.gan,
+            checkpoint=checkpoints.open(key, "refit"),
+        )
+        # What carries no provenance stands between what does: no kill leaves it with another's.
+        write_json(files["metrics"], report)
+        write_csv(files["history"], pd.DataFrame(staged(selection=epochs, refit=more)))
+        formulas = [table.formula[i] for i in rows[TEST]]
+        write_csv(files["examples"], _examples(model, scaler, test, formulas))
+        final.save(files["generator"], provenance=origin)
+        cache.keep(origin, files.values())
 
 
 def _built(config: Config, grid: EnergyGrid, train: _Part) -> tuple[Generator, DosScaler]:
@@ -181,8 +180,7 @@ def _divide(systems: Sequence[str | None], *, seed: int) -> list[NDArray[np.int6
 
 def _measured(model: Generator, scaler: DosScaler, train: _Part, test: _Part) -> dict[str, Any]:
     """Metrics on the test DOS, of the generator and of what it must beat."""
-    _, truth = test.scaled(scaler)
-    _, known = train.scaled(scaler)
+    truth, known = test.scaled(scaler).dos, train.scaled(scaler).dos
     samples = model.samples(torch.from_numpy(test.fractions), draws=DRAWS_OF_TEST, seed=1)
     nearest = cdist(test.fractions, train.fractions).argmin(axis=1)
     guesses = {

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from hclmp.config import Config, variant_settings
-from hclmp.data.folds import FoldRows, RowNumbers, split_rows
+from hclmp.data.folds import RowNumbers, split_rows
 from hclmp.data.inputs import Inputs, Labelled
 from hclmp.data.tables import Floats, Predictions, Targets, read_targets, write_predictions
 from hclmp.files import write_csv, write_json
-from hclmp.models.interface import Model, Prediction
+from hclmp.models.checkpoint import Checkpoints
+from hclmp.models.interface import Model, Part, Prediction
 from hclmp.pipeline import cache
 from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Job
@@ -44,18 +45,27 @@ def train(config: Config, jobs: Sequence[Job], *, threads: int = 1) -> None:
     variant = jobs[0].scope[0]
     table = read_targets(jobs[0].inputs["targets"])
     paths = {job.inputs["features"] for job in jobs}
-    read = {path: read_inputs(config, variant, path, table) for path in paths}
-    inputs = [read[job.inputs["features"]] for job in jobs]
-    rows = [_rows(config, job, table) for job in jobs]
-    if variant in config.neural:
-        _train_networks(config, jobs, table, inputs, rows, threads=threads)
-    else:
-        for job, seen, fold in zip(jobs, inputs, rows, strict=True):
-            _train_baseline(config, job, table, seen, fold, threads=threads)
+    inputs = {path: read_inputs(config, variant, path, table) for path in paths}
+    folds = [_divide(config, job, table, inputs[job.inputs["features"]]) for job in jobs]
+    parts = [part for part, _ in folds]
+    models: list[Model] = []
+    with Checkpoints() as checkpoints:
+        if variant in config.neural:
+            models += _train_networks(config, jobs, parts, checkpoints, threads=threads)
+        else:
+            models += [
+                _train_baseline(config, job, part, threads=threads)
+                for job, part in zip(jobs, parts, strict=True)
+            ]
+        for job, (part, test), model in zip(jobs, folds, models, strict=True):
+            seen = inputs[job.inputs["features"]]
+            _write_predictions(job, table, seen, part, test, model)
+        for job, part in zip(jobs, parts, strict=True):
+            cache.keep(part.key, job.outputs.values())
 
 
-def _rows(config: Config, job: Job, table: Targets) -> FoldRows:
-    """How the samples divide around the systems of a fold."""
+def _divide(config: Config, job: Job, table: Targets, inputs: Inputs) -> tuple[Part, RowNumbers]:
+    """What a model of a fold is fitted to, and the rows that it is tested on."""
     variant, fold = job.scope
     rows = split_rows(config, fold, systems=table.system, given=table.split)
     log.info(
@@ -63,89 +73,68 @@ def _rows(config: Config, job: Job, table: Targets) -> FoldRows:
         *(variant, fold, len(rows.train), len(rows.validation), len(rows.test)),
         len(rows.left_out),
     )
-    return rows
+    train, validation = (Labelled.of(table, inputs, r) for r in (rows.train, rows.validation))
+    return Part(train, validation, job.provenance(), read_start(job)), rows.test
 
 
 def _train_networks(
     config: Config,
     jobs: Sequence[Job],
-    table: Targets,
-    inputs: Sequence[Inputs],
-    rows: Sequence[FoldRows],
+    parts: Sequence[Part],
+    checkpoints: Checkpoints,
     *,
     threads: int,
-) -> None:
-    """Train H-CLMP on folds and write weights, settings, history and predictions of each."""
-    from hclmp.models.compute import prepare  # torch takes seconds, and baselines do without
-    from hclmp.models.hclmp.ensemble import Part, fit_hclmp
+) -> list[Model]:
+    """Train H-CLMP on folds and write weights, settings and history of each."""
+    from hclmp.models.compute import prepare  # torch takes seconds, and the baselines do without
+    from hclmp.models.hclmp.fit import fit_hclmp
 
     prepare(threads, deterministic=config.training.deterministic)
     model, training = variant_settings(config, jobs[0].scope[0])
-    parts = [
-        Part(
-            Labelled.of(table, seen, fold.train),
-            Labelled.of(table, seen, fold.validation),
-            job.provenance(),
-            read_start(job),
-        )
-        for job, seen, fold in zip(jobs, inputs, rows, strict=True)
-    ]
-    fits, checkpoints = fit_hclmp(parts, model=model, training=training)
-    # History carries no provenance and is written between what does, so that no kill leaves it
-    # beside another run's.
-    for i, (fitted, history) in enumerate(fits):
-        origin, files = parts[i].key, jobs[i].outputs
+    fits = fit_hclmp(parts, model=model, training=training, checkpoints=checkpoints)
+    for job, part, (fitted, history) in zip(jobs, parts, fits, strict=True):
         parameters = sum(p[0].numel() for p in fitted.network.parameters())
-        write_json(files["settings"], {"provenance": origin, "parameters": parameters})
-        fitted.save(files["weights"], provenance=origin)
-        write_csv(files["history"], pd.DataFrame(history))
-    for i, (fitted, _) in enumerate(fits):
-        _write_predictions(jobs[i], table, inputs[i], rows[i], fitted)
-    for job in jobs:
-        cache.keep(job.provenance(), job.outputs.values())
-    for checkpoint in checkpoints:  # not before the last file is written: a kill repeats nothing
-        checkpoint.remove()
+        write_json(job.outputs["settings"], {"provenance": part.key, "parameters": parameters})
+        fitted.save(job.outputs["weights"], provenance=part.key)
+        # It carries no provenance, and stands between what does: no kill leaves it with another's.
+        write_csv(job.outputs["history"], pd.DataFrame(history))
+    return [fitted for fitted, _ in fits]
 
 
-def _train_baseline(
-    config: Config, job: Job, table: Targets, inputs: Inputs, rows: FoldRows, *, threads: int
-) -> None:
-    """Fit a baseline and write its settings, from which it can be fitted again, and predictions."""
-    from hclmp.models.baselines import fit_baseline
+def _train_baseline(config: Config, job: Job, part: Part, *, threads: int) -> Model:
+    """Fit a baseline and write its settings, from which it can be fitted again."""
+    from hclmp.models.baselines.fit import fit_baseline
 
-    train, validation = (Labelled.of(table, inputs, r) for r in (rows.train, rows.validation))
     fitted = fit_baseline(
         config.variants[job.scope[0]].model,
-        train,
-        validation,
+        part,
         settings=config.baselines,
         seed=config.training.seed,
         threads=threads,
     )
-    write_json(job.outputs["settings"], {"provenance": job.provenance(), **fitted.settings()})
-    _write_predictions(job, table, inputs, rows, fitted)
-    cache.keep(job.provenance(), job.outputs.values())
+    write_json(job.outputs["settings"], {"provenance": part.key, **fitted.settings()})
+    return fitted
 
 
 def _write_predictions(
-    job: Job, table: Targets, inputs: Inputs, rows: FoldRows, model: Model
+    job: Job, table: Targets, inputs: Inputs, part: Part, test: RowNumbers, model: Model
 ) -> None:
     """Predict the test samples of a fold."""
     variant, fold = job.scope
-    labels = table.transformed()
-    predicted = model.predict(inputs.take(rows.test))
-    train_std = np.nanstd(labels[rows.train], axis=0)
+    predicted = model.predict(inputs.take(test))
+    train_std = np.nanstd(part.train.t, axis=0)
     write_predictions(
         job.outputs["predictions"],
         Predictions(
-            frame=prediction_frame(table, rows.test, predicted, train_std=train_std, fold=fold),
+            frame=prediction_frame(table, test, predicted, train_std=train_std, fold=fold),
             properties=table.properties,
             covariance=predicted.covariance,
             simulated=table.simulated,
-            provenance=job.provenance(),
+            provenance=part.key,
         ),
     )
-    error = np.abs(predicted.mean - labels[rows.test]) / np.where(train_std > 0, train_std, 1.0)
+    error = np.abs(predicted.mean - table.transformed()[test])
+    error /= np.where(train_std > 0, train_std, 1.0)
     log.info("%s on fold %s: standardised MAE %.4f", variant, fold, np.nanmean(error))
 
 

@@ -1,0 +1,110 @@
+"""Safetensors files with a header of JSON: tensors, and what must be known of them, in one file.
+
+Nothing here imports torch: a step without a network does not wait for it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from hclmp.errors import UserError
+from hclmp.files import atomic_write
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+KEY = "hclmp"  # of the header, in the metadata of the file
+
+
+def write_tensors(
+    path: str | Path,
+    tensors: "Mapping[str, NDArray[Any] | Tensor]",
+    header: Mapping[str, Any],
+    *,
+    sort_keys: bool = True,
+) -> None:
+    """Write arrays or torch tensors, of any device, and a header; whole or not at all.
+
+    Args:
+        path: of the file.
+        tensors: name -> tensor.
+        header: JSON-able.
+        sort_keys: whether the keys of the header are sorted, so that equal headers give equal
+            bytes, or keep their order.
+    """
+    arrays = {
+        name: np.asarray(
+            tensor if isinstance(tensor, np.ndarray) else tensor.detach().cpu().numpy(), order="C"
+        )
+        for name, tensor in tensors.items()
+    }
+    with atomic_write(path) as temporary:
+        save_file(arrays, temporary, metadata={KEY: json.dumps(header, sort_keys=sort_keys)})
+
+
+@contextmanager
+def read_tensors(
+    path: str | Path, *, what: str, remedy: str, framework: Literal["numpy", "pt"] = "numpy"
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Header and tensors of a file, in a block that builds something of them.
+
+    Args:
+        path: of the file.
+        what: it should be, for the message: "a generator".
+        remedy: for the message: "`hclmp pretrain-gan` makes it".
+        framework: ``numpy`` for arrays, ``pt`` for torch tensors.
+
+    Raises:
+        UserError: the file is missing, or it cannot be read, or the block cannot build from it.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; {remedy}")
+    try:
+        with safe_open(path, framework=framework) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = _header(file)
+        yield header, tensors
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: not {what}; {remedy} ({error})") from error
+
+
+def read_header(path: str | Path) -> Any:
+    """The header alone.
+
+    Raises:
+        ValueError: the file is no safetensors file, or one without a header.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return _header(file)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def pack(prefix: str, tensors: Mapping[str, T]) -> dict[str, T]:
+    """Put a prefix before every name."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def unpack(prefix: str, tensors: Mapping[str, T]) -> dict[str, T]:
+    """The tensors with this prefix, without it."""
+    return {
+        name.removeprefix(f"{prefix}."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
+
+
+def _header(file: Any) -> Any:
+    metadata = file.metadata() or {}
+    if KEY not in metadata:
+        raise ValueError("no header")
+    return json.loads(metadata[KEY])
