@@ -146,7 +146,7 @@ def _held_out(config: Config, variant: str, table: Targets) -> tuple[HeldOut, bo
         systems = np.array(table.system)
         whole &= set(systems[rows.train]).isdisjoint(systems[rows.validation])
         parts.append(HeldOut.of(fitted, labelled(table, inputs, rows.test)))
-    return HeldOut.joined(parts), whole
+    return HeldOut.concatenate(parts), whole
 
 
 def _epochs(variant: str, folds: list[str]) -> int:

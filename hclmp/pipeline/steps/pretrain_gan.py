@@ -20,7 +20,7 @@ from hclmp.data.formula import Fractions, parse_formulas, system_of
 from hclmp.data.tables import EnergyGrid, read_dos
 from hclmp.errors import UserError
 from hclmp.files import write_csv, write_json
-from hclmp.models.checkpoint import Checkpoints, staged
+from hclmp.models.checkpoint import Checkpoints, join_stages
 from hclmp.models.generator.network import DosScaler, Generator, Materials
 from hclmp.models.generator.training import (
     best_epoch,
@@ -126,7 +126,7 @@ def pretrain_gan(
         )
         # What carries no provenance stands between what does: no kill leaves it with another's.
         write_json(metrics, report)
-        write_csv(history, pd.DataFrame(staged(selection=epochs, refit=more)))
+        write_csv(history, pd.DataFrame(join_stages(selection=epochs, refit=more)))
         write_csv(examples, _examples(model, scaler, test, [table.formula[i] for i in rows[TEST]]))
         final.save(generator, provenance=origin)
         cache.keep(origin, files)
