@@ -77,7 +77,7 @@ def measure(size: Size, steps: int) -> dict[str, float]:
     from hclmp.models.hclmp import training as loop
     from hclmp.models.hclmp.ensemble import Ensemble
     from hclmp.models.hclmp.fit import member_seeds
-    from hclmp.models.hclmp.layers import stacked
+    from hclmp.models.hclmp.layers import stack_members
 
     prepare(1, deterministic=True)
     model, training = ModelConfig(), TrainingConfig(members=1, epochs=2)
@@ -86,9 +86,9 @@ def measure(size: Size, steps: int) -> dict[str, float]:
     seeds = member_seeds(training)
     ensembles = [Ensemble.untrained(part, model, seeds) for part in data]
     scalers = [ensemble.scalers for ensemble in ensembles]
-    network = stacked([ensemble.network for ensemble in ensembles])
+    network = stack_members([ensemble.network for ensemble in ensembles])
     train, validation = (
-        loop.Table.stacked([s.table(part) for s, part in zip(scalers, parts, strict=True)])
+        loop.Table.stack([s.table(part) for s, part in zip(scalers, parts, strict=True)])
         for parts in (data, held_out)
     )
     real = loop.steps_of(size.compositions, batch_size=training.batch_size, memory=model.memory)

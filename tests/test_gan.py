@@ -210,7 +210,7 @@ def test_of_a_large_table_all_is_known_and_a_part_is_recalled(
     recalled = model._recalled(other, hide_own_system=False)
     assert recalled is not None
     assert not recalled.known.any()
-    kept = recall.remembered(61)
+    kept = recall.remembered_rows(61)
     assert len(kept) == 30
     keys, near = model._keys(fractions[kept]), model._keys(other)
     wanted = model.attend(near, keys, dos[kept].double(), None)

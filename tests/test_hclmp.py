@@ -15,7 +15,7 @@ from hclmp.models.descriptors import descriptors
 from hclmp.models.hclmp import composition_encoder
 from hclmp.models.hclmp.batch import Batch, Labels, Table
 from hclmp.models.hclmp.composition_encoder import weighted_softmax
-from hclmp.models.hclmp.layers import Draws, TokenAttention, stacked
+from hclmp.models.hclmp.layers import Draws, TokenAttention, stack_members
 from hclmp.models.hclmp.losses import gaussian_kl, gaussian_nll, mean_error, shape_divergence
 from hclmp.models.hclmp.network import HCLMP
 from hclmp.models.recall import attention, hidden_in_training, is_superset_of
@@ -190,7 +190,7 @@ def test_an_overfit_batch_goes_to_near_zero(dos: int | None) -> None:
 def test_the_dos_feature_of_whole_rows_is_hidden_and_in_training_alone() -> None:
     given_ = inputs(40, dos=11)
     batch, config = batch_of(given_), ModelConfig(dos_dropout=0.5)
-    model = stacked([model_for(given_, config, seed=seed) for seed in (0, 1)])
+    model = stack_members([model_for(given_, config, seed=seed) for seed in (0, 1)])
     seen = []
     model.material.dos_map.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     members, folds = [torch.Generator().manual_seed(seed) for seed in (3, 4)], 1
@@ -427,7 +427,7 @@ def test_members_side_by_side_are_what_they_are_alone(config: ModelConfig) -> No
     gradients = [{n: p.grad for n, p in m.named_parameters()} for m in alone]
     with torch.no_grad():
         expected = [m(batch)[0] for m in alone]
-    both = stacked([model_for(data.inputs, config, seed=seed) for seed in (3, 4)])
+    both = stack_members([model_for(data.inputs, config, seed=seed) for seed in (3, 4)])
     known = labelled(40, dos=11, seed=9)
     generator = torch.Generator().manual_seed(7)
     both.remember(table_of(known.inputs, torch.randn(40, 3, generator=generator)))

@@ -16,7 +16,7 @@ from hclmp.data.tables import read_predictions, read_targets
 from hclmp.evaluation.metrics import summarise
 from hclmp.models.baselines.fit import fit_baseline
 from hclmp.models.interface import Part
-from hclmp.models.weights import few_rows
+from hclmp.models.weights import few_rows_factor
 from tests.conftest import Command, assert_refused
 from tests.made_up.synthetic import fit_one, labelled
 from tests.made_up.tables import (
@@ -104,7 +104,7 @@ def test_a_property_that_no_validation_row_has_is_as_uncertain_as_its_labels() -
     settings = BaselinesConfig(trees=10)
     part = Part(train, Labelled(validation.inputs, blank), {})
     model = fit_baseline("ridge", part, settings=settings, seed=0, threads=1)
-    widened = np.sqrt(few_rows(np.ones((20, 1))))[0]
+    widened = np.sqrt(few_rows_factor(np.ones((20, 1))))[0]
     assert model.std_aleatoric[1] == pytest.approx(train.t[:, 1].std() * widened)
 
 

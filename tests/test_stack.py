@@ -13,10 +13,10 @@ from hclmp.data.inputs import Labelled
 from hclmp.models import checkpoint as checkpoints
 from hclmp.models.checkpoint import Checkpoints, History
 from hclmp.models.hclmp import training as loop
-from hclmp.models.hclmp.batch import Table, padded
+from hclmp.models.hclmp.batch import Table, pad_rows
 from hclmp.models.hclmp.ensemble import Ensemble, Scalers
 from hclmp.models.hclmp.fit import fit_hclmp
-from hclmp.models.hclmp.layers import Draws, part_of, stacked
+from hclmp.models.hclmp.layers import Draws, stack_members, take_members
 from hclmp.models.hclmp.training import steps_of
 from hclmp.models.interface import Part
 from tests.made_up.synthetic import fit_one, inputs, labelled
@@ -134,11 +134,9 @@ def test_padding_of_a_fold_says_nothing() -> None:
     for network, table, other in zip(networks, tables, held_out, strict=True):
         network.remember(table)
         expected += loop.validation_errors(network, other)
-    whole = stacked([part_of(network, slice(None)) for network in networks])
-    whole.remember(Table.stacked(tables))
-    assert loop.validation_errors(whole, Table.stacked(held_out)) == pytest.approx(
-        expected, rel=1e-5
-    )
+    whole = stack_members([take_members(network, slice(None)) for network in networks])
+    whole.remember(Table.stack(tables))
+    assert loop.validation_errors(whole, Table.stack(held_out)) == pytest.approx(expected, rel=1e-5)
     # of the keys that pad the memory nothing is recalled, however near they are
     assert whole.memory_padding is not None
     padding = whole.memory_padding[0, 0].isinf()
@@ -146,9 +144,7 @@ def test_padding_of_a_fold_says_nothing() -> None:
     whole.memory_keys[0, padding] = 0
     whole.memory_labels[0, padding] = 1e6
     whole.memory_weights[0, padding] = 1
-    assert loop.validation_errors(whole, Table.stacked(held_out)) == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert loop.validation_errors(whole, Table.stack(held_out)) == pytest.approx(expected, rel=1e-5)
 
 
 ONE = TrainingConfig(epochs=1, batch_size=32, members=1, refit_epochs=0)
@@ -166,7 +162,7 @@ def test_draws_do_not_depend_on_what_is_beside() -> None:
         assert torch.equal(
             three.dropout(ones.repeat(3, 1), 0.3), alone.dropout(ones, 0.3).repeat(3, 1)
         )
-    rows, there = padded([torch.tensor([4, 2]), torch.tensor([1])])
+    rows, there = pad_rows([torch.tensor([4, 2]), torch.tensor([1])])
     assert rows.tolist() == [[4, 2], [1, 0]]
     assert there.tolist() == [[True, True], [True, False]]
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from hclmp.data.tables import Floats, correlation_of
-from hclmp.models.weights import few_rows, rows_counted, weighted_mean
+from hclmp.models.weights import effective_rows, few_rows_factor, weighted_mean
 
 PRIOR_ROWS = 20  # weight, in validation rows, of the correlation learned in training
 EQUAL_ROWS = 10  # weight, in validation rows, of equal uncertainty for all predictions
@@ -83,7 +83,7 @@ class Calibration:
         return cls(shares[0], shares[1], shares[2], np.sqrt(aleatoric), correlation)
 
 
-def of_spread(residuals: Floats, spread: Floats, weights: Floats) -> tuple[Floats, Floats]:
+def calibrate_spread(residuals: Floats, spread: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Calibrate a baseline: aleatoric std and the factor on the spread over trees, both [L].
 
     The spread of fully grown trees often follows the error closely from row to row, but it is that
@@ -92,7 +92,7 @@ def of_spread(residuals: Floats, spread: Floats, weights: Floats) -> tuple[Float
     variance is the rest, so that the two add up to the measured error, which is enlarged a little
     if it comes from few rows.
     """
-    total = weighted_mean(residuals**2, weights) * few_rows(weights)
+    total = weighted_mean(residuals**2, weights) * few_rows_factor(weights)
     epistemic = weighted_mean(spread**2, weights)
     if not epistemic.any():
         return np.sqrt(total), np.ones_like(total)
@@ -127,7 +127,7 @@ def _most_likely(squares: Floats, parts: Floats, counts: Floats) -> Floats:
     chance. The prior against that is equal residuals: ``EQUAL_ROWS`` more rows, with the parts of
     these rows and the mean squared residual.
     """
-    rows, widening = (float(f(counts[:, None])[0]) for f in (rows_counted, few_rows))
+    rows, widening = (float(f(counts[:, None])[0]) for f in (effective_rows, few_rows_factor))
     counts = counts / counts.sum()
     total = max(float(counts @ squares), TINY)
     means = parts.mean(axis=1)

@@ -157,7 +157,7 @@ class Checkpoints:
                 shutil.rmtree(checkpoint.path.parent, ignore_errors=True)
 
 
-def staged(**stages: History) -> History:
+def join_stages(**stages: History) -> History:
     """The histories of the stages of a training as one, each row with its ``stage``."""
     return [{"stage": stage, **row} for stage, rows in stages.items() for row in rows]
 

@@ -14,7 +14,7 @@ from hclmp.data.rows import evenly_spread
 HIDDEN = 1e4  # added to the distance of a row that a query must not recall
 
 
-def remembered(n: int) -> Tensor:
+def remembered_rows(n: int) -> Tensor:
     """The row numbers that are remembered of n rows."""
     return torch.from_numpy(evenly_spread(n, MOST_REMEMBERED))
 

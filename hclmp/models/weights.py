@@ -37,20 +37,20 @@ def label_weights(labels: Floats, noise: Floats | None, scale: Floats) -> Floats
     return np.where(present, weights, 0.0)
 
 
-def rows_counted(weights: Floats) -> Floats:
+def effective_rows(weights: Floats) -> Floats:
     """Kish's effective number of rows of weights [n, L], of which each column has some: [L]."""
     counted: Floats = weights.sum(axis=0) ** 2 / np.square(weights).sum(axis=0)
     return counted
 
 
-def few_rows(weights: Floats) -> Floats:
+def few_rows_factor(weights: Floats) -> Floats:
     """Factor that enlarges a variance measured on few rows, of weights [n, L]: [L].
 
     If a variance is estimated from n residuals, 90 % of further ones lie in the interval of
     Student's distribution with n degrees of freedom, not in that of the Gaussian. The factor is
     1.005 for 400 rows, 1.2 for 10, 2 for 3.
     """
-    ends = t.ppf(UPPER, rows_counted(weights)) / norm.ppf(UPPER)
+    ends = t.ppf(UPPER, effective_rows(weights)) / norm.ppf(UPPER)
     return np.square(np.asarray(ends, dtype=np.float64))
 
 

@@ -14,7 +14,7 @@ from hclmp.data.inputs import Inputs, Labelled
 from hclmp.data.tables import Floats
 from hclmp.models.baselines.interface import Kind, Options, Regressor
 from hclmp.models.baselines.registry import KINDS
-from hclmp.models.calibration import LEAST, of_spread
+from hclmp.models.calibration import LEAST, calibrate_spread
 from hclmp.models.interface import Part, Prediction
 from hclmp.models.scaling import Scaler
 from hclmp.models.weights import label_weights, weighted_mean
@@ -102,7 +102,7 @@ def _calibrated(
         residuals = np.where(unmeasured, fit.labels.std, residuals)
         weights = label_weights(residuals, part.validation.noise, fit.labels.std)
         error = float(weighted_mean(np.abs(residuals) / fit.labels.std, weights).mean())
-        found.append((error, with_range, *of_spread(residuals, spread, weights)))
+        found.append((error, with_range, *calibrate_spread(residuals, spread, weights)))
     _, best, aleatoric, scale = min(found, key=lambda each: each[0])
     return best, aleatoric, scale
 

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from hclmp.data.composition import Compositions
 from hclmp.data.tables import EnergyGrid
 from hclmp.models.mlp import mlp
-from hclmp.models.recall import attention, is_superset_of, remembered
+from hclmp.models.recall import attention, is_superset_of, remembered_rows
 from hclmp.provenance import Provenance
 from hclmp.tensors import pack, read_tensors, write_tensors
 
@@ -227,9 +227,9 @@ class Generator(nn.Module):
         for start in range(0, len(fractions), SAMPLED_AT_ONCE):
             rows = slice(start, start + SAMPLED_AT_ONCE)
             part = None if recalled is None else recalled.rows(rows)
-            yield self._drawn(fractions[rows], part, draws=draws, seed=seed)
+            yield self._sample_around(fractions[rows], part, draws=draws, seed=seed)
 
-    def _drawn(
+    def _sample_around(
         self, fractions: Tensor, recalled: CompositionDos | None, *, draws: int, seed: int
     ) -> Tensor:
         """Samples: [n, draws, D].
@@ -257,7 +257,7 @@ class Generator(nn.Module):
         if self.memory is None:
             return None
         x, dos = self.memory.fractions.double(), self.memory.dos.double()
-        kept = remembered(len(x))
+        kept = remembered_rows(len(x))
         others, their_dos = self.memory.fractions[kept], dos[kept]
         keys, recalled = self._keys(others), []
         for rows in torch.split(fractions, SAMPLED_AT_ONCE):

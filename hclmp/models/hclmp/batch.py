@@ -98,20 +98,20 @@ class Table(NamedTuple):
         return cls(inputs, labels, (inputs.present.shape[1],), complete)
 
     @classmethod
-    def stacked(cls, tables: "Sequence[Table]") -> "Table":
+    def stack(cls, tables: "Sequence[Table]") -> "Table":
         """The tables of several folds."""
         if len(tables) == 1:
             return tables[0]
         counts = tuple(count for table in tables for count in table.counts)
         at = torch.arange(max(counts), device=tables[0].labels.values.device)
-        repeated = [t.taken(at.clamp(max=t.counts[0] - 1)) for t in tables]
+        repeated = [t.take(at.clamp(max=t.counts[0] - 1)) for t in tables]
         valid = torch.stack([at < count for count in counts])[..., None]
         joined = [torch.cat(parts) for parts in zip(*(t.labels for t in repeated), strict=True)]
         labels = Labels(*(part * valid for part in joined))
         complete = all(table.complete for table in tables)
-        return cls(_joined([t.inputs for t in repeated]), labels, counts, complete)
+        return cls(_concatenate([t.inputs for t in repeated]), labels, counts, complete)
 
-    def taken(self, rows: Tensor) -> "Table":
+    def take(self, rows: Tensor) -> "Table":
         """Rows [b] of the table of a single fold."""
         return Table.of(self.inputs.rows(rows), self.labels.rows(rows))
 
@@ -134,14 +134,14 @@ class Table(NamedTuple):
         return each.repeat_interleave(members // folds)[:, None]
 
 
-def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def pad_rows(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Row numbers of F folds, padded with 0, and which of them are no padding: [F, b] each."""
     at = torch.arange(max(len(part) for part in rows))
     valid = torch.stack([at < len(part) for part in rows])
     return pad_sequence(list(rows), batch_first=True), valid
 
 
-def _joined(parts: Sequence[Batch]) -> Batch:
+def _concatenate(parts: Sequence[Batch]) -> Batch:
     """Tables [1, n, ...] of one length as one of [F, n, ...]."""
     dos = [part.dos for part in parts if part.dos is not None]
     return Batch(

@@ -109,10 +109,10 @@ class CompositionEncoder(nn.Module):
         at, outputs = torch.arange(m, device=device)[:, None], []
         for part, k in zip(_parts(order), longest, strict=True):
             own = F.embedding((elements.expand(m, -1, -1) + first)[at, part, :k], flat)
-            outputs.append(self._encoded(own, fractions[at, part, :k]))
+            outputs.append(self._encode(own, fractions[at, part, :k]))
         return torch.cat(outputs, dim=1)[at, order.argsort(dim=1)]
 
-    def _encoded(self, vectors: Tensor, fractions: Tensor) -> Tensor:
+    def _encode(self, vectors: Tensor, fractions: Tensor) -> Tensor:
         """Embedded elements [m, b, k, size - 1] to material vectors [m, b, size]."""
         vectors = torch.cat([vectors, fractions[..., None]], dim=-1)
         for layer in self.layers:

@@ -15,12 +15,12 @@ from hclmp.data.tables import Floats
 from hclmp.models.calibration import Calibration
 from hclmp.models.descriptors import descriptors
 from hclmp.models.hclmp.batch import Batch, Labels, Table
-from hclmp.models.hclmp.layers import stacked
+from hclmp.models.hclmp.layers import stack_members
 from hclmp.models.hclmp.network import HCLMP, PREDICTED_AT_ONCE
 from hclmp.models.hclmp.pretrained import Pretrained
-from hclmp.models.hclmp.training import predicted
+from hclmp.models.hclmp.training import predict_tables
 from hclmp.models.interface import Prediction
-from hclmp.models.recall import HIDDEN, is_superset_of, remembered
+from hclmp.models.recall import HIDDEN, is_superset_of, remembered_rows
 from hclmp.models.scaling import FARTHEST, ROUNDING, Scaler
 from hclmp.models.weights import label_weights
 from hclmp.provenance import Provenance
@@ -108,7 +108,7 @@ class HeldOut:
         return cls(data.t - outputs.mean, outputs.spread, outputs.disagreement, weights)
 
     @classmethod
-    def joined(cls, parts: "Sequence[HeldOut]") -> "HeldOut":
+    def concatenate(cls, parts: "Sequence[HeldOut]") -> "HeldOut":
         """The samples of all folds."""
         return cls(
             *(np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0]))
@@ -148,12 +148,12 @@ class Ensemble:
         for seed in seeds:
             torch.manual_seed(seed)
             members.append(_network(model, vectors, scalers))
-        network = stacked(members)
+        network = stack_members(members)
         if start is not None:
             start.put_into(network)
         return cls(network, vocabulary, scalers)
 
-    def calibrated(self, held_out: HeldOut) -> "Ensemble":
+    def with_calibration(self, held_out: HeldOut) -> "Ensemble":
         """The same with its uncertainty fitted to the errors on samples it has not seen."""
         calibration = Calibration.fit(
             **vars(held_out),
@@ -173,7 +173,7 @@ class Ensemble:
     @torch.no_grad()
     def outputs(self, inputs: Inputs) -> Outputs:
         """Predict n compositions before calibration."""
-        parts = predicted(self.network, self.scalers.batch(inputs).to(self.network.device))
+        parts = predict_tables(self.network, self.scalers.batch(inputs).to(self.network.device))
         means, spreads = (part.cpu().double().numpy() for part in parts)
         scale = self.scalers.labels.std
         one = len(means) == 1
@@ -232,7 +232,7 @@ def distances(model: Ensemble, inputs: Inputs, *, like_new: bool = False) -> Flo
     if not network.config.memory:
         return None
     table = model.scalers.batch(inputs).to(network.device)
-    others = table.present[:, remembered(len(inputs))] if like_new else None
+    others = table.present[:, remembered_rows(len(inputs))] if like_new else None
     parts = torch.split(torch.arange(len(inputs)), PREDICTED_AT_ONCE)
     distance = torch.cat([_nearest(network, table.rows(rows), others) for rows in parts])
     nearest: Floats = distance.cpu().double().numpy()

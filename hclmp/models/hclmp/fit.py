@@ -20,11 +20,11 @@ from hclmp.config import ModelConfig, TrainingConfig
 from hclmp.data.inputs import Inputs, Labelled
 from hclmp.data.tables import Floats
 from hclmp.errors import UserError
-from hclmp.models.checkpoint import Checkpoints, History, staged
+from hclmp.models.checkpoint import Checkpoints, History, join_stages
 from hclmp.models.compute import device_of
 from hclmp.models.hclmp.batch import Table
 from hclmp.models.hclmp.ensemble import Ensemble, HeldOut
-from hclmp.models.hclmp.layers import part_of, stacked
+from hclmp.models.hclmp.layers import stack_members, take_members
 from hclmp.models.hclmp.pretrained import Pretrained
 from hclmp.models.hclmp.training import Steps, steps_of, thin_validation, train_model
 from hclmp.models.interface import Part
@@ -61,25 +61,21 @@ def fit_hclmp(
     """
     seeds = member_seeds(training)
     untrained = [Ensemble.untrained(part.train, model, seeds, part.start) for part in parts]
-    selected = train_stage(
-        "selection", parts, untrained, settings=training, seeds=seeds, checkpoints=checkpoints
-    )
+    selected = train_stage("selection", parts, untrained, training, seeds, checkpoints)
     calibrated = []
     for part, (ensemble, _) in zip(parts, selected, strict=True):
         assert part.validation is not None
-        calibrated.append(ensemble.calibrated(HeldOut.of(ensemble, part.validation)))
+        calibrated.append(ensemble.with_calibration(HeldOut.of(ensemble, part.validation)))
     joined = [part.with_validation() for part in parts]
     if (refit := training.refit()) is not None:
         seeds = [seed + REFIT_SEED for seed in seeds]
-        trained = train_stage(
-            "refit", joined, calibrated, settings=refit, seeds=seeds, checkpoints=checkpoints
-        )
+        trained = train_stage("refit", joined, calibrated, refit, seeds, checkpoints)
     else:
         trained = [(ensemble, []) for ensemble in calibrated]
         for part, ensemble in zip(joined, calibrated, strict=True):
             ensemble.network.remember(ensemble.scalers.table(part.train))
     return [
-        (ensemble, staged(selection=first, refit=second))
+        (ensemble, join_stages(selection=first, refit=second))
         for (_, first), (ensemble, second) in zip(selected, trained, strict=True)
     ]
 
@@ -105,10 +101,8 @@ def fit_final(
     """
     seeds = member_seeds(training)
     untrained = Ensemble.untrained(part.train, model, seeds, part.start)
-    ((ensemble, history),) = train_stage(
-        "final", [part], [untrained], settings=training, seeds=seeds, checkpoints=checkpoints
-    )
-    return ensemble.calibrated(held_out), history
+    ((ensemble, history),) = train_stage("final", [part], [untrained], training, seeds, checkpoints)
+    return ensemble.with_calibration(held_out), history
 
 
 def pretrain(
@@ -140,7 +134,7 @@ def pretrain(
     part = Part(data, None, key, whole_systems=True)
     untrained = Ensemble.untrained(data, model, seeds)
     ((ensemble, history),) = train_stage(
-        "encoder", [part], [untrained], settings=training, seeds=seeds, checkpoints=checkpoints
+        "encoder", [part], [untrained], training, seeds, checkpoints
     )
     statistics, vocabulary = ensemble.scalers.statistics, ensemble.vocabulary
     trained = Pretrained.of(ensemble.network, vocabulary=vocabulary, statistics=statistics)
@@ -156,7 +150,6 @@ def train_stage(
     name: str,
     parts: Sequence[Part],
     ensembles: Sequence[Ensemble],
-    *,
     settings: TrainingConfig,
     seeds: Sequence[int],
     checkpoints: Checkpoints,
@@ -187,22 +180,18 @@ def train_stage(
     if len(parts) > 1:
         sizes = ", ".join(str(len(folds)) for folds in groups.values())
         log.info("%s: folds that train as one model, by their number of rows: %s", name, sizes)
-    train = partial(
-        _train_as_one,
-        stage=name,
-        settings=settings,
-        seeds=seeds,
-        checkpoints=checkpoints,
-        device=device,
-    )
     trained: dict[int, Trained] = {}
     for folds in groups.values():
-        results = _halved_if_too_large(train, [(parts[i], ensembles[i]) for i in folds], device)
+        results = _train_or_halve(
+            partial(_train_as_one, name, settings, seeds, checkpoints, device),
+            [(parts[i], ensembles[i]) for i in folds],
+            device,
+        )
         trained |= zip(folds, results, strict=True)
     return [trained[i] for i in range(len(parts))]
 
 
-def _halved_if_too_large(
+def _train_or_halve(
     train: Callable[[Sequence[tuple[Part, Ensemble]]], list[Trained]],
     folds: Sequence[tuple[Part, Ensemble]],
     device: torch.device,
@@ -224,24 +213,22 @@ def _halved_if_too_large(
         *(device, len(folds), half, len(folds) - half),
     )
     return [
-        result
-        for some in (folds[:half], folds[half:])
-        for result in _halved_if_too_large(train, some, device)
+        *_train_or_halve(train, folds[:half], device),
+        *_train_or_halve(train, folds[half:], device),
     ]
 
 
 def _train_as_one(
-    folds: Sequence[tuple[Part, Ensemble]],
-    *,
     stage: str,
     settings: TrainingConfig,
     seeds: Sequence[int],
     checkpoints: Checkpoints,
     device: torch.device,
+    folds: Sequence[tuple[Part, Ensemble]],
 ) -> list[Trained]:
     """Train folds with the same steps as one model."""
-    copies = [part_of(ensemble.network, slice(None)) for _, ensemble in folds]
-    network = stacked(copies).to(device)
+    copies = [take_members(ensemble.network, slice(None)) for _, ensemble in folds]
+    network = stack_members(copies).to(device)
     train = [ensemble.scalers.table(part.train) for part, ensemble in folds]
     validation = [
         thin_validation(ensemble.scalers.table(part.validation))
@@ -252,8 +239,8 @@ def _train_as_one(
     key = hash_of([device.type, *(part.key for part, _ in folds)])
     history = train_model(
         network,
-        train=Table.stacked(train),
-        validation=Table.stacked(validation) if validation else None,
+        train=Table.stack(train),
+        validation=Table.stack(validation) if validation else None,
         settings=settings,
         seeds=seeds,
         checkpoint=checkpoints.open(key, stage),
@@ -261,7 +248,7 @@ def _train_as_one(
     )
     members, results = len(seeds), list[Trained]()
     for i, (table, (_, ensemble)) in enumerate(zip(train, folds, strict=True)):
-        own = part_of(network, slice(i * members, (i + 1) * members))
+        own = take_members(network, slice(i * members, (i + 1) * members))
         own.remember(table)
         rows = [
             row | {"member": row["member"] % members}

@@ -32,22 +32,22 @@ class Draws:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers: [m, *shape]."""
-        return self._drawn(torch.randn, shape).repeat(self.folds, *[1] * len(shape))
+        return self._draw(torch.randn, shape).repeat(self.folds, *[1] * len(shape))
 
     def dropout(self, x: Tensor, share: float) -> Tensor:
         """Set this share of the numbers of x, [m, ...], to 0, and scale the others up."""
         if share == 0:
             return x
-        kept = self._drawn(torch.rand, x.shape[1:]) >= share
+        kept = self._draw(torch.rand, x.shape[1:]) >= share
         by_fold = x.reshape(self.folds, -1, *x.shape[1:])
         return (by_fold * kept / (1 - share)).reshape(x.shape)
 
-    def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int]) -> Tensor:
+    def _draw(self, draw: Callable[..., Tensor], shape: Sequence[int]) -> Tensor:
         """Numbers for the members of one fold."""
         return torch.stack([draw(shape, generator=g, device=g.device) for g in self.generators])
 
 
-def dropped(x: Tensor, share: float, draws: Draws | None) -> Tensor:
+def dropout(x: Tensor, share: float, draws: Draws | None) -> Tensor:
     """Dropout in training; in prediction, without draws, x as it is."""
     return x if draws is None else draws.dropout(x, share)
 
@@ -106,8 +106,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor, draws: Draws | None) -> Tensor:
         """[m, b, size] to [m, b, size]."""
-        hidden = dropped(F.silu(self.widen(self.norm(x))), self.dropout, draws)
-        return x + dropped(self.narrow(hidden), self.dropout, draws)
+        hidden = dropout(F.silu(self.widen(self.norm(x))), self.dropout, draws)
+        return x + dropout(self.narrow(hidden), self.dropout, draws)
 
 
 class TokenAttention(nn.Module):
@@ -129,8 +129,8 @@ class TokenAttention(nn.Module):
     def forward(self, tokens: Tensor, draws: Draws | None) -> Tensor:
         """[m, b, L, size] to the same shape."""
         tokens = self.norms[0](tokens + self._mixed(tokens, draws))
-        hidden = dropped(F.relu(self.widen(tokens)), self.dropout, draws)
-        out: Tensor = self.norms[1](tokens + dropped(self.narrow(hidden), self.dropout, draws))
+        hidden = dropout(F.relu(self.widen(tokens)), self.dropout, draws)
+        out: Tensor = self.norms[1](tokens + dropout(self.narrow(hidden), self.dropout, draws))
         return out
 
     def _mixed(self, tokens: Tensor, draws: Draws | None) -> Tensor:
@@ -148,10 +148,10 @@ class TokenAttention(nn.Module):
         else:
             gate = torch.softmax(query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5, dim=-1)
             mixed = draws.dropout(gate, self.dropout) @ value
-        return dropped(self.out(mixed.transpose(2, 3).flatten(-2)), self.dropout, draws)
+        return dropout(self.out(mixed.transpose(2, 3).flatten(-2)), self.dropout, draws)
 
 
-def part_of(network: Network, members: slice) -> Network:
+def take_members(network: Network, members: slice) -> Network:
     """A copy of some of the members; buffers outside the state dict are those of all members."""
     part = copy.deepcopy(network)
     for tensor in part.state_dict(keep_vars=True).values():
@@ -160,7 +160,7 @@ def part_of(network: Network, members: slice) -> Network:
     return part
 
 
-def stacked(networks: Sequence[Network]) -> Network:
+def stack_members(networks: Sequence[Network]) -> Network:
     """Several networks as one of all their members; the first one is changed in place."""
     first = networks[0]
     states = [network.state_dict() for network in networks]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hclmp.config import ModelConfig
-from hclmp.models.hclmp.batch import Batch, Labels, Table, padded
+from hclmp.models.hclmp.batch import Batch, Labels, Table, pad_rows
 from hclmp.models.hclmp.composition_encoder import CompositionEncoder
 from hclmp.models.hclmp.layers import (
     Draws,
@@ -30,7 +30,7 @@ from hclmp.models.hclmp.layers import (
 from hclmp.models.hclmp.losses import gaussian_kl, gaussian_nll, mean_error, shape_divergence
 from hclmp.models.hclmp.refinement import Refinement
 from hclmp.models.mlp import SLOPE
-from hclmp.models.recall import attention, hidden_in_training, remembered
+from hclmp.models.recall import attention, hidden_in_training, remembered_rows
 
 LOG_VARIANCE_BOUND = 8.0
 LEAST_SHARE = 1e-9  # of the attention that is on labels which are not missing
@@ -118,7 +118,7 @@ class Recalled(NamedTuple):
 class HCLMP(nn.Module):
     """H-CLMP, or with a DOS feature H-CLMP(T); labels and predictions are standardised.
 
-    A new one has one member; ``layers.stacked`` joins several.
+    A new one has one member; ``layers.stack_members`` joins several.
 
     Args:
         config: sizes and parts.
@@ -187,7 +187,9 @@ class HCLMP(nn.Module):
         if not self.config.memory:
             return
         table = table.to(self.device)
-        rows, valid = (x.to(self.device) for x in padded([remembered(n) for n in table.counts]))
+        rows, valid = (
+            x.to(self.device) for x in pad_rows([remembered_rows(n) for n in table.counts])
+        )
         fold = table.fold(len(self.properties))
         if fold is not None:  # from rows of each fold to rows of each member
             rows, valid = rows[fold[:, 0]], valid[fold[:, 0]]
@@ -311,7 +313,7 @@ class HCLMP(nn.Module):
         material = material[:, :queries]
         values, weights = (part[:, :queries] for part in labels)
         p_mean, p_log_variance, base = self._prior(material, recalled)
-        drawn = _drawn(p_mean, p_log_variance, draws)
+        drawn = _sample(p_mean, p_log_variance, draws)
         predicted = self._branch(material, drawn, self.feature_head, base, draws)
         parts = {
             "l1": mean_error(predicted, values, weights),
@@ -319,7 +321,7 @@ class HCLMP(nn.Module):
         }
         if config.label_branch:
             q_mean, q_log_variance = self.label_encoder(values)
-            drawn = _drawn(q_mean, q_log_variance, draws)
+            drawn = _sample(q_mean, q_log_variance, draws)
             decoded = self._branch(material, drawn, self.label_head, base, draws)
             parts["label_l1"] = mean_error(decoded, values, weights)
             parts["label_shape"] = config.shape_weight * shape_divergence(decoded, values, weights)
@@ -347,5 +349,5 @@ class HCLMP(nn.Module):
 MEMORY = ("memory_keys", "memory_labels", "memory_weights")
 
 
-def _drawn(mean: Tensor, log_variance: Tensor, draws: Draws) -> Tensor:
+def _sample(mean: Tensor, log_variance: Tensor, draws: Draws) -> Tensor:
     return mean + draws.normal(*mean.shape[1:]) * (0.5 * log_variance).exp()

@@ -17,7 +17,7 @@ from hclmp.config import TrainingConfig
 from hclmp.data.rows import evenly_spread
 from hclmp.errors import UserError
 from hclmp.models.checkpoint import DIVERGED, Checkpoint
-from hclmp.models.hclmp.batch import Batch, Table, padded
+from hclmp.models.hclmp.batch import Batch, Table, pad_rows
 from hclmp.models.hclmp.composition_encoder import lengths_of, longest_of_parts
 from hclmp.models.hclmp.layers import Draws
 from hclmp.models.hclmp.losses import mean_error
@@ -135,7 +135,7 @@ def train_model(
 def thin_validation(validation: Table) -> Table:
     """The rows of a fold's validation table that choose the best epoch."""
     rows = evenly_spread(validation.counts[0], MOST_VALIDATION)
-    return validation.taken(torch.from_numpy(rows))
+    return validation.take(torch.from_numpy(rows))
 
 
 def _keep_last(model: HCLMP, average: HCLMP) -> None:
@@ -146,7 +146,9 @@ def _keep_last(model: HCLMP, average: HCLMP) -> None:
 
 
 @torch.no_grad()
-def predicted(model: HCLMP, inputs: Batch, fold: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def predict_tables(
+    model: HCLMP, inputs: Batch, fold: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Predictions of whole tables, and the spread of the recalled labels: [m, n, L] each.
 
     Args:
@@ -164,7 +166,7 @@ def predicted(model: HCLMP, inputs: Batch, fold: Tensor | None = None) -> tuple[
 def validation_errors(model: HCLMP, table: Table) -> list[float]:
     """Weighted mean absolute error of each member's deterministic prediction: [m]."""
     fold = table.fold(len(model.properties))
-    mean = predicted(model, table.inputs, fold)[0]
+    mean = predict_tables(model, table.inputs, fold)[0]
     labels = (part if fold is None else part[fold[:, 0]] for part in table.labels)
     errors: list[float] = mean_error(mean, *(part.expand_as(mean) for part in labels)).tolist()
     return errors
@@ -232,7 +234,7 @@ def _rows(
     ]
     numbers = torch.tensor([[len(order)] for order in orders])
     starts = range(0, steps.number * steps.queries, steps.queries)
-    order = padded(orders)[0]
+    order = pad_rows(orders)[0]
     return [
         order.gather(1, torch.arange(start, start + steps.recalled) % numbers).to(device)
         for start in starts

@@ -103,7 +103,7 @@ def _held_out(config: Config, job: Job, table: Targets) -> tuple[HeldOut, bool]:
         systems = np.array(table.system)
         whole &= set(systems[rows.train]).isdisjoint(systems[rows.validation])
         parts.append(HeldOut.of(fitted, Labelled.of(table, inputs, rows.test)))
-    return HeldOut.joined(parts), whole
+    return HeldOut.concatenate(parts), whole
 
 
 def _epochs(config: Config, job: Job) -> int:

@@ -19,7 +19,7 @@ from hclmp.data.formula import Fractions, parse_formulas, system_of
 from hclmp.data.tables import EnergyGrid, read_dos
 from hclmp.errors import UserError
 from hclmp.files import write_csv, write_json
-from hclmp.models.checkpoint import Checkpoints, staged
+from hclmp.models.checkpoint import Checkpoints, join_stages
 from hclmp.models.generator.network import DosScaler, Generator, Materials
 from hclmp.models.generator.training import (
     best_epoch,
@@ -117,7 +117,7 @@ def pretrain_gan(config: Config, job: Job) -> None:
         )
         # What carries no provenance stands between what does: no kill leaves it with another's.
         write_json(files["metrics"], report)
-        write_csv(files["history"], pd.DataFrame(staged(selection=epochs, refit=more)))
+        write_csv(files["history"], pd.DataFrame(join_stages(selection=epochs, refit=more)))
         formulas = [table.formula[i] for i in rows[TEST]]
         write_csv(files["examples"], _examples(model, scaler, test, formulas))
         final.save(files["generator"], provenance=origin)
