@@ -23,8 +23,7 @@ Floats = NDArray[np.float64]
 METADATA_KEY = b"hclmp"
 
 
-# What stands beside the properties in a prediction, and in what a screen ranks: no property is
-# called so.
+# The columns beside the properties in predictions and screens: no property may be called so.
 PREDICTED = ("formula", "system", "distance", "warning")
 RANKED = ("rank", "on_front", "feasible", "probability", "improvement")
 

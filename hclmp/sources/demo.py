@@ -20,17 +20,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from hclmp.config import DosConfig, EnergiesConfig, TargetsConfig
-from hclmp.data.tables import EnergyGrid, Property
+from hclmp.data.tables import EnergyGrid, Floats, Property
 from hclmp.errors import UserError
 from hclmp.progress import progress as progress_bar
 from hclmp.sources import tight_binding as physics
 from hclmp.sources.raw import RawDos, RawTargets
 
-Array = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 PHOTON_ENERGIES: tuple[float, ...] = (1.4, 1.6, 1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0, 3.2)  # eV
@@ -73,7 +71,7 @@ class Simulated:
     """Formulas such as ``Fe9Ti9W9O81`` and their values, [n, 10] or [n, 161]."""
 
     formulas: list[str]
-    values: Array
+    values: Floats
 
 
 def simulate_targets(*, n: int | None = None, progress: Progress | None = None) -> Simulated:
@@ -83,7 +81,7 @@ def simulate_targets(*, n: int | None = None, progress: Progress | None = None) 
     """
     photon_energies = np.array(PHOTON_ENERGIES)
 
-    def absorption(formula: str) -> Array:
+    def absorption(formula: str) -> Floats:
         cells = _cells(formula)
         spectrum = physics.diagonalise(cells, with_states=True)
         clean = physics.absorption(cells, spectrum, photon_energies)
@@ -96,7 +94,7 @@ def simulate_dos(*, n: int | None = None, progress: Progress | None = None) -> S
     """Densities of states in `DOS_UNIT` on `ENERGY_GRID`, of compositions that have no label."""
     grid = np.linspace(*ENERGY_GRID)
 
-    def dos(formula: str) -> Array:
+    def dos(formula: str) -> Floats:
         spectrum = physics.diagonalise(_cells(formula), with_states=False)
         return physics.density_of_states(spectrum, grid)
 
@@ -182,19 +180,19 @@ def _cells(formula: str) -> physics.Cells:
     return physics.build_cells(_counts(formula), CELLS, _rng("cells", formula))
 
 
-def _measured(clean: Array, formula: str) -> Array:
+def _measured(clean: Floats, formula: str) -> Floats:
     """`clean` with the stated noise; an instrument reports no negative absorption."""
     relative, absolute = _rng("noise", formula).standard_normal((2, len(clean)))
     noisy = clean * (1.0 + NOISE_RELATIVE * relative) + NOISE_ABSOLUTE * absolute
-    measured: Array = np.maximum(noisy, 0.0)
+    measured: Floats = np.maximum(noisy, 0.0)
     return measured
 
 
 def _simulate(
-    formulas: list[str], value: Callable[[str], Array], progress: Progress | None
+    formulas: list[str], value: Callable[[str], Floats], progress: Progress | None
 ) -> Simulated:
     """`value` of every formula, on one thread: the result is the same on any number of cores."""
-    rows: list[Array] = []
+    rows: list[Floats] = []
     with threadpool_limits(limits=1):
         for formula in formulas:
             rows.append(value(formula))
