@@ -132,9 +132,9 @@ def _infeasible(where: Sequence[str]) -> str:
 def _elements(elements: Sequence[str], model: Model, cations: int) -> list[str]:
     """The elements that candidates are made of: those named, less what the model leaves out."""
     used = [e for e in elements if e not in model.about["left_out"]]
-    if strangers := [e for e in used if e not in model.known_elements]:
+    if unknown := [e for e in used if e not in model.known_elements]:
         raise UserError(
-            f"--elements: the model knows nothing of {join_some(strangers)}. It knows "
+            f"--elements: the model knows nothing of {join_some(unknown)}. It knows "
             f"{' '.join(model.known_elements)}"
         )
     left_out = sorted(set(elements) - set(used))

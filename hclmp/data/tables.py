@@ -63,7 +63,7 @@ class Targets:
         properties: the L properties, in the order of the columns of ``values``.
         values: [n, L], in property units; NaN where missing.
         noise: [n, L] standard deviations of the measurement, in property units; NaN where unknown.
-        simulated: whether the values come from a simulation, which every display must say.
+        simulated: whether the values are simulated, which every display must say.
         provenance: where the table comes from.
         split: n words ``train``, ``val`` or ``test``, or "" for neither, where the source divides
             its rows itself; else None.

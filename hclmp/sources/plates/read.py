@@ -145,9 +145,9 @@ def plate_files(folder: Path) -> list[Path]:
 def _chosen(config: TargetsConfig) -> tuple[tuple[Property, ...], list[int]]:
     """The properties, all nine or those of ``targets.properties``, and their columns."""
     names = [f"{config.plates.quantity}_{nm}nm" for nm in WAVELENGTHS]
-    if strangers := sorted(config.properties.keys() - set(names)):
+    if unknown := sorted(config.properties.keys() - set(names)):
         raise UserError(
-            f"`targets.properties` names {join_some(strangers)}; `source: plates` with "
+            f"`targets.properties` names {join_some(unknown)}; `source: plates` with "
             f"`quantity: {config.plates.quantity}` has {join_some(names, most=len(names))}"
         )
     columns = [i for i, name in enumerate(names) if name in (config.properties or names)]

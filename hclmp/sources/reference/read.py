@@ -334,8 +334,8 @@ def _indices(archive: Archive, name: str) -> NDArray[np.int64]:
 def _samples(archive: Archive, name: str, entries: Entries) -> frozenset[int]:
     """The samples that an index array names."""
     samples = frozenset(_indices(archive, name).tolist())
-    if strangers := sorted(samples - entries.keys()):
-        raise UserError(f"{archive.origin(name)}: index {join_some(strangers)} is of no sample")
+    if unknown := sorted(samples - entries.keys()):
+        raise UserError(f"{archive.origin(name)}: index {join_some(unknown)} is of no sample")
     return samples
 
 
