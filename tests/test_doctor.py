@@ -26,9 +26,9 @@ def _no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pymatgen.core.SETTINGS", {})
 
 
-def findings(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, doctor.Finding]:
+def findings(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, doctor.Check]:
     code = doctor.examine(Path(arguments[0]) if arguments else None, as_json=True)
-    found = [doctor.Finding(**f) for f in json.loads(capsys.readouterr().out)]
+    found = [doctor.Check(**f) for f in json.loads(capsys.readouterr().out)]
     assert code == all(f.status != "problem" for f in found)
     assert all(f.remedy for f in found if f.status != "ok"), "what is wrong has a remedy"
     return {f.check: f for f in found}
@@ -89,7 +89,7 @@ def test_a_file_that_is_not_used_may_be_away(
 def test_the_device_asked_for_must_be_there(
     workdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def torch_for(device: str) -> doctor.Finding:
+    def torch_for(device: str) -> doctor.Check:
         set_up(workdir, config=config_for() | {"training": {"device": device}})
         return findings(capsys, "config.yaml")["torch"]
 

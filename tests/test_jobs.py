@@ -10,7 +10,6 @@ from hclmp.config import Config, resolve
 from hclmp.errors import UserError
 from hclmp.pipeline.jobs import Job
 from hclmp.pipeline.steps.pretrain_gan import _divide
-from hclmp.sources import demo
 
 SEEDED = {"mine": {"model": "hclmp", "overrides": {"training": {"seed": 7}}}}
 
@@ -77,10 +76,3 @@ def test_every_part_of_the_dos_has_whole_systems(n: int) -> None:
     assert not names[0] & names[2]
     assert not names[1] & names[2]
     assert len(names[0]) >= 3 * max(len(names[1]), len(names[2]))
-
-
-def test_the_demo_gives_all_it_has_when_asked_for_more() -> None:
-    available = len(demo.target_formulas())
-    assert demo._limit(available + 1, available) is None
-    assert demo._limit(None, available) is None
-    assert demo._limit(60, available) == 60

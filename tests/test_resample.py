@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from hclmp.data.tables import EnergyGrid
+from hclmp.data.tables import EnergyGrid, Floats
 from hclmp.sources.materials_project.resample import Resampler, bin_edges, bin_means
 
 GRID = EnergyGrid(start=-8.0, stop=8.0, n=161, unit="eV")
-Floats = NDArray[np.float64]
 
 
 def integral(energies: Floats, densities: Floats, low: float, high: float) -> float:

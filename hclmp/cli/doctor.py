@@ -1,4 +1,4 @@
-"""``hclmp doctor``: whether what hclmp needs is here, and how to mend what is not."""
+"""``hclmp doctor``: check what hclmp needs, and say how to mend what is missing."""
 
 import importlib.metadata
 import json
@@ -33,7 +33,7 @@ INSTALL = "pip install -c constraints.txt -e ."
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """What a check found; the remedy is empty where there is nothing to mend."""
 
     check: str
@@ -54,32 +54,32 @@ def examine(config: Path | None, *, as_json: bool) -> bool:
     Returns:
         Whether there is no problem.
     """
-    findings = list(_findings(config))
+    results = list(_check_all(config))
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        print(json.dumps([asdict(result) for result in results], indent=2))
     else:
-        _show(findings)
-    return all(finding.status != "problem" for finding in findings)
+        _show(results)
+    return all(result.status != "problem" for result in results)
 
 
-def _findings(config: Path | None) -> Iterator[Finding]:
-    settings, finding = _config(config)
+def _check_all(config: Path | None) -> Iterator[Check]:
+    settings, result = _config(config)
     yield _python()
     yield _packages()
     yield _versions()
     yield _torch(settings)
-    yield finding
+    yield result
     yield _key(settings)
     for check in (_snakemake, _dvc, _git, _slurm, _directory, _disk):
         yield check()
 
 
-def _python() -> Finding:
+def _python() -> Check:
     found = f"{platform.python_version()} ({sys.executable})"
     needed = importlib.metadata.metadata("hclmp")["Requires-Python"]
     if not SpecifierSet(needed).contains(platform.python_version(), prereleases=True):
-        return Finding("Python", "problem", found, f"hclmp needs Python {needed}")
-    return Finding("Python", "ok", found)
+        return Check("Python", "problem", found, f"hclmp needs Python {needed}")
+    return Check("Python", "ok", found)
 
 
 def _requirements() -> list[Requirement]:
@@ -95,7 +95,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _packages() -> Finding:
+def _packages() -> Check:
     """Whether all requirements are met."""
     wrong = []
     for requirement in _requirements():
@@ -105,15 +105,15 @@ def _packages() -> Finding:
         elif not requirement.specifier.contains(version, prereleases=True):
             wrong.append(f"{requirement.name} {version}, needed {requirement.specifier}")
     if wrong:
-        return Finding("packages", "problem", join_some(wrong), INSTALL)
-    return Finding("packages", "ok", f"all {len(_requirements())} are there")
+        return Check("packages", "problem", join_some(wrong), INSTALL)
+    return Check("packages", "ok", f"all {len(_requirements())} are there")
 
 
-def _versions() -> Finding:
+def _versions() -> Check:
     """Whether versions are those that hclmp was tested with."""
     file = PACKAGE.parent / "constraints.txt"
     if not file.is_file():
-        return Finding("versions", "ok", "no constraints.txt to hold them against")
+        return Check("versions", "ok", "no constraints.txt to compare them with")
     lines = (line.partition("==") for line in file.read_text().splitlines() if "==" in line)
     locked = {canonicalize_name(name): version for name, _, version in lines}
     other = []
@@ -124,36 +124,36 @@ def _versions() -> Finding:
         if version and name in locked and version.partition("+")[0] != locked[name]:
             other.append(f"{name} {version} instead of {locked[name]}")
     if other:
-        return Finding("versions", "warning", join_some(other), f"as tested: {INSTALL}")
-    return Finding("versions", "ok", f"as in {file}")
+        return Check("versions", "warning", join_some(other), f"as tested: {INSTALL}")
+    return Check("versions", "ok", f"as in {file}")
 
 
-def _torch(config: Config | None) -> Finding:
+def _torch(config: Config | None) -> Check:
     """Whether torch is here, and the device that the configuration asks for."""
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Finding("torch", "problem", f"cannot be imported ({error})", INSTALL)
+        return Check("torch", "problem", f"cannot be imported ({error})", INSTALL)
     found = f"{torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} CPU cores"
     if config is None or config.training.device == "cpu":
         gpu = "; `training.device: auto` would use the GPU" if torch.cuda.is_available() else ""
-        return Finding("torch", "ok", f"{found}{gpu}")
+        return Check("torch", "ok", f"{found}{gpu}")
     from hclmp.models.compute import device_of
 
     try:
         device = device_of(config.training.device)
     except UserError as error:
         remedy = "correct it, or run where the device is (on a cluster: in a job)"
-        return Finding("torch", "problem", f"{found}; {error}", remedy)
-    return Finding("torch", "ok", f"{found}; training on {device}")
+        return Check("torch", "problem", f"{found}; {error}", remedy)
+    return Check("torch", "ok", f"{found}; training on {device}")
 
 
-def _config(path: Path | None) -> tuple[Config | None, Finding]:
+def _config(path: Path | None) -> tuple[Config | None, Check]:
     """The configuration, if it is one, and whether it is."""
     from hclmp.data.folds import fold_names
 
     if path is None and not DEFAULT_CONFIG.is_file():
-        return None, Finding(
+        return None, Check(
             "configuration",
             "warning",
             f"no {DEFAULT_CONFIG} here",
@@ -165,9 +165,9 @@ def _config(path: Path | None) -> tuple[Config | None, Finding]:
         folds = fold_names(config)
         _check_inputs(config)
     except UserError as error:
-        return None, Finding("configuration", "problem", str(error), "correct it as it says")
+        return None, Check("configuration", "problem", str(error), "correct it as it says")
     found = f"{file}: {len(config.variants)} variants, {len(folds)} folds"
-    return config, Finding("configuration", "ok", found)
+    return config, Check("configuration", "ok", found)
 
 
 def _check_inputs(config: Config) -> None:
@@ -191,7 +191,7 @@ def _check_inputs(config: Config) -> None:
         )
 
 
-def _key(config: Config | None) -> Finding:
+def _key(config: Config | None) -> Check:
     """Whether a key of the Materials Project is set, where one is needed; it is not tried."""
     name = "Materials Project"
     needed = config is not None and config.dos.source == "materials_project"
@@ -201,55 +201,57 @@ def _key(config: Config | None) -> Finding:
         api_key()
     except UserError as error:
         if needed:
-            return Finding(name, "problem", "`dos.source` is materials_project", str(error))
-        return Finding(name, "ok", "no usable key; only `dos.source: materials_project` needs one")
-    return Finding(name, "ok", "a key is set (not tried)")
+            return Check(name, "problem", "`dos.source` is materials_project", str(error))
+        return Check(name, "ok", "no usable key; only `dos.source: materials_project` needs one")
+    return Check(name, "ok", "a key is set (not tried)")
 
 
-def _snakemake() -> Finding:
+def _snakemake() -> Check:
     version = _version("snakemake")
     if shutil.which("snakemake") is None:
         remedy = "activate the environment: `. .venv/bin/activate`"
-        return Finding("Snakemake", "problem", "the command is not on PATH", remedy)
-    return Finding("Snakemake", "ok", f"{version}")
+        return Check("Snakemake", "problem", "the command is not on PATH", remedy)
+    return Check("Snakemake", "ok", f"{version}")
 
 
-def _dvc() -> Finding:
+def _dvc() -> Check:
     version = _version("dvc")
     if version is None:
         if Path(".dvc").is_dir():
             remedy = 'pip install -c constraints.txt -e ".[dvc]"'
-            return Finding("DVC", "warning", "not installed, but this directory uses it", remedy)
-        return Finding("DVC", "ok", "not installed (optional, docs/dvc.md)")
-    return Finding("DVC", "ok", version)
+            return Check("DVC", "warning", "not installed, but this directory uses it", remedy)
+        return Check("DVC", "ok", "not installed (optional, docs/dvc.md)")
+    return Check("DVC", "ok", version)
 
 
-def _git() -> Finding:
+def _git() -> Check:
     if shutil.which("git") is None:
         found = "not installed: results cannot note the commit they were made at"
-        return Finding("Git", "warning", found, "install Git")
-    works, told = _told("git", "--version")
+        return Check("Git", "warning", found, "install Git")
+    works, version = _output_of("git", "--version")
     if not works:
-        found = f"`git --version` fails ({told}): results cannot note the commit they were made at"
-        return Finding("Git", "warning", found, "mend or reinstall Git")
-    return Finding("Git", "ok", told)
+        found = (
+            f"`git --version` fails ({version}): results cannot note the commit they were made at"
+        )
+        return Check("Git", "warning", found, "mend or reinstall Git")
+    return Check("Git", "ok", version)
 
 
-def _slurm() -> Finding:
+def _slurm() -> Check:
     if shutil.which("sbatch") is None:
-        return Finding("Slurm", "ok", "none here (optional, docs/cluster.md)")
-    works, found = _told("sbatch", "--version")
+        return Check("Slurm", "ok", "none here (optional, docs/cluster.md)")
+    works, found = _output_of("sbatch", "--version")
     if not works:
         remedy = "Slurm is installed but not configured here; only the profile needs it"
-        return Finding("Slurm", "warning", f"`sbatch --version` fails ({found})", remedy)
+        return Check("Slurm", "warning", f"`sbatch --version` fails ({found})", remedy)
     if _version("snakemake-executor-plugin-slurm") is None:
         remedy = 'pip install -c constraints.txt -e ".[slurm]"'
-        return Finding("Slurm", "warning", f"{found}, but Snakemake lacks its plugin", remedy)
-    return Finding("Slurm", "ok", found)
+        return Check("Slurm", "warning", f"{found}, but Snakemake lacks its plugin", remedy)
+    return Check("Slurm", "ok", found)
 
 
-def _told(*command: str) -> tuple[bool, str]:
-    """Whether a program works, and what it says, in one line."""
+def _output_of(*command: str) -> tuple[bool, str]:
+    """Whether a program works, and the first line of its output."""
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -257,32 +259,32 @@ def _told(*command: str) -> tuple[bool, str]:
     return answer.returncode == 0, (answer.stdout + answer.stderr).strip().partition("\n")[0]
 
 
-def _directory() -> Finding:
+def _directory() -> Check:
     try:
         with tempfile.NamedTemporaryFile(dir="."):
             pass
     except OSError as error:
         remedy = "work in a directory of your own: `snakemake --directory DIR`"
-        return Finding("directory", "problem", f"{Path.cwd()} cannot be written ({error})", remedy)
-    return Finding("directory", "ok", f"{Path.cwd()} can be written")
+        return Check("directory", "problem", f"{Path.cwd()} cannot be written ({error})", remedy)
+    return Check("directory", "ok", f"{Path.cwd()} can be written")
 
 
-def _disk() -> Finding:
+def _disk() -> Check:
     free = shutil.disk_usage(".").free / GIGABYTE
     found, remedy = f"{free:.1f} GB free", "make room, or work elsewhere"
     if free < LEAST_DISK:
-        return Finding("disk", "problem", found, remedy)
+        return Check("disk", "problem", found, remedy)
     if free < LITTLE_DISK:
-        return Finding("disk", "warning", found, remedy)
-    return Finding("disk", "ok", found)
+        return Check("disk", "warning", found, remedy)
+    return Check("disk", "ok", found)
 
 
-def _show(findings: list[Finding]) -> None:
+def _show(results: list[Check]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("check", "", "found"):
         table.add_column(heading)
-    for finding in findings:
-        found = finding.found + (f"\n-> {finding.remedy}" if finding.remedy else "")
-        status = Text(finding.status, style=STYLES[finding.status])
-        table.add_row(Text(finding.check), status, Text(found))
+    for result in results:
+        found = result.found + (f"\n-> {result.remedy}" if result.remedy else "")
+        status = Text(result.status, style=STYLES[result.status])
+        table.add_row(Text(result.check), status, Text(found))
     Console().print(table)

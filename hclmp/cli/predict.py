@@ -38,9 +38,9 @@ def predict(
         folder: of the final model.
         formulas: compositions; none where there is a table.
         table: CSV or Parquet with formulas, or amounts of elements; its other columns are kept.
-        out: CSV or Parquet, which is replaced; printed if None.
+        out: CSV or Parquet to write or replace; printed if None.
         formula_column: of the table; ``formula`` if None.
-        as_json: print JSON instead of what is for people.
+        as_json: print JSON instead of a table.
 
     Raises:
         UserError: neither or both of formulas and table, or one of them or ``out`` cannot be used.
@@ -100,7 +100,7 @@ def _beside(
 ) -> tuple[pd.DataFrame, list[str]]:
     """A table with the predictions beside its own columns, and the names of the properties there.
 
-    What stands there already stays; if a name is taken, all of ours are told apart from theirs.
+    The table's own columns stay. If one of the new names is taken, all new ones get `_predicted`.
     """
     names = [p.name for p in model.properties]
     new = predicted.drop(columns="formula")
@@ -134,12 +134,12 @@ def _write(model: Model, predicted: pd.DataFrame, frame: pd.DataFrame | None, ou
 
 
 def check_out(out: Path, folder: Path, table: Path | None = None) -> None:
-    """Refuse a file that is not to be written, or cannot be, before anything is computed.
+    """Refuse a file that must not or cannot be written, before anything is computed.
 
     Args:
         out: the file; its folder is made.
         folder: of the model, whose own files stay.
-        table: what is predicted, which stays too.
+        table: the table to predict, which stays too.
     """
     if out.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"{out}: name a .csv or .parquet file")
@@ -151,7 +151,7 @@ def check_out(out: Path, folder: Path, table: Path | None = None) -> None:
     try:
         if out.is_dir():
             raise UserError(f"{out}: a folder, not a file; name another file")
-        if not out.parent.exists():  # if it is a file, the next line says so in better words
+        if not out.parent.exists():  # if it is a file, the next line raises a clearer error
             out.parent.mkdir(parents=True)
         with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", suffix=".part"):
             pass
@@ -182,7 +182,7 @@ def print_json(model: Model, value: dict[str, Any], *, units: dict[str, str]) ->
 
 
 def _show(model: Model, predicted: pd.DataFrame) -> None:
-    """A line per composition and property, and below them what is doubtful."""
+    """A line per composition and property, and the warnings below."""
     data = "simulated" if model.about["trained_on"]["simulated"] else "measured"
     table = Table(title=f"predicted (trained on {data} values)")
     for heading in ("composition", "property"):

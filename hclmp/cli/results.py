@@ -56,7 +56,7 @@ def show(summary: Path, metrics: Path, targets_record: Path, *, as_json: bool) -
 
 
 def _notes(targets_record: Path) -> list[str]:
-    """What became of the rows of the table."""
+    """Notes on merged and unused rows of the table."""
     if not targets_record.is_file():
         return []
     notes: list[str] = json.loads(targets_record.read_text())["facts"]["notes"]

@@ -30,7 +30,7 @@ SPREAD = {
     "log10": "(low to high): 90 % interval",
 }
 DOUBTFUL = "!"
-UNLIKELY = 0.01  # a best candidate's probability that is worth a word
+UNLIKELY = 0.01  # a note is printed if the best candidate has less
 MOST_OF_FRONT = 10  # rows that are shown beside the best
 
 
@@ -104,7 +104,7 @@ def screen(
 
 
 def _rank_by(asked: str | None, question: Question) -> RankBy:
-    """What ranks; two goals have one way."""
+    """The ranking that was asked for, or the default; two goals have only one."""
     if asked is None:
         return "improvement" if len(question.goals) == 1 else "probability"
     for known in get_args(RankBy):
@@ -117,7 +117,7 @@ def _rank_by(asked: str | None, question: Question) -> RankBy:
 
 
 def _nothing_left(found: Screened, where: Sequence[str]) -> str:
-    """Why there is nothing to rank."""
+    """The reason why no candidate is left."""
     if not found.candidates:
         has = "the only one has" if found.known == 1 else f"all {found.known} have"
         return f"no candidate is left: {has} been measured: finer --step or other --elements"
@@ -125,16 +125,16 @@ def _nothing_left(found: Screened, where: Sequence[str]) -> str:
 
 
 def _infeasible(where: Sequence[str]) -> str:
-    """That no candidate promises to meet the conditions."""
+    """No candidate is likely to meet the conditions."""
     return f"no candidate is likelier than not to meet {join_some(where)}: relax --where"
 
 
 def _elements(elements: Sequence[str], model: Model, cations: int) -> list[str]:
     """The elements that candidates are made of: those named, less what the model leaves out."""
     used = [e for e in elements if e not in model.about["left_out"]]
-    if strangers := [e for e in used if e not in model.known_elements]:
+    if unknown := [e for e in used if e not in model.known_elements]:
         raise UserError(
-            f"--elements: the model knows nothing of {join_some(strangers)}. It knows "
+            f"--elements: the model knows nothing of {join_some(unknown)}. It knows "
             f"{' '.join(model.known_elements)}"
         )
     left_out = sorted(set(elements) - set(used))
@@ -155,7 +155,7 @@ def _notes(
     where: Sequence[str],
     left_out: Sequence[str],
 ) -> list[str]:
-    """What the table alone does not tell."""
+    """The notes below the table."""
     notes = [_record_note(question, found.reference, bool(where))]
     notes += _unlikely_notes(question, found, ranked, where)
     if found.known:
@@ -182,7 +182,7 @@ def _doubtful_notes(found: Screened) -> list[str]:
 def _unlikely_notes(
     question: Question, found: Screened, ranked: RankBy, where: Sequence[str]
 ) -> list[str]:
-    """That little is to be expected, and what ranks then."""
+    """Notes on a record out of reach, and on what ranks the candidates then."""
     if ranked == "predicted":
         return []
     notes, has_record = [], bool(len(found.reference.record.front))
@@ -202,7 +202,7 @@ def _unlikely_notes(
 
 
 def _record_note(question: Question, reference: Reference, asked: bool) -> str:
-    """What is to be surpassed."""
+    """The record that candidates are to surpass."""
     record, meeting = reference.record, " that meets the conditions" if asked else ""
     if not len(record.front):
         return f"nothing measured{meeting}: `probability` is that of meeting them"
@@ -270,5 +270,5 @@ def _with_spread(row: "pd.Series[Any]", prop: Property) -> str:
 
 
 def _share(value: float) -> str:
-    """A probability, as finely as anybody needs it."""
+    """A probability with three decimals."""
     return "<0.001" if 0 < value < 0.001 else f"{value:.3f}"

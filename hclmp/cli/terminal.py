@@ -1,4 +1,4 @@
-"""Tables and sentences on the output, whole also where it is narrower or no terminal at all."""
+"""Tables and sentences on the output, which are never cut off, however narrow it is."""
 
 from rich.console import Console
 from rich.table import Table
@@ -15,11 +15,11 @@ def show_table(table: Table) -> None:
 
 
 def note(text: str) -> None:
-    """Say what ``--quiet`` leaves out."""
+    """Print a sentence, unless ``--quiet``."""
     if not quiet():
         say(text)
 
 
 def say(text: str) -> None:
-    """Print a sentence on one line, as it is: paths and formulas are no markup."""
+    """Print a sentence on one line, without markup: it may contain paths and formulas."""
     Console().print(text, markup=False, highlight=False, soft_wrap=True)

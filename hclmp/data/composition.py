@@ -13,7 +13,7 @@ from hclmp.errors import UserError, join_some
 
 @dataclass(frozen=True)
 class Compositions:
-    """Compositions as padded arrays, made once and indexed by row from then on.
+    """Compositions as padded arrays, indexed by row.
 
     Attributes:
         vocabulary: the V element symbols that ``elements`` indexes, alphabetical.
@@ -39,11 +39,8 @@ class Compositions:
         def rows(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
             return np.concatenate([np.pad(x, ((0, 0), (0, k - x.shape[1]))) for x in (a, b)])
 
-        elements, fractions = (
-            rows(self.elements, other.elements),
-            rows(self.fractions, other.fractions),
-        )
-        return Compositions(self.vocabulary, elements, fractions)
+        elements = rows(self.elements, other.elements)
+        return Compositions(self.vocabulary, elements, rows(self.fractions, other.fractions))
 
     def dense(self) -> NDArray[np.float32]:
         """Fractions over the whole vocabulary: [n, V]."""

@@ -10,7 +10,7 @@ from pymatgen.core.periodic_table import Element
 from hclmp.data.formula import Fractions
 from hclmp.errors import UserError, join_some
 
-# The tabulated element properties that the baselines are given, whatever the configuration says.
+# The tabulated element properties that the baselines use, whatever the configuration says.
 TABULATED = "magpie"
 
 
@@ -20,7 +20,7 @@ def known_elements(name: str) -> tuple[str, ...]:
 
 
 def describable(embedding: str, *, left_out: Sequence[str]) -> tuple[str, ...]:
-    """The elements that have all a model sees of an element, without those left out."""
+    """The elements with a vector and tabulated properties, without those left out."""
     known = set(known_elements(embedding)) & set(known_elements(TABULATED))
     return tuple(sorted(known - set(left_out)))
 
@@ -75,7 +75,7 @@ def check_elements(
     *,
     origin: str,
 ) -> None:
-    """Refuse compositions with an element that an embedding lacks, before anything is trained.
+    """Check that the embeddings have all elements of the compositions.
 
     Args:
         parsed, formulas: n compositions, and what they were read from.
@@ -88,9 +88,9 @@ def check_elements(
     for name in dict.fromkeys(names):
         known = set(known_elements(name))
         bad = [
-            f"row {row} ({formula}: {join_some(strangers)})"
+            f"row {row} ({formula}: {join_some(unknown)})"
             for row, (fractions, formula) in enumerate(zip(parsed, formulas, strict=True), start=1)
-            if (strangers := [e for e in fractions if e not in known])
+            if (unknown := [e for e in fractions if e not in known])
         ]
         if bad:
             other = "" if name == TABULATED else ", or choose another `model.embedding`"

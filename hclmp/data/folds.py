@@ -23,8 +23,8 @@ class FoldRows:
 
     Attributes:
         train, validation, test: row numbers, ascending; no row is in two of them.
-        left_out: rows in neither: samples whose elements are a strict superset of a held-out or
-            a validation system.
+        left_out: rows in none of these: their elements are a strict superset of a held-out or a
+            validation system.
     """
 
     train: RowNumbers
@@ -51,7 +51,7 @@ def read_systems(path: str | Path) -> dict[str, tuple[str, ...]]:
 
 @lru_cache(maxsize=4)  # a workflow of 500 folds asks 12,000 times
 def _folds_of(path: str | Path, text: str) -> dict[str, tuple[str, ...]]:
-    """What ``read_systems`` returns of the text of a sheet."""
+    """Parse the text of a sheet: see ``read_systems``."""
     fold_of: dict[str, str] = {}
     for row, (named, fold) in enumerate(_sheet_rows(path, text), start=1):
         system = "-".join(sorted(part.strip() for part in named.split("-")))
@@ -129,7 +129,7 @@ def split_fold(
     Test: samples whose system is held out. Validation: whole systems of as many elements as the
     held-out ones, drawn from the rest (any systems of the rest where there are none of that
     size). Samples whose elements are a strict superset of a test or validation system are in
-    neither set, since they would show the model the system it is judged on.
+    neither set, because they would show the model the system that it is tested on.
 
     Args:
         systems: the system of each sample.
@@ -185,9 +185,9 @@ def split_given(
 ) -> FoldRows:
     """Divide samples as their table says: ``train``, ``val`` or ``test``; others are left out.
 
-    Where no row is ``val``, a share of the training rows is drawn at random; where no system of the
-    test rows is one of theirs, whole systems instead: epochs and uncertainty are then chosen for
-    systems that are new, as those of the test are.
+    Without rows ``val``, a share of the training rows is drawn at random. If the test systems are
+    all new to training, whole systems are drawn instead, so that epochs and uncertainty are chosen
+    on new systems too.
 
     Args:
         systems: the system of each sample.
@@ -273,8 +273,8 @@ def group_systems(
         )
     if folds is None:
         return {system: system for system in sorted(chosen)}
-    # Largest first into the emptiest fold; ties fall to a shuffle, so that neighbours in the
-    # alphabet (which share elements) do not gather in one fold.
+    # The largest go first, each into the smallest fold; equal ones are shuffled, so that neighbours
+    # in the alphabet, which share elements, are not in the same fold.
     names = sorted(chosen)
     order = np.random.default_rng(0).permutation(len(names))
     sizes = [0] * folds

@@ -1,4 +1,4 @@
-"""Formulas to fractions of elements: the only thing a model here ever sees of a material."""
+"""Formulas to fractions of elements, which is all that a model sees of a material."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,31 +9,19 @@ from hclmp.errors import UserError, join_some
 
 # Fractions that agree to so many decimals are one composition: FeTi2 and Fe2Ti4, but not 0.3333 Fe.
 DECIMALS = 6
-
-
 # Not the compatibility form of Unicode: that would take the charge of Fe³ for an amount.
 SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
-
-
 # Na2SO4.10H2O, which pymatgen reads as O4.10 and H2O. Not Fe0.5H2O, whose dot follows an amount of
 # 0, nor O3.05H2O, nor CaSO4.H2O, which it reads well.
 HYDRATE = re.compile(
     r"(?P<salt>.+?)\s*(?P<dot>[.·•⋅∙*])\s*(?P<n>[1-9]\d*|\d+\.\d+|½)?\s*(H2O|\(H2O\))"
 )
-
-
 NO_AMOUNT = re.compile(r"[^\d.]0+$")
-
-
 ELEMENT = re.compile("[A-Z][a-z]?")
-
-
 # Al2O3.2SiO2, which pymatgen reads as O3.2 and SiO2: what may be a decimal point, between elements.
 JOINT = re.compile(
     r"(?P<left>[A-Z][a-z]?|\))(?:[1-9]\d*)?(?P<dot>\.)(?P<m>[1-9]\d?)(?=(?P<right>[A-Z][a-z]?|\())"
 )
-
-
 # Al2O3·2SiO2, MgO-Al2O3, 3CaO.SiO2: what pymatgen does not read.
 JOINED = re.compile(r"^\d+\(?[A-Z]|[A-Za-z\d)]\s*[.·•⋅∙*+–—-]\s*[\d½]*\(?[A-Z]")
 
@@ -142,8 +130,8 @@ def parse_formulas(
     """
     from pymatgen.core.periodic_table import Element
 
-    if strangers := [e for e in left_out if not Element.is_valid_symbol(e)]:
-        raise UserError(f"elements to be left out: {join_some(strangers)} is no element")
+    if unknown := [e for e in left_out if not Element.is_valid_symbol(e)]:
+        raise UserError(f"elements to be left out: {join_some(unknown)} is no element")
     parsed, bad = [], []
     for row, formula in enumerate(formulas, start=1):
         try:

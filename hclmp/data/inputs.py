@@ -1,4 +1,4 @@
-"""What every model is given: compositions with what is known of their elements, and labels."""
+"""The inputs of every model: compositions, the properties of their elements, and labels."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from hclmp.data.tables import Floats, Targets
 
 @dataclass(frozen=True)
 class ElementTable:
-    """What is known of the V elements of the vocabulary.
+    """Vectors and properties of the V elements of the vocabulary.
 
     Attributes:
         vectors: embedding name -> [V, d] float32.
@@ -24,7 +24,7 @@ class ElementTable:
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that a model may see of n compositions.
+    """All inputs of a model for n compositions.
 
     Attributes:
         compositions: n compositions.
@@ -88,8 +88,8 @@ class Labelled:
         """The rows of both, of one vocabulary."""
         noise = None
         if self.noise is not None or other.noise is not None:
-            known = [
-                np.full_like(p.t, np.nan) if p.noise is None else p.noise for p in (self, other)
-            ]
-            noise = np.concatenate(known)
+            both = (self, other)
+            noise = np.concatenate(
+                [np.full_like(p.t, np.nan) if p.noise is None else p.noise for p in both]
+            )
         return Labelled(self.inputs.joined(other.inputs), np.concatenate([self.t, other.t]), noise)

@@ -22,8 +22,7 @@ from hclmp.provenance import METADATA_KEY, Provenance
 Floats = NDArray[np.float64]
 
 
-# What stands beside the properties in a prediction, and in what a screen ranks: no property is
-# called so.
+# The columns beside the properties in predictions and screens: no property may be called so.
 PREDICTED = ("formula", "system", "distance", "warning")
 RANKED = ("rank", "on_front", "feasible", "probability", "improvement")
 
@@ -63,7 +62,7 @@ class Targets:
         properties: the L properties, in the order of the columns of ``values``.
         values: [n, L], in property units; NaN where missing.
         noise: [n, L] standard deviations of the measurement, in property units; NaN where unknown.
-        simulated: whether the values come from a simulation, which every display must say.
+        simulated: whether the values are simulated, which every display must say.
         provenance: where the table comes from.
         split: n words ``train``, ``val`` or ``test``, or "" for neither, where the source divides
             its rows itself; else None.

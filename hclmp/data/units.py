@@ -1,4 +1,4 @@
-"""Units: text that pint understands, checked where it enters."""
+"""Units: text that pint understands, checked when it is read."""
 
 import functools
 import math
@@ -7,7 +7,7 @@ from typing import Any
 
 from hclmp.errors import UserError
 
-# What is counted in materials science, and is no physical unit.
+# Things that are counted in materials science: units for us, but not for pint.
 COUNTED = ("states", "atom", "cation", "cell", "formula_unit", "bin")
 # Shares of different things, none of which is another; pint reads `at` as a technical atmosphere.
 SHARES = {"wt%": "weight_percent", "at%": "atomic_percent", "mol%": "mole_percent"}
@@ -15,7 +15,7 @@ OTHERS = ("emu = 1e-3 * ampere * meter ** 2",)  # magnetic moment in Gaussian un
 
 
 def check_unit(unit: str, where: str) -> None:
-    """Check that a unit can be read; none at all is fine.
+    """Check that a unit can be read; an empty one is fine.
 
     Args:
         unit: such as ``GPa``, ``1/cm``, ``states/eV/atom``, ``W/m/K``, ``1e5/cm``.

@@ -57,7 +57,7 @@ def _check_separator(path: Path) -> None:
 
 
 def _check_short_rows(path: Path) -> None:
-    """Refuse rows that end early, as in a truncated file: pandas would fill them up with blanks."""
+    """Refuse rows that are too short (a truncated file?): pandas would fill them with blanks."""
     width, bad, row = 0, [], 0
     with path.open(encoding="utf-8-sig", newline="") as text:
         try:

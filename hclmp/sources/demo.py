@@ -17,21 +17,16 @@ import hashlib
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from hclmp.config import DosConfig, EnergiesConfig, TargetsConfig
-from hclmp.data.tables import EnergyGrid, Property
+from hclmp.data.tables import EnergyGrid, Floats, Property
 from hclmp.errors import UserError
-from hclmp.progress import progress as progress_bar
+from hclmp.progress import progress
 from hclmp.sources import tight_binding as physics
 from hclmp.sources.raw import RawDos, RawTargets
-
-Array = npt.NDArray[np.float64]
-Progress = Callable[[int, int], None]
 
 PHOTON_ENERGIES: tuple[float, ...] = (1.4, 1.6, 1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0, 3.2)  # eV
 ENERGY_GRID: tuple[float, float, int] = (-8.0, 8.0, 161)  # start, stop (eV, Fermi level 0), n
@@ -68,43 +63,35 @@ DOS_BINARY_COUNTS = (5, 11, 16, 22)  # of 27 sites; labels are at multiples of 3
 LEAST_COUNT = 2  # a composition's rarest cation has at least this many of the 27 sites
 
 
-@dataclass(frozen=True)
-class Simulated:
-    """Formulas such as ``Fe9Ti9W9O81`` and their values, [n, 10] or [n, 161]."""
-
-    formulas: list[str]
-    values: Array
-
-
-def simulate_targets(*, n: int | None = None, progress: Progress | None = None) -> Simulated:
-    """Absorption with measurement noise, in `ABSORPTION_UNIT`, at `PHOTON_ENERGIES`.
-
-    `n` keeps a small subset that still holds several systems of every fold, unaries and binaries.
-    """
+def simulate_targets(formulas: Sequence[str]) -> Floats:
+    """Absorption with measurement noise, in `ABSORPTION_UNIT`, at `PHOTON_ENERGIES`: [n, 10]."""
     photon_energies = np.array(PHOTON_ENERGIES)
 
-    def absorption(formula: str) -> Array:
+    def absorption(formula: str) -> Floats:
         cells = _cells(formula)
         spectrum = physics.diagonalise(cells, with_states=True)
         clean = physics.absorption(cells, spectrum, photon_energies)
         return _measured(clean, formula)
 
-    return _simulate(target_formulas(n), absorption, progress)
+    return _simulate("absorption", formulas, absorption)
 
 
-def simulate_dos(*, n: int | None = None, progress: Progress | None = None) -> Simulated:
-    """Densities of states in `DOS_UNIT` on `ENERGY_GRID`, of compositions that have no label."""
+def simulate_dos(formulas: Sequence[str]) -> Floats:
+    """Densities of states in `DOS_UNIT` on `ENERGY_GRID`: [n, 161]."""
     grid = np.linspace(*ENERGY_GRID)
 
-    def dos(formula: str) -> Array:
+    def dos(formula: str) -> Floats:
         spectrum = physics.diagonalise(_cells(formula), with_states=False)
         return physics.density_of_states(spectrum, grid)
 
-    return _simulate(dos_formulas(n), dos, progress)
+    return _simulate("DOS", formulas, dos)
 
 
 def target_formulas(n: int | None = None) -> list[str]:
-    """The compositions with a label, or a stratified subset of `n` of them."""
+    """The compositions with a label, or `n` of them.
+
+    A small subset still has several systems of every fold, unaries and binaries.
+    """
     folds = [
         [_ternaries(system, TARGETS_PER_SYSTEM, "target") for system in systems]
         for systems in HELD_OUT.values()
@@ -115,7 +102,7 @@ def target_formulas(n: int | None = None) -> list[str]:
 
 
 def dos_formulas(n: int | None = None) -> list[str]:
-    """The compositions with a DOS, or a stratified subset of `n` of them."""
+    """The compositions with a DOS, none of which has a label, or `n` of them."""
     held_out = {system for systems in HELD_OUT.values() for system in systems}
     free = [cations for cations in _systems(3) if "-".join(cations) not in held_out]
     ternaries = [_ternaries("-".join(c), DOS_PER_SYSTEM, "dos") for c in free]
@@ -164,10 +151,8 @@ def _binaries(pair: Sequence[str], counts: Sequence[int]) -> list[str]:
 def _subset(kinds: list[list[list[str]]], n: int | None) -> list[str]:
     """All formulas, or `n` taken in turn from every kind and, within it, from every system."""
     everything = [formula for kind in kinds for system in kind for formula in system]
-    if n is None:
+    if n is None or n >= len(everything):
         return everything
-    if not 0 < n <= len(everything):
-        raise ValueError(f"the demo has 1 to {len(everything)} such compositions, not {n}")
     by_kind = [_in_turn(kind) for kind in kinds]
     return _in_turn(by_kind)[:n]
 
@@ -182,47 +167,38 @@ def _cells(formula: str) -> physics.Cells:
     return physics.build_cells(_counts(formula), CELLS, _rng("cells", formula))
 
 
-def _measured(clean: Array, formula: str) -> Array:
+def _measured(clean: Floats, formula: str) -> Floats:
     """`clean` with the stated noise; an instrument reports no negative absorption."""
     relative, absolute = _rng("noise", formula).standard_normal((2, len(clean)))
     noisy = clean * (1.0 + NOISE_RELATIVE * relative) + NOISE_ABSOLUTE * absolute
-    measured: Array = np.maximum(noisy, 0.0)
+    measured: Floats = np.maximum(noisy, 0.0)
     return measured
 
 
-def _simulate(
-    formulas: list[str], value: Callable[[str], Array], progress: Progress | None
-) -> Simulated:
+def _simulate(what: str, formulas: Sequence[str], value: Callable[[str], Floats]) -> Floats:
     """`value` of every formula, on one thread: the result is the same on any number of cores."""
-    rows: list[Array] = []
-    with threadpool_limits(limits=1):
+    rows: list[Floats] = []
+    with threadpool_limits(limits=1), progress(f"simulating {what}", len(formulas)) as advance:
         for formula in formulas:
             rows.append(value(formula))
-            if progress is not None:
-                progress(len(rows), len(formulas))
-    return Simulated(formulas, np.stack(rows))
-
-
-def _limit(limit: int | None, available: int) -> int | None:
-    """How many to simulate; None for all there are."""
-    return None if limit is None or limit >= available else limit
+            advance(len(rows))
+    return np.stack(rows)
 
 
 def read_targets(config: TargetsConfig) -> RawTargets:
     """The demo's absorption as a source of targets."""
-    limit = _limit(config.limit, len(target_formulas()))
-    with progress_bar("simulating absorption", len(target_formulas(limit))) as advance:
-        simulated = simulate_targets(n=limit, progress=lambda done, _: advance(done))
+    formulas = target_formulas(config.limit)
+    values = simulate_targets(formulas)
     return RawTargets(
         origin="demo",
         sample_id=None,
-        formula=list(simulated.formulas),
+        formula=list(formulas),
         properties=tuple(
             Property(name=f"alpha_{i}", unit=ABSORPTION_UNIT, coordinate=energy)
             for i, energy in enumerate(PHOTON_ENERGIES, start=1)
         ),
-        values=simulated.values,
-        noise=np.hypot(NOISE_RELATIVE * simulated.values, NOISE_ABSOLUTE),
+        values=values,
+        noise=np.hypot(NOISE_RELATIVE * values, NOISE_ABSOLUTE),
         simulated=True,
         facts={
             "source": "tight-binding simulation, docs/demo.md",
@@ -241,14 +217,12 @@ def read_dos(config: DosConfig) -> RawDos:
     grid = EnergyGrid(start, stop, n, "eV")
     if config.energies != EnergiesConfig(start=start, stop=stop, n=n, unit="eV"):
         raise UserError(f"`dos.energies`: the demo's grid is {start} to {stop} eV, {n} energies")
-    limit = _limit(config.limit, len(dos_formulas()))
-    with progress_bar("simulating DOS", len(dos_formulas(limit))) as advance:
-        simulated = simulate_dos(n=limit, progress=lambda done, _: advance(done))
+    formulas = dos_formulas(config.limit)
     return RawDos(
         origin="demo",
-        material_id=[f"demo-{i}" for i in range(1, len(simulated.formulas) + 1)],
-        formula=list(simulated.formulas),
-        dos=simulated.values,
+        material_id=[f"demo-{i}" for i in range(1, len(formulas) + 1)],
+        formula=list(formulas),
+        dos=simulate_dos(formulas),
         grid=grid,
         unit=DOS_UNIT,
         norm="cation",

@@ -1,4 +1,4 @@
-"""What can be had from elsewhere: a registry of files with their hashes, and their download."""
+"""Files to download: a registry of them with their hashes, and the download itself."""
 
 import logging
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 REGISTRY = Path("config/downloads.yaml")
 TIMEOUT = 60
-"""Seconds without a byte after which a server is given up."""
+"""Seconds without a byte after which the download fails."""
 
 
 class Download(Section):
@@ -141,7 +141,7 @@ def _download(url: str, file: Path, entry: Download) -> None:
         # here, while the file is temporary still: pooch removes it where this raises
         _verify(Path(temporary), entry, called=url)
 
-    pooch.get_logger().setLevel(logging.WARNING)  # what it says of hashes, we say
+    pooch.get_logger().setLevel(logging.WARNING)  # we report the hashes ourselves
     try:
         pooch.retrieve(url, entry.sha256, fname=file.name, path=file.parent, downloader=download)
     except OSError as error:  # the exceptions of requests are these too
@@ -170,7 +170,7 @@ def _verify(file: Path, entry: Download, *, called: str = "") -> None:
 
 
 def _say(what: str, file: Path, entry: Download, name: str, registry: Path) -> None:
-    """Tell what was got, and whether it was verified."""
+    """Log what was downloaded, and whether it was verified."""
     if entry.sha256:
         log.info("%s: sha256 verified (%s)", what, entry.sha256)
         return

@@ -1,4 +1,4 @@
-"""What a source hands over: rows as they came, before formulas are parsed and values checked."""
+"""What a source returns: its rows, before formulas are parsed and values checked."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ class RawTargets:
         values: [n, L], in property units; NaN where missing (``allow_missing``).
         noise: [n, L] measurement standard deviations, in property units; NaN where unknown.
         simulated: whether the values come from a simulation.
-        facts: what else belongs on record (hash of the file, ignored columns, ...).
+        facts: what else is recorded (hash of the file, ignored columns, ...).
         split: n words ``train``, ``val`` or ``test``, or "" for neither; None where not given.
     """
 
@@ -51,9 +51,9 @@ class RawDos:
         norm: what the values are counted per.
         reference: what zero energy is.
         simulated: whether the values come from a simulation.
-        facts: what else belongs on record.
-        volatile: facts of the download itself (its date, the files on disk), for the record alone:
-            equal data are to give a table of equal bytes.
+        facts: what else is recorded.
+        volatile: facts of the download itself (its date, the files on disk). They are in the record
+            only, so that equal data give a table of equal bytes.
     """
 
     origin: str

@@ -132,9 +132,9 @@ def _check_elements(path: str, frame: pd.DataFrame, config: TargetsConfig) -> No
     """No element is named twice, and none is forgotten and then learned as a property."""
     named = config.composition_columns
     elements = element_columns(frame)
-    if strangers := [c for c in named if c not in elements]:
+    if unknown := [c for c in named if c not in elements]:
         raise UserError(
-            f"{path}: `targets.composition_columns` names {join_some(strangers)}, no element symbol"
+            f"{path}: `targets.composition_columns` names {join_some(unknown)}, no element symbol"
         )
     if repeated := sorted({c for c in named if named.count(c) > 1}):
         raise UserError(

@@ -59,7 +59,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from hclmp.data.tables import Floats
+
 Integers = npt.NDArray[np.int64]
 
 
@@ -113,9 +114,9 @@ ORBITALS = LEVELS + 3 * CATIONS
 class Cells:
     """Random cells of one composition, ready to diagonalise (c cells, 27 cations)."""
 
-    levels: Array  # [c, 54] eV
-    hopping: Array  # [c, 54, 3, 27] eV, to the oxygen on the bond +axis of a site
-    velocity: Array  # [c, 54, 3, 27] eV A, elements of [H, x] along the bond's own axis
+    levels: Floats  # [c, 54] eV
+    hopping: Floats  # [c, 54, 3, 27] eV, to the oxygen on the bond +axis of a site
+    velocity: Floats  # [c, 54, 3, 27] eV A, elements of [H, x] along the bond's own axis
     electrons: float  # per cell
     volume: float  # A^3 per cell
 
@@ -124,8 +125,8 @@ class Cells:
 class Spectrum:
     """Eigenstates of all cells of one composition, and their common Fermi level."""
 
-    energies: Array  # [c, 135] eV
-    states: Array | None  # [c, orbital, state]
+    energies: Floats  # [c, 135] eV
+    states: Floats | None  # [c, orbital, state]
     fermi: float  # eV
 
 
@@ -160,7 +161,7 @@ def build_cells(counts: Mapping[str, int], n_cells: int, rng: np.random.Generato
     )
 
 
-def _bonds(strength: Array, bond: Array, boundary: Array) -> tuple[Array, Array]:
+def _bonds(strength: Floats, bond: Floats, boundary: Floats) -> tuple[Floats, Floats]:
     """Hoppings and [H, x] of the two bonds of every oxygen.
 
     `strength` [s or d, c, 27] eV, `bond` [c, 27] A, `boundary` [c, axis]; both results [c, 54,
@@ -188,7 +189,7 @@ def _bonds(strength: Array, bond: Array, boundary: Array) -> tuple[Array, Array]
     return hopping.reshape(shape), velocity.reshape(shape)
 
 
-def hamiltonian(cells: Cells) -> Array:
+def hamiltonian(cells: Cells) -> Floats:
     """Real symmetric Hamiltonians [c, 135, 135] in eV."""
     n_cells = cells.levels.shape[0]
     matrix = np.zeros((n_cells, ORBITALS, ORBITALS))
@@ -204,7 +205,7 @@ def hamiltonian(cells: Cells) -> Array:
 def diagonalise(cells: Cells, *, with_states: bool) -> Spectrum:
     """Eigenvalues (and eigenvectors, which only the absorption needs) of all cells."""
     matrix = hamiltonian(cells)
-    states: Array | None = None
+    states: Floats | None = None
     if with_states:
         energies, states = np.linalg.eigh(matrix)
     else:
@@ -212,13 +213,13 @@ def diagonalise(cells: Cells, *, with_states: bool) -> Spectrum:
     return Spectrum(energies, states, fermi_level(energies, cells.electrons))
 
 
-def occupation(energies: Array, fermi: float) -> Array:
+def occupation(energies: Floats, fermi: float) -> Floats:
     """Fermi function of width `SMEARING`, between 0 and 1 (per spin)."""
-    occupied: Array = 0.5 * (1.0 - np.tanh((energies - fermi) / (2.0 * SMEARING)))
+    occupied: Floats = 0.5 * (1.0 - np.tanh((energies - fermi) / (2.0 * SMEARING)))
     return occupied
 
 
-def fermi_level(energies: Array, electrons: float) -> float:
+def fermi_level(energies: Floats, electrons: float) -> float:
     """Fermi level (eV) at which the cells hold `electrons` each on average; by bisection."""
     low, high = float(energies.min()) - 5.0, float(energies.max()) + 5.0
     for _ in range(50):
@@ -228,24 +229,24 @@ def fermi_level(energies: Array, electrons: float) -> float:
     return 0.5 * (low + high)
 
 
-def _gaussian(distance: Array) -> Array:
+def _gaussian(distance: Floats) -> Floats:
     """Normal density of standard deviation `BROADENING`, in 1/eV."""
     height = 1.0 / (BROADENING * np.sqrt(2.0 * np.pi))
-    density: Array = height * np.exp(-0.5 * (distance / BROADENING) ** 2)
+    density: Floats = height * np.exp(-0.5 * (distance / BROADENING) ** 2)
     return density
 
 
-def density_of_states(spectrum: Spectrum, grid: Array) -> Array:
+def density_of_states(spectrum: Spectrum, grid: Floats) -> Floats:
     """States/eV/cation at the energies `grid` (eV, relative to the Fermi level)."""
     relative = spectrum.energies.ravel() - spectrum.fermi
     reach = 6.0 * BROADENING
     near = relative[(relative > grid.min() - reach) & (relative < grid.max() + reach)]
     total = _gaussian(grid[:, None] - near[None, :]).sum(axis=1)
-    per_cation: Array = 2.0 * total / (spectrum.energies.shape[0] * CATIONS)
+    per_cation: Floats = 2.0 * total / (spectrum.energies.shape[0] * CATIONS)
     return per_cation
 
 
-def absorption(cells: Cells, spectrum: Spectrum, photon_energies: Array) -> Array:
+def absorption(cells: Cells, spectrum: Spectrum, photon_energies: Floats) -> Floats:
     """Absorption coefficient in 1e5/cm at the photon energies (eV)."""
     reach = float(photon_energies.max()) + 5.0 * BROADENING
     step = 0.005  # eV; transitions are binned finely before the broadening
@@ -259,11 +260,13 @@ def absorption(cells: Cells, spectrum: Spectrum, photon_energies: Array) -> Arra
     joint = _gaussian(photon_energies[:, None] - centres[None, :]) @ strength
     eps2 = 8.0 * np.pi**2 * E_SQUARED / cells.volume * joint / photon_energies**2
     per_angstrom = photon_energies * eps2 / (HBAR_C * REFRACTIVE_INDEX)
-    coefficient: Array = per_angstrom * 1e3  # 1/A = 1e8/cm
+    coefficient: Floats = per_angstrom * 1e3  # 1/A = 1e8/cm
     return coefficient
 
 
-def _transitions(cells: Cells, spectrum: Spectrum, cell: int, reach: float) -> tuple[Array, Array]:
+def _transitions(
+    cells: Cells, spectrum: Spectrum, cell: int, reach: float
+) -> tuple[Floats, Floats]:
     """Energies (eV) and weights (eV^2 A^2) of one cell's transitions below `reach`."""
     if spectrum.states is None:
         raise ValueError("absorption needs eigenvectors: diagonalise(..., with_states=True)")

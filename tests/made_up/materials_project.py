@@ -10,9 +10,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
 CATIONS = ("Ag", "Ba", "Ca", "Co", "Cu", "Fe", "Mg", "Mn", "Ni", "Sr", "Ti", "V", "Zn", "Zr")
 MAGNETIC = {"Co", "Fe", "Mn", "Ni"}
 

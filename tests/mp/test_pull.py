@@ -16,7 +16,7 @@ from hclmp.data.tables import EnergyGrid
 from hclmp.errors import UserError
 from hclmp.sources.materials_project import client as mp_client
 from hclmp.sources.materials_project import snapshot as mp_snapshot
-from hclmp.sources.materials_project.read import read_dos, resampled
+from hclmp.sources.materials_project.read import read_dos, resample
 from hclmp.sources.materials_project.resample import Resampler
 from tests.made_up.materials_project import CATIONS, Material
 from tests.made_up.materials_project_servers import Servers
@@ -127,7 +127,7 @@ def test_unusable_rows_are_counted_beside_a_usable_one(workdir: Path) -> None:
     found = [dict(zip(mp_snapshot.ROWS.names, (*row, None, 4), strict=True)) for row in rows]
     pq.write_table(pa.Table.from_pylist(found, mp_snapshot.ROWS), "dos-0.parquet")
     run_types = {"query": {"run_types": ["GGA", "GGA+U"]}}
-    got = resampled(mp_snapshot.Snapshot(Path(), run_types, []), GRID, 0.0)
+    got = resample(mp_snapshot.Snapshot(Path(), run_types, []), GRID, 0.0)
     assert list(got.found) == ["task-a"]
     assert got.unusable == {"without Fermi level": 2, "with values that are not finite": 1}
     assert got.surplus == 0

@@ -17,7 +17,7 @@ from hclmp.evaluation.metrics import COVERAGE, correlations, standardised_error
 from hclmp.evaluation.report.run import Run
 from hclmp.evaluation.styles import variant_styles
 
-DIGITS = 4
+SIGNIFICANT_DIGITS = 4
 MOST_SYSTEMS = 60  # shown in full
 MOST_POINTS = 1500  # of a variant and property in the parity plot
 MOST_PARITY_POINTS = 150_000  # of all of them together: 2 MB
@@ -55,7 +55,7 @@ def page_data(run: Run) -> Json:
     }
 
 
-def numbers(values: Any, digits: int = DIGITS) -> list[Any]:
+def numbers(values: Any, digits: int = SIGNIFICANT_DIGITS) -> list[Any]:
     """Nested lists of an array, rounded to so many significant digits; None where not finite."""
     array = np.asarray(values, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -22,7 +22,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Run:
-    """What the page is made of.
+    """The results that the page shows.
 
     Attributes:
         config: the resolved configuration.
@@ -81,12 +81,12 @@ class Run:
 
     @property
     def shown(self) -> str:
-        """The variant that is looked into: H-CLMP's first, else the best of all."""
+        """The variant that is shown in detail: the first H-CLMP, else the best of all."""
         return self.config.final_variant or str(self.overall.index[0])
 
     @property
     def baseline(self) -> str | None:
-        """The best variant that is no H-CLMP: the one to beat."""
+        """The best variant that is not H-CLMP."""
         return next((str(v) for v in self.overall.index if v not in self.neural), None)
 
     @property

@@ -1,4 +1,4 @@
-"""What the numbers say, in sentences for someone who wants to use the predictions."""
+"""The results in sentences, for someone who wants to use the predictions."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,10 +10,10 @@ from hclmp.errors import join_some
 from hclmp.evaluation.metrics import COVERAGE, SET_ASIDE
 from hclmp.evaluation.report.run import Run
 
-FEW_SYSTEMS = 8  # a bootstrap over fewer is no ground for a verdict
-RIGHT_COVERAGE = 0.03  # so far from 90 % is about right
-TELLING = 0.9  # the certain ones' share of the error from which on the uncertainty tells little
-NOTABLE = 1.25  # times the mean error, from which on an element is worth a warning
+FEW_SYSTEMS = 8  # with fewer, the bootstrap interval is not used to say which model is better
+RIGHT_COVERAGE = 0.03  # largest difference from 90 % that counts as about right
+INFORMATIVE = 0.9  # largest ratio of the certain samples' error to that of all samples
+NOTABLE = 1.25  # an element is named if its mean error is so many times that of all systems
 FEWEST_SYSTEMS_OF_ELEMENT = 3
 DOS = {
     "not used": "no variant uses densities of states",
@@ -31,22 +31,22 @@ class Finding:
 
 
 def findings(run: Run) -> list[Finding]:
-    """Is the model better than the baselines, and where not to trust it."""
+    """Whether the model is better than the baselines, and where not to trust it."""
     found = [_against_baseline(run), _by_property(run), _by_system(run), _elements(run)]
     return [finding for finding in (*found, _coverage(run), _certainty(run)) if finding]
 
 
 def what_is_held_out(run: Run) -> str:
-    """What the errors are errors of."""
+    """Which samples the errors are of."""
     labels = "simulated" if run.simulated else "measured"
     samples = f"{run.samples:,} {labels} compositions"
     return {
         "systems": f"{samples} of {len(run.errors):,} chemical systems, each predicted by a model "
         "that was trained without any composition of that system",
         "random": f"{samples} drawn at random. Their systems are in the training data, so the "
-        "errors say nothing of systems that nobody has made yet",
+        "errors do not hold for systems that nobody has made yet",
         "column": f"{samples} that the table itself sets aside. Whether their systems are in the "
-        "training data is the table's affair",
+        "training data depends on the table",
     }[run.config.split]
 
 
@@ -54,33 +54,40 @@ def _against_baseline(run: Run) -> Finding:
     shown, baseline = run.shown, run.baseline
     error = run.overall["mae_std"]
     if baseline is None:
-        return Finding("There is no baseline in this run: how good the model is cannot be said.")
+        return Finding("There is no baseline in this run to compare the model with.")
     if not run.neural:
         return Finding(f"There is no H-CLMP in this run; {baseline} is the best of its baselines.")
     ratio, low, high = run.ratio(shown, baseline)
     systems = len(run.errors)
     size = (
         f"its error is {error[shown]:.3f} training standard deviations against "
-        f"{error[baseline]:.3f}, {ratio:.2f} times as large"
+        f"{error[baseline]:.3f}, {_percent(ratio)}"
     )
     if systems < 2:
         return Finding(
             f"Whether {shown} is better than the best baseline, {baseline}, cannot be said from "
             f"one system: {size}."
         )
-    numbers = f"{size} (95 % interval {low:.2f} to {high:.2f})."
+    numbers = f"{size} (ratio {ratio:.2f}, 95 % interval {low:.2f} to {high:.2f})."
     if systems < FEW_SYSTEMS:
         return Finding(
-            f"{shown} beside the best baseline, {baseline}: {numbers} That rests on {systems} "
-            "systems alone, which are too few to say which is better."
+            f"{shown} beside the best baseline, {baseline}: {numbers} {systems} systems are too "
+            "few to say which is better."
         )
     if high < 1:
         return Finding(f"{shown} is better than the best baseline, {baseline}: {numbers}", "good")
     if low > 1:
         return Finding(
-            f"{shown} is worse than the best baseline, {baseline}: {numbers} Use that one.", "bad"
+            f"{shown} is worse than the best baseline, {baseline}: {numbers} Use {baseline}.", "bad"
         )
-    return Finding(f"{shown} and the best baseline, {baseline}, cannot be told apart: {numbers}")
+    return Finding(
+        f"{shown} and the best baseline, {baseline}, do not differ significantly: {numbers}"
+    )
+
+
+def _percent(ratio: float) -> str:
+    """A ratio of errors in words: ``40 % smaller``."""
+    return f"{100 * abs(ratio - 1):.0f} % {'smaller' if ratio < 1 else 'larger'}"
 
 
 def _by_property(run: Run) -> Finding | None:
@@ -92,7 +99,7 @@ def _by_property(run: Run) -> Finding | None:
     ]
     if not worse:
         return Finding(
-            f"Its error is the smaller for each of the {len(run.properties)} properties.", "good"
+            f"Its error is smaller for each of {len(run.properties)} properties.", "good"
         )
     return Finding(
         f"{run.baseline} is better for {len(worse)} of {len(run.properties)} properties: "
@@ -108,7 +115,7 @@ def _by_system(run: Run) -> Finding | None:
     worst = join_some(
         (f"{system} ({error:.2f})" for system, error in errors.head(3).items()), most=3
     )
-    text = f"The largest errors are those of {worst}; the median system has {errors.median():.2f}."
+    text = f"{worst} have the largest errors; the median system has {errors.median():.2f}."
     if run.baseline is not None and run.neural:
         better = int((run.errors[run.shown] < run.errors[run.baseline]).sum())
         text = f"It beats {run.baseline} in {better:,} of {len(errors):,} systems. {text}"
@@ -119,24 +126,23 @@ def _elements(run: Run) -> Finding | None:
     errors = run.errors[run.shown]
     pairs = [(e, error) for system, error in errors.items() for e in str(system).split("-")]
     grouped = pd.DataFrame(pairs, columns=["element", "error"]).groupby("element")["error"]
+    mean = errors.mean()
     means = grouped.mean()[grouped.size() >= FEWEST_SYSTEMS_OF_ELEMENT]
-    notable = means[means > NOTABLE * errors.mean()].sort_values(ascending=False, kind="stable")
+    notable = means[means > NOTABLE * mean].sort_values(ascending=False, kind="stable")
     if notable.empty:
         return None
     names = join_some((f"{element} ({error:.2f})" for element, error in notable.items()), most=6)
-    return Finding(f"Take care with systems that hold {names}: mean errors in brackets.", "bad")
+    return Finding(f"Systems containing {names} have larger errors (average: {mean:.2f}).", "bad")
 
 
 def _coverage(run: Run) -> Finding:
     found = float(run.overall["coverage90"][run.shown])
-    text = f"The 90 % intervals of {run.shown} hold {100 * found:.0f} % of the values"
+    text = f"The 90 % intervals of {run.shown} contain {100 * found:.0f} % of the values"
     if abs(found - COVERAGE) <= RIGHT_COVERAGE:
         return Finding(f"{text}: about right.", "good")
     if found < COVERAGE:
-        return Finding(
-            f"{text}: they are too narrow, the truth is outside more often than they say.", "bad"
-        )
-    return Finding(f"{text}: they are wider than need be.")
+        return Finding(f"{text}: they are too narrow.", "bad")
+    return Finding(f"{text}: they are too wide.")
 
 
 def _certainty(run: Run) -> Finding:
@@ -146,6 +152,6 @@ def _certainty(run: Run) -> Finding:
         f"without the least certain {100 / SET_ASIDE:.0f} % of the compositions the error is "
         f"{row['mae_std_certain']:.3f} instead of {row['mae_std']:.3f}."
     )
-    if np.isfinite(share) and share < TELLING:
-        return Finding(f"A wide interval is a warning worth heeding: {set_aside}", "good")
-    return Finding(f"The widths of the intervals hardly tell good predictions apart: {set_aside}")
+    if np.isfinite(share) and share < INFORMATIVE:
+        return Finding(f"Do not trust predictions with a wide interval: {set_aside}", "good")
+    return Finding(f"The width of an interval says little about the error: {set_aside}")

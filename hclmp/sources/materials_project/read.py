@@ -40,7 +40,7 @@ def read_dos(config: DosConfig) -> RawDos:
     """
     snapshot = fetch(query_of(config), offline=os.environ.get(OFFLINE, "") not in ("", "0"))
     grid = EnergyGrid(**config.energies.model_dump())
-    rows = resampled(snapshot, grid, config.materials_project.broadening)
+    rows = resample(snapshot, grid, config.materials_project.broadening)
     kept, skipped = _kept(snapshot, rows)
     if not kept:
         reasons = join_some(f"{n} {reason}" for reason, n in sorted(skipped.items()))
@@ -54,7 +54,7 @@ def read_dos(config: DosConfig) -> RawDos:
         kept = lowest
     norm = config.materials_project.norm
     counts = _counts(snapshot, kept, rows, skipped)
-    log.info("Materials Project: %s", ", ".join(f"{n} {what}" for what, n in _said(counts)))
+    log.info("Materials Project: %s", ", ".join(f"{n} {what}" for what, n in _log_lines(counts)))
     return RawDos(
         origin="Materials Project",
         material_id=[oxide.material_id for oxide in kept],
@@ -92,7 +92,7 @@ class Dos:
 
 
 @dataclass
-class Rows:
+class Calculations:
     """What the downloaded rows hold, by calculation (``task``).
 
     Attributes:
@@ -115,11 +115,11 @@ class Rows:
             self.found[task] = dos
 
 
-def resampled(snapshot: Snapshot, grid: EnergyGrid, broadening: float) -> Rows:
+def resample(snapshot: Snapshot, grid: EnergyGrid, broadening: float) -> Calculations:
     """Resample every downloaded row; only the results are kept in memory."""
     resampler = Resampler(grid, broadening)
     preference = {kind: i for i, kind in enumerate(snapshot.record["query"]["run_types"])}
-    rows = Rows()
+    rows = Calculations()
     for batch in snapshot.batches():
         plain = [batch.column(n).to_pylist() for n in ("identifier", "run_type", "efermi", "atoms")]
         for i, (task, kind, fermi, atoms) in enumerate(zip(*plain, strict=True)):
@@ -172,7 +172,7 @@ def _defect(
     return ""
 
 
-def _kept(snapshot: Snapshot, rows: Rows) -> tuple[list[Oxide], Counter[str]]:
+def _kept(snapshot: Snapshot, rows: Calculations) -> tuple[list[Oxide], Counter[str]]:
     """The materials with a usable DOS, and how many have none for which reason."""
     others = snapshot.others().to_pydict()
     kinds: dict[str, str] = {}
@@ -215,7 +215,7 @@ def _per(norm: str, oxide: Oxide, dos: Dos) -> Floats:
 
 
 def _counts(
-    snapshot: Snapshot, kept: list[Oxide], rows: Rows, skipped: Counter[str]
+    snapshot: Snapshot, kept: list[Oxide], rows: Calculations, skipped: Counter[str]
 ) -> dict[str, Any]:
     dos = [rows.found[str(oxide.task)] for oxide in kept]
     return {
@@ -234,17 +234,17 @@ def _counts(
     }
 
 
-def _said(counts: dict[str, Any]) -> list[tuple[str, int]]:
-    """What of the counts goes to the log."""
-    said = [("oxides listed", counts["listed"]), ("kept", counts["kept"])]
-    said += [(f"skipped {reason}", n) for reason, n in counts["skipped"].items()]
+def _log_lines(counts: dict[str, Any]) -> list[tuple[str, int]]:
+    """The counts that are logged."""
+    lines = [("oxides listed", counts["listed"]), ("kept", counts["kept"])]
+    lines += [(f"skipped {reason}", n) for reason, n in counts["skipped"].items()]
     if counts["energies_do_not_span_the_window"]:
-        said += [("cut by their own energies", counts["energies_do_not_span_the_window"])]
-    return said
+        lines += [("cut by their own energies", counts["energies_do_not_span_the_window"])]
+    return lines
 
 
 def _facts(snapshot: Snapshot, counts: dict[str, Any]) -> dict[str, Any]:
-    """What goes on record and into the table. Not the date: equal data are to give equal bytes."""
+    """What is recorded and written into the table. Not the date: equal data give equal bytes."""
     record = snapshot.record
     named = ("database_version", "table", "table_version", "client", "query", "licence")
     return {name: record[name] for name in (*named, "attribution")} | {

@@ -113,9 +113,9 @@ def query_of(config: DosConfig) -> Query:
     settings = config.materials_project
     names = [e for e in settings.exclude if "-" in e]
     symbols = [e for e in settings.exclude if "-" not in e]
-    if strangers := [e for e in (*settings.elements, *symbols) if not Element.is_valid_symbol(e)]:
+    if unknown := [e for e in (*settings.elements, *symbols) if not Element.is_valid_symbol(e)]:
         raise UserError(
-            f"`dos.materials_project`: {join_some(strangers)} is no element (and a material is "
+            f"`dos.materials_project`: {join_some(unknown)} is no element (and a material is "
             "written like mp-1234)"
         )
     elements = sorted(set(settings.elements) - set(symbols) - {"O"})

@@ -53,9 +53,9 @@ def read_targets(config: TargetsConfig) -> RawTargets:
 
     The values are the means over the patches that are neither impossible nor outliers. Their noise
     is the standard error of that mean: the standard deviation of the patches (over n - 1) divided
-    by the root of their number n. It is the mean that stands in the table, so this, not the spread
-    of single patches, is what a loss should weigh it by; it is NaN (unknown) for a single patch. It
-    cannot know what all patches of a print session have in common, and so is a lower bound.
+    by the root of their number n. The table holds the mean, so a loss should weigh it by this, not
+    by the spread of single patches. It is NaN (unknown) for a single patch. It
+    is a lower bound: errors that all patches of a print session share are not in it.
 
     Rows come in the order of a hash of the composition, so that the first of them (``limit``)
     are a sample of all systems. Neither the names and order of the files nor the size of the blocks
@@ -76,9 +76,9 @@ def read_targets(config: TargetsConfig) -> RawTargets:
         parts, values, noise, averaged = _averaged(buckets, config, columns)
     counts.update(averaged)
     if not len(values):
-        raise UserError(f"{folder}: no patch can be used: {'; '.join(_told(counts, config))}")
+        raise UserError(f"{folder}: no patch can be used: {'; '.join(_sentences(counts, config))}")
     formulas = [formula_text(metals, row / PARTS) for row in parts]
-    sentences = _told(counts, config)
+    sentences = _sentences(counts, config)
     facts: dict[str, Any] = ABOUT | {
         "file": str(folder),
         "sha256": digest,
@@ -145,9 +145,9 @@ def plate_files(folder: Path) -> list[Path]:
 def _chosen(config: TargetsConfig) -> tuple[tuple[Property, ...], list[int]]:
     """The properties, all nine or those of ``targets.properties``, and their columns."""
     names = [f"{config.plates.quantity}_{nm}nm" for nm in WAVELENGTHS]
-    if strangers := sorted(config.properties.keys() - set(names)):
+    if unknown := sorted(config.properties.keys() - set(names)):
         raise UserError(
-            f"`targets.properties` names {join_some(strangers)}; `source: plates` with "
+            f"`targets.properties` names {join_some(unknown)}; `source: plates` with "
             f"`quantity: {config.plates.quantity}` has {join_some(names, most=len(names))}"
         )
     columns = [i for i, name in enumerate(names) if name in (config.properties or names)]
@@ -254,7 +254,7 @@ def mean_and_error(
     return mean, std / np.sqrt(np.maximum(n, 1))[:, None], n
 
 
-def _told(counts: Counter[str], config: TargetsConfig) -> list[str]:
+def _sentences(counts: Counter[str], config: TargetsConfig) -> list[str]:
     """What the user should know about what became of the patches."""
     lines = [
         f"{counts['averaged']} of {counts['patches']} patches averaged to "

@@ -1,4 +1,4 @@
-"""Rows of plates on their way: from CSV blocks to buckets on disk, all checked."""
+"""Rows of plates: read from CSV in blocks, checked, and sorted into buckets on disk."""
 
 import csv
 import errno
@@ -31,7 +31,7 @@ BUCKET = 1 << 24
 """Bytes of CSV whose patches share a bucket on disk, which is then in memory as a whole."""
 MOST_BITS = 8
 BLANKS = ["", "NA", "NaN", "nan", "null"]
-Rows = NDArray[np.void]
+PatchRows = NDArray[np.void]
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ class Buckets:
         for file, some in zip(self._files, np.split(rows[order], ends[:-1]), strict=True):
             file.write(some.tobytes())
 
-    def __iter__(self) -> Iterator[Rows]:
+    def __iter__(self) -> Iterator[PatchRows]:
         """The rows of each bucket, sorted by hash, composition and signals.
 
         The whole row decides, so that the order in which rows came leaves no trace.

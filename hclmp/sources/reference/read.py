@@ -170,7 +170,7 @@ def held_out_systems(path: str | Path) -> list[HeldOutSystem]:
 
 
 def about_systems(systems: list[HeldOutSystem]) -> str:
-    """How the archive's test samples compare with those of our rule, in words."""
+    """A sentence that compares the archive's test samples with those of our rule."""
     differing = [
         f"{s.name} ({len(s.published)} there, {len(s.ours)} here, {len(s.published & s.ours)} "
         "in both)"
@@ -270,7 +270,7 @@ def _compositions(archive: Archive, entries: Entries) -> Floats:
 
 
 def _agrees(row: Floats, entry: Mapping[str, Any]) -> bool:
-    """Whether what a sample says of its nonzero fractions [39] is so."""
+    """Whether the other entries of a sample agree with its fractions [39]."""
     try:
         index = np.asarray(entry["composition_nonzero_idx"]).reshape(-1).astype(np.int64)
         nonzero = np.asarray(entry["composition_nonzero"], dtype=np.float64).reshape(-1)
@@ -334,8 +334,8 @@ def _indices(archive: Archive, name: str) -> NDArray[np.int64]:
 def _samples(archive: Archive, name: str, entries: Entries) -> frozenset[int]:
     """The samples that an index array names."""
     samples = frozenset(_indices(archive, name).tolist())
-    if strangers := sorted(samples - entries.keys()):
-        raise UserError(f"{archive.origin(name)}: index {join_some(strangers)} is of no sample")
+    if unknown := sorted(samples - entries.keys()):
+        raise UserError(f"{archive.origin(name)}: index {join_some(unknown)} is of no sample")
     return samples
 
 
