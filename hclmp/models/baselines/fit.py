@@ -5,6 +5,7 @@ is ``Baseline.settings``, and the same rows and seed give the same fit, byte for
 """
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from hclmp.config import CALIBRATION_TREES, BaselinesConfig
 from hclmp.data.inputs import Inputs, Labelled
 from hclmp.data.tables import Floats
 from hclmp.models.baselines.interface import Kind, Options, Regressor
-from hclmp.models.baselines.registry import KINDS
 from hclmp.models.calibration import LEAST, calibrate_spread
 from hclmp.models.interface import Part, Prediction
 from hclmp.models.scaling import Scaler
@@ -25,7 +25,7 @@ class Baseline:
     """A fitted baseline; ``fit_baseline`` makes one.
 
     Attributes:
-        kind: as ``registry.KINDS`` has it.
+        kind: as the configuration calls it: the name of its module.
         std_aleatoric: [L], the scatter about a prediction, the same for all compositions.
         std_scale: [L], factor from the spread over trees to an epistemic standard deviation.
     """
@@ -65,18 +65,13 @@ def fit_baseline(
     validation rows.
 
     Args:
-        kind: as ``registry.KINDS`` has it.
+        kind: as the configuration calls it: the name of its module.
         part: training and validation rows.
         settings: the size of the forests.
         seed: of the trees and of the folds that choose ridge's penalty.
         threads: trees fitted at a time; the result does not depend on it.
-
-    Raises:
-        ValueError: no such kind.
     """
-    if kind not in KINDS:
-        raise ValueError(f"no baseline `{kind}`")
-    of_kind = KINDS[kind]
+    of_kind: Kind = import_module(f"hclmp.models.baselines.{kind}").KIND
     fewer = min(settings.trees, CALIBRATION_TREES)
     with_range, aleatoric, scale = _calibrated(of_kind, part, fewer, seed, threads)
     everything = part.with_validation().train

@@ -1,6 +1,5 @@
 """Extremely randomised trees and random forests."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
 from hclmp.data.inputs import Inputs
 from hclmp.data.tables import Floats
-from hclmp.models.baselines.interface import Kind, Options
+from hclmp.models.baselines.interface import Options
 from hclmp.models.descriptors import descriptors
 
 # The least weight of a leaf, where a label without noise has weight 1. A very noisy row then never
@@ -72,11 +71,3 @@ class Forest:
         parameters = self._forest.get_params(deep=False)
         kept = {k: v for k, v in parameters.items() if k not in ("n_jobs", "verbose")}
         return {"with_range": self._with_range, **kept}
-
-
-# The range repeats minimum and maximum. On some tables it helps forests, on others it dilutes their
-# choice of splits, so the validation systems decide. The shares of descriptors are the best ones on
-# held-out ternary systems; extra trees take all of them, as Geurts et al. (Mach. Learn. 63, 3,
-# 2006) recommend for regression.
-EXTRA_TREES = Kind(partial(Forest, ExtraTreesRegressor, 1.0), ranges=(True, False))
-RANDOM_FOREST = Kind(partial(Forest, RandomForestRegressor, 0.5), ranges=(True, False))

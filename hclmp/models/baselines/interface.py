@@ -42,7 +42,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of baseline, as ``registry.KINDS`` lists it.
+    """A kind of baseline: each module of it has one, as ``KIND``.
 
     Attributes:
         fit: of inputs, standardised labels [n, L], weights of the rows [n] (None: all equal) and

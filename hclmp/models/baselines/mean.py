@@ -27,4 +27,4 @@ class Mean:
         return {}
 
 
-MEAN = Kind(Mean, constant=True)
+KIND = Kind(Mean, constant=True)

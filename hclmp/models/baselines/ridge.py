@@ -112,4 +112,4 @@ def _ridge(x: Floats, y: Floats, folds: NDArray[np.int64]) -> tuple[float, Float
     return alpha, np.asarray(weights, dtype=np.float64)
 
 
-RIDGE = Kind(Ridge)
+KIND = Kind(Ridge)

@@ -1,0 +1,12 @@
+"""A random forest."""
+
+from functools import partial
+
+from sklearn.ensemble import RandomForestRegressor
+
+from hclmp.models.baselines.forest import Forest
+from hclmp.models.baselines.interface import Kind
+
+# Half of the descriptors at each split is best on held-out ternary systems. As for `extra_trees`,
+# the validation systems decide whether the range is one of them.
+KIND = Kind(partial(Forest, RandomForestRegressor, 0.5), ranges=(True, False))
