@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,16 @@ class Answer:
 Command = Callable[..., Answer]
 
 
+@pytest.fixture(autouse=True)
+def _logger_as_before() -> Iterator[None]:
+    """What a command sets (``--quiet``, its handler) does not reach the next test."""
+    logger = logging.getLogger("hclmp")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
+
+
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A new working directory, entered."""
@@ -58,16 +68,12 @@ def command(
 
     def run(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["hclmp", *map(str, arguments)])
-        logger = logging.getLogger("hclmp")
-        before = list(logger.handlers)
         capsys.readouterr()
         try:
             main()
             code = 0
         except SystemExit as leaving:
             code = int(leaving.code or 0)
-        finally:
-            logger.handlers[:] = before
         captured = capsys.readouterr()
         return Answer(code, " ".join((captured.out + captured.err).split()))
 
