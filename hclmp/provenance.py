@@ -13,14 +13,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hclmp import __version__
 from hclmp.errors import UserError
 from hclmp.files import write_json
-
-if TYPE_CHECKING:
-    pass
 
 PACKAGE = Path(__file__).parent
 METADATA_KEY = b"hclmp"  # of a Parquet file
@@ -54,10 +51,7 @@ def source_files(step: str) -> list[Path]:
         step: a module of ``hclmp.pipeline.steps``, such as ``train``.
     """
     found: set[Path] = set()
-    todo = [
-        PACKAGE / "pipeline" / "steps" / f"{step}.py",
-        PACKAGE / "pipeline" / "steps" / "__init__.py",
-    ]
+    todo = [PACKAGE / "pipeline/steps" / name for name in (f"{step}.py", "__init__.py")]
     while todo:
         module = todo.pop()
         if module not in found:
@@ -115,10 +109,7 @@ def source_hash(step: str) -> str:
 def provenance(step: str, *, config: Mapping[str, Any], inputs: Mapping[str, Path]) -> Provenance:
     """What every result carries: equal inputs give equal bytes, so nothing volatile is in it.
 
-    Args:
-        step: the step that makes the result.
-        config: the slice of the resolved configuration that determines it, seed included.
-        inputs: name -> file that was read.
+    ``config`` is the part of the configuration that determines the result, seed included.
     """
     return {
         "hclmp": __version__,
@@ -165,13 +156,7 @@ def _about(path: Path) -> Any:
 
 @contextmanager
 def run_record(name: str) -> Iterator[None]:
-    """Note the volatile facts of a run (date, host, duration, commit) in ``logs/runs/``.
-
-    Nothing reads them and DVC does not hash them.
-
-    Args:
-        name: the step and what it ran on, such as ``train.hclmp.Fe-Ti-W``.
-    """
+    """Note date, host, duration and commit of a run in ``logs/runs/``, which no result depends on."""
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     yield
     record = {

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import typer
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -42,24 +43,18 @@ class Check:
     remedy: str = ""
 
 
-def examine(config: Path | None, *, as_json: bool) -> bool:
-    """Make all checks and print what they found.
+def doctor(config: Path | None, as_json: bool) -> None:
+    """Make all checks and print what they found; exit code 1 if there is a problem.
 
     Nothing is downloaded, and no key is printed.
-
-    Args:
-        config: the configuration; None for ``config/config.yaml``, if there is one.
-        as_json: print JSON instead of a table.
-
-    Returns:
-        Whether there is no problem.
     """
     results = list(_check_all(config))
     if as_json:
         print(json.dumps([asdict(result) for result in results], indent=2))
     else:
         _show(results)
-    return all(result.status != "problem" for result in results)
+    if any(result.status == "problem" for result in results):
+        raise typer.Exit(1)
 
 
 def _check_all(config: Path | None) -> Iterator[Check]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hclmp.cli.terminal import listed
 from hclmp.config import DEFAULT_VARIANTS, Config, PropertyConfig, TargetsConfig, resolve
 from hclmp.data.composition import vocabulary_of
 from hclmp.data.elements import TABULATED, check_elements
@@ -29,13 +30,12 @@ from hclmp.sources.table import read_dos, read_frame, read_targets
 DECADES_FOR_LOG10 = 2.0  # a positive property that spans so many decades is better learned as log10
 
 
-def new_directory(
+def new(
     directory: Path,
-    *,
     targets: Path,
     dos: Path | None,
-    left_out: Sequence[str],
-    log10: Sequence[str],
+    left_out: str,
+    log10: str,
     formula_column: str,
     allow_missing: bool,
     folds: int | None,
@@ -65,10 +65,11 @@ def new_directory(
     )
     check_names(raw)
     check_values(raw)
+    dropped, logged = listed(left_out), listed(log10)
     suggested = {c for c, v in zip(columns, raw.values.T, strict=True) if _spans_decades(v)}
-    chosen = set(log10) - {"auto"} | (suggested if "auto" in log10 else set())
+    chosen = set(logged) - {"auto"} | (suggested if "auto" in logged else set())
     _check_log10(path, chosen, columns, raw.values)
-    parsed = parse_formulas(raw.formula, left_out=left_out, origin=path)
+    parsed = parse_formulas(raw.formula, left_out=dropped, origin=path)
     labelled, fractions, unlabelled = labelled_rows(raw, parsed)
     samples = merge_rows(labelled, fractions, {})
     check_spread(path, columns, samples.values)
@@ -79,7 +80,7 @@ def new_directory(
         folds=folds,
     )
     check_sheet(samples.system, sheet, samples.values, columns)
-    config = _config(targets, dos, formula_column, left_out, columns, chosen)
+    config = _config(targets, dos, formula_column, dropped, columns, chosen)
     if composition:
         config["targets"]["composition_columns"] = composition
     if allow_missing:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hclmp.cli.predict import check_out, print_json, records, write_frame
-from hclmp.cli.terminal import note, say, show_table
+from hclmp.cli.terminal import listed, note, say, show_table
 from hclmp.data.tables import Property
 from hclmp.errors import UserError, join_some
 from hclmp.model import Model
@@ -35,16 +35,15 @@ MOST_OF_FRONT = 10  # rows that are shown beside the best
 
 
 def screen(
-    folder: Path,
-    *,
-    elements: Sequence[str],
+    model: Path,
+    elements: str,
     cations: int,
     step: float,
     samples: int | None,
     seed: int | None,
-    maximize: Sequence[str],
-    minimize: Sequence[str],
-    where: Sequence[str],
+    maximize: list[str] | None,
+    minimize: list[str] | None,
+    where: list[str] | None,
     top: int,
     rank_by: str | None,
     out: Path | None,
@@ -60,17 +59,19 @@ def screen(
         raise UserError(
             f"--seed {seed} is that of --samples, which is not given: leave it out or give both"
         )
-    model = Model.load(folder)
-    question = Question.of(model.properties, maximize=maximize, minimize=minimize, where=where)
+    trained, named, where = Model.load(model), listed(elements), where or []
+    question = Question.of(
+        trained.properties, maximize=maximize or [], minimize=minimize or [], where=where
+    )
     ranked = _rank_by(rank_by, question)
-    used = _elements(elements, model, cations)
+    used = _elements(named, trained, cations)
     grid = Grid.of(used, cations=cations, step=step)
-    measured = read_measured(folder, model)
+    measured = read_measured(model, trained)
     if out is not None:
-        check_out(out, folder)
+        check_out(out, model)
     with progress("screening", samples or grid.size) as advance:
         found = run(
-            model,
+            trained,
             question,
             grid,
             measured=measured,
@@ -83,16 +84,16 @@ def screen(
         raise UserError(_nothing_left(found, where))
     if out is not None:
         write_frame(out, found.frame)
-    notes = _notes(question, found, ranked, where, sorted(set(elements) - set(used)))
+    notes = _notes(question, found, ranked, where, sorted(set(named) - set(used)))
     doubtful = _doubtful_notes(found)
     if as_json:
         counts = {name: getattr(found, name) for name in ("candidates", "known", "feasible")}
         content = {**counts, "notes": notes + doubtful, "compositions": records(found.frame)}
-        print_json(model, content, units=found.frame.attrs["units"])
+        print_json(trained, content, units=found.frame.attrs["units"])
         return
     has_record = len(found.reference.record.front)
     by: str = ranked if has_record or ranked == "predicted" else "feasible"
-    _show(model, question, grid, found, by, top)
+    _show(trained, question, grid, found, by, top)
     if (more := len(found.frame) - top - MOST_OF_FRONT) > 0:
         notes.append(f"{more} more on the front: write all with --out FILE")
     for line in notes:
@@ -100,7 +101,7 @@ def screen(
     for line in doubtful:
         say(line)
     if out is not None:
-        note(f"{out}: {len(found.frame)} compositions, all {len(model.properties)} properties")
+        note(f"{out}: {len(found.frame)} compositions, all {len(trained.properties)} properties")
 
 
 def _rank_by(asked: str | None, question: Question) -> RankBy:

@@ -1,7 +1,6 @@
 """The commands for the steps of a run; heavy imports wait for use."""
 
 import os
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -114,16 +113,3 @@ def _set_threads(threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
     # what torch wants of cuBLAS if the same numbers are to come out of it every time
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
-
-STEP_COMMANDS: dict[str, Callable[..., None]] = {
-    "pull-dos": pull_dos,
-    "prepare-targets": prepare_targets,
-    "pretrain-gan": pretrain_gan,
-    "pretrain-encoder": pretrain_encoder,
-    "featurize": featurize,
-    "train": train,
-    "aggregate": aggregate,
-    "finalize": finalize,
-    "report": report,
-}
