@@ -45,10 +45,8 @@ def differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
 def source_files(step: str) -> list[Path]:
     """The modules of the package that a step imports, directly or not, found without running them.
 
-    With a package come the templates, styles and scripts that lie in its folder.
-
-    Args:
-        step: a module of ``hclmp.pipeline.steps``, such as ``train``.
+    With a package come the templates, styles and scripts that lie in its folder. ``step`` is a
+    module of ``hclmp.pipeline.steps``.
     """
     found: set[Path] = set()
     todo = [PACKAGE / "pipeline/steps" / name for name in (f"{step}.py", "__init__.py")]
@@ -156,7 +154,7 @@ def _about(path: Path) -> Any:
 
 @contextmanager
 def run_record(name: str) -> Iterator[None]:
-    """Note date, host, duration and commit of a run in ``logs/runs/``, which no result depends on."""
+    """Note date, host, duration and commit of a run in ``logs/runs/``; no result depends on it."""
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     yield
     record = {

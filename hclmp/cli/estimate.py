@@ -67,7 +67,7 @@ def _count_jobs(config: Config) -> int:
 
 
 def _dos_seconds(config: Config, materials: int) -> float:
-    """Seconds on one core to simulate the demo's materials, and to train generators and encoders."""
+    """Seconds on one core to simulate the demo's DOS, and to train generators and encoders."""
     passes = config.encoder.epochs * config.training.members * config.pretrains_encoder
     gan = config.gan.epochs * SECONDS_PER_GAN_ROW_AND_EPOCH
     each = gan + passes * SECONDS_PER_ROW_AND_EPOCH

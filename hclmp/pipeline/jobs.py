@@ -1,10 +1,8 @@
 """The table of jobs: every result of a run, what makes it, from what, under which settings.
 
-The command line, the steps, Snakemake's rules, ``workflow/stage.py`` and the estimate read it. A
-job's settings are the part of the configuration that determines its result: they are embedded in
-the result and are a parameter of its rule, so that a change elsewhere reruns nothing.
-
-All paths are relative to the working directory.
+A job's settings are the part of the configuration that determines its result: they are embedded in
+the result and are a parameter of its rule, so that a change elsewhere reruns nothing. All paths are
+relative to the working directory.
 """
 
 from collections.abc import Callable
@@ -35,10 +33,10 @@ Files = dict[str, Path]
 
 @dataclass(frozen=True)
 class Step:
-    """A row of the table: what is true of all jobs of a step, given the configuration and a scope.
+    """A row of the table: what is true of all jobs of a step.
 
     Attributes:
-        settings: the part of the configuration that determines the result.
+        settings: given the configuration and a scope, like outputs and inputs.
         outputs: what is written; the first stands for all.
         inputs: what is read, besides the user's own files of ``targets.path`` and ``dos.path``.
         scopes: the jobs that a run has; none where the step has nothing to do.
@@ -58,13 +56,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Job:
-    """One result of a run: what makes it, from what, under which settings.
-
-    Attributes:
-        config: the resolved configuration.
-        step: as the command line calls it, such as ``train``.
-        scope: what the job is for; a rule of Snakemake gives wildcards, such as ``{fold}``.
-    """
+    """One result of a run; a rule of Snakemake gives wildcards such as ``{fold}`` as the scope."""
 
     config: Config
     step: str
@@ -88,9 +80,8 @@ class Job:
     @property
     def stamped(self) -> list[Path]:
         """The outputs that carry this job's provenance."""
-        copies = STEPS[self.step].copies
-        own = [path for name, path in self.outputs.items() if name not in copies]
-        return [path for path in own if path.suffix in STAMPED]
+        own = self.outputs.keys() - STEPS[self.step].copies
+        return [p for name, p in self.outputs.items() if name in own and p.suffix in STAMPED]
 
     @property
     def name(self) -> str:
@@ -179,7 +170,6 @@ def _dos_seen(config: Config, scope: Scope) -> Settings:
 
 
 def _systems(config: Config, fold: str) -> list[str]:
-    """The systems of a fold; none for splits of another kind."""
     return list(held_out_systems(config)[fold])
 
 
@@ -197,7 +187,7 @@ def _network(config: Config, variant: str) -> Settings:
 def _trained(config: Config, variant: str, fold: str) -> Settings:
     """What determines a variant on a fold."""
     chosen = config.variants[variant]
-    settings: Settings = {
+    settings = {
         "variant": variant,
         "model": chosen.model,
         "fold": fold,
@@ -224,8 +214,8 @@ def _training_inputs(config: Config, variant: str, fold: str) -> Files:
 
 def _training_outputs(config: Config, variant: str, fold: str) -> Files:
     """Predictions and settings; of H-CLMP weights and history too."""
-    predictions = RESULTS / "predictions" / variant / f"{fold}.parquet"
-    files = {"predictions": predictions} | _in("models", variant, fold, settings="model.json")
+    files = _in("predictions", variant, predictions=f"{fold}.parquet")
+    files |= _in("models", variant, fold, settings="model.json")
     if variant in config.variants and variant not in config.neural:
         return files
     return files | _in("models", variant, fold, weights="model.safetensors", history="history.csv")
@@ -277,25 +267,25 @@ def _final_settings(config: Config) -> Settings:
 
 
 def _final_inputs(config: Config) -> Files:
-    """The evaluation, the models of the folds and what they were made from, and all DOS' share."""
+    """The evaluation, the folds' models and what they were made from, and what has seen all DOS."""
     variant = config.final_variant
     assert variant is not None
     inputs = TARGETS | {"metrics": Job(config, "aggregate").outputs["metrics"]}
     inputs |= _generator(config) if config.final_transfers else {}
     if config.starts_pretrained(variant):
         inputs["encoder"] = Job(config, "pretrain-encoder").outputs["encoder"]
-    for made in (Job(config, "train", (variant, fold)) for fold in fold_names(config)):
+    for fold in fold_names(config):
+        made = Job(config, "train", (variant, fold))
         files = made.inputs | {name: made.outputs[name] for name in ("weights", "history")}
-        of_fold = {f"{name}/{made.scope[1]}": path for name, path in files.items()}
-        inputs |= {name: path for name, path in of_fold.items() if path not in TARGETS.values()}
+        inputs |= {f"{name}/{fold}": path for name, path in files.items() if name not in TARGETS}
     return inputs
 
 
 def _final_outputs(config: Config) -> Files:
     files = ModelFiles(RESULTS / "final")
-    names = ["about", "weights", "elements", "training", "history"]
-    names += ["generator"] if config.final_transfers else []
-    return {name: getattr(files, name) for name in names}
+    names = ("about", "weights", "elements", "training", "history")
+    generator = ("generator",) if config.final_transfers else ()
+    return {name: getattr(files, name) for name in (*names, *generator)}
 
 
 def _report_inputs(config: Config) -> Files:
@@ -335,13 +325,9 @@ STEPS: dict[str, Step] = {
             **_dos_seen(config, scope),
         },
         inputs=lambda config, *scope: DOS,
-        outputs=lambda config, *scope: _in(
-            "gan",
-            *scope,
-            generator="generator.safetensors",
-            metrics="metrics.json",
-            history="history.csv",
-            examples="examples.csv",
+        outputs=lambda config, *scope: (
+            _in("gan", *scope, generator="generator.safetensors", metrics="metrics.json")
+            | _in("gan", *scope, history="history.csv", examples="examples.csv")
         ),
         idle="no variant needs a generator that is trained here",
     ),
