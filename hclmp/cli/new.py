@@ -203,7 +203,6 @@ def _show(
     samples: Targets,
     sheet: dict[str, str],
 ) -> None:
-    """Print what was found."""
     elements = vocabulary_of([dict.fromkeys(s.split("-"), 1.0) for s in samples.system])
     systems = len(set(samples.system))
     table = Table(title=f"{len(values)} rows, {len(elements)} elements, {systems} systems")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pandas as pd
 from rich.table import Table
@@ -25,10 +25,7 @@ WORDS = {
     "predicted": "predicted value",
     "feasible": "probability of meeting the conditions",
 }
-SPREAD = {
-    "identity": "± one standard deviation",
-    "log10": "(low to high): 90 % interval",
-}
+SPREAD = {"identity": "± one standard deviation", "log10": "(low to high): 90 % interval"}
 DOUBTFUL = "!"
 UNLIKELY = 0.01  # a note is printed if the best candidate has less
 MOST_OF_FRONT = 10  # rows that are shown beside the best
@@ -108,17 +105,14 @@ def _rank_by(asked: str | None, question: Question) -> RankBy:
     """The ranking that was asked for, or the default; two goals have only one."""
     if asked is None:
         return "improvement" if len(question.goals) == 1 else "probability"
-    for known in get_args(RankBy):
-        if asked == known:
-            if len(question.goals) == 2 and known != "probability":
-                raise UserError(f"--rank-by {asked}: two goals are ranked by probability")
-            ranked: RankBy = known
-            return ranked
-    raise UserError(f"--rank-by {asked}: choose one of {join_some(get_args(RankBy))}")
+    if asked not in get_args(RankBy):
+        raise UserError(f"--rank-by {asked}: choose one of {join_some(get_args(RankBy))}")
+    if len(question.goals) == 2 and asked != "probability":
+        raise UserError(f"--rank-by {asked}: two goals are ranked by probability")
+    return cast(RankBy, asked)
 
 
 def _nothing_left(found: Screened, where: Sequence[str]) -> str:
-    """The reason why no candidate is left."""
     if not found.candidates:
         has = "the only one has" if found.known == 1 else f"all {found.known} have"
         return f"no candidate is left: {has} been measured: finer --step or other --elements"
@@ -126,7 +120,6 @@ def _nothing_left(found: Screened, where: Sequence[str]) -> str:
 
 
 def _infeasible(where: Sequence[str]) -> str:
-    """No candidate is likely to meet the conditions."""
     return f"no candidate is likelier than not to meet {join_some(where)}: relax --where"
 
 
@@ -150,13 +143,8 @@ def _elements(elements: Sequence[str], model: Model, cations: int) -> list[str]:
 
 
 def _notes(
-    question: Question,
-    found: Screened,
-    ranked: RankBy,
-    where: Sequence[str],
-    left_out: Sequence[str],
+    question: Question, found: Screened, ranked: RankBy, where: list[str], left_out: list[str]
 ) -> list[str]:
-    """The notes below the table."""
     notes = [_record_note(question, found.reference, bool(where))]
     notes += _unlikely_notes(question, found, ranked, where)
     if found.known:
@@ -244,12 +232,8 @@ def _show(model: Model, question: Question, grid: Grid, found: Screened, by: str
 
 
 def _cells(
-    row: "pd.Series[Any]",
-    goals: Sequence[Property],
-    others: Sequence[Property],
-    shown: Sequence[str],
+    row: "pd.Series[Any]", goals: list[Property], others: list[Property], shown: list[str]
 ) -> list[Text]:
-    """A row of the table."""
     cells = ["" if pd.isna(row["rank"]) else str(row["rank"]), str(row["formula"])]
     cells += [_with_spread(row, p) for p in goals]
     cells += [f"{row[p.name]:.3g}" for p in others]
@@ -271,5 +255,4 @@ def _with_spread(row: "pd.Series[Any]", prop: Property) -> str:
 
 
 def _share(value: float) -> str:
-    """A probability with three decimals."""
     return "<0.001" if 0 < value < 0.001 else f"{value:.3f}"

@@ -30,9 +30,6 @@ def systems(
 ) -> None:
     """Write the sheet of held-out systems of a table, of a folder of plates, or of the archive.
 
-    Compositions alone are read, not what is measured of them: rows without any property count too
-    (``hclmp new`` leaves them out).
-
     Raises:
         UserError: the table cannot be used, or has too few such systems.
     """

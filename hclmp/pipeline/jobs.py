@@ -133,8 +133,7 @@ def jobs(config: Config, step: str) -> list[Job]:
 
 def makers(config: Config) -> dict[Path, Job]:
     """File -> the job that makes it, of all files of a run."""
-    every = [made for step in STEPS for made in jobs(config, step)]
-    return {path: made for made in every for path in made.outputs.values()}
+    return {path: m for step in STEPS for m in jobs(config, step) for path in m.outputs.values()}
 
 
 def module_of(step: str) -> str:
@@ -147,12 +146,12 @@ def _in(*folders: str, **names: str) -> Files:
     return {name: RESULTS.joinpath(*folders, file) for name, file in names.items()}
 
 
-# With `dos.held_out: drop` each fold has a generator, an encoder and features of its own, made
-# without the DOS of its systems; else one serves all folds. The final model's have seen all DOS.
-
-
 def shared_scopes(config: Config) -> list[Scope]:
-    """What there are generators and features for: each fold, or all folds together."""
+    """What there are generators, encoders and features for: each fold, or all folds together.
+
+    With `dos.held_out: drop` those of a fold are made without the DOS of its systems. Those of the
+    final model have seen all DOS.
+    """
     return list(dict.fromkeys(config.scope_of(fold) for fold in fold_names(config)))
 
 
@@ -165,12 +164,10 @@ def _dos_scopes(config: Config, trained: bool, final: bool) -> list[Scope]:
 
 def _dos_seen(config: Config, scope: Scope) -> Settings:
     """Which DOS are learned from: all, or those that a fold may see."""
-    fold = {"fold": scope[0], "systems": _systems(config, scope[0])} if scope else {}
-    return {"held_out": config.dos.held_out, "left_out": config.targets.left_out} | fold
-
-
-def _systems(config: Config, fold: str) -> list[str]:
-    return list(held_out_systems(config)[fold])
+    seen: Settings = {"held_out": config.dos.held_out, "left_out": config.targets.left_out}
+    if scope:
+        seen |= {"fold": scope[0], "systems": list(held_out_systems(config)[scope[0]])}
+    return seen
 
 
 def _network(config: Config, variant: str) -> Settings:
@@ -192,7 +189,7 @@ def _trained(config: Config, variant: str, fold: str) -> Settings:
         "model": chosen.model,
         "fold": fold,
         "split": config.split,
-        "systems": _systems(config, fold),
+        "systems": list(held_out_systems(config)[fold]),
         # The rows of a fold are the same for every variant, whatever its own training seed.
         "split_seed": config.training.seed,
         "validation_fraction": config.training.validation_fraction,
@@ -239,7 +236,7 @@ def _predictions(config: Config) -> Files:
 
 
 def _generators(config: Config, *kinds: str) -> Files:
-    """What was noted of the training of the generators, and examples of the first one."""
+    """Records of the training of the generators, and examples of the first one."""
     if not config.pretrains:
         return {}
     made = [Job(config, "pretrain-gan", scope) for scope in shared_scopes(config)]
@@ -249,8 +246,8 @@ def _generators(config: Config, *kinds: str) -> Files:
 
 def _plots(config: Config) -> Files:
     """The pictures, and the data for ``dvc plots``."""
-    names = [f"parity_{variant}.png" for variant in config.variants]
-    names += ["mae_by_property.png", "mae_by_system.png", "parity.csv"]
+    names = [*(f"parity_{v}.png" for v in config.variants), "parity.csv"]
+    names += ["mae_by_property.png", "mae_by_system.png"]
     if config.neural:
         names += ["loss_curves.png", "correlation.png", "losses.csv"]
     if config.pretrains:

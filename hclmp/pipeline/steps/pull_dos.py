@@ -19,11 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def pull_dos(config: Config, job: Job) -> None:
-    """Read and check the densities of states.
-
-    Args:
-        config: the resolved configuration.
-        job: writes the DOS ``table``, and a ``record`` of its origin and counts.
+    """Read and check the densities of states; a record holds their origin and counts.
 
     Raises:
         UserError: bad input; nothing is written then.
