@@ -95,11 +95,7 @@ class Job:
         return " ".join(["hclmp", self.step, *(f"{option} {value}" for option, value in named)])
 
     def provenance(self) -> Provenance:
-        """What the result carries, if it is made now.
-
-        Raises:
-            UserError: an input is missing.
-        """
+        """What the result carries, if it is made now; a missing input is a ``UserError``."""
         for path in self.inputs.values():
             if not path.is_file():
                 raise UserError(f"{path}: no such file: not all results are here")
