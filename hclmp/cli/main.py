@@ -71,7 +71,7 @@ def _log_to_stderr() -> None:
 def options(
     quiet: Annotated[
         bool,
-        typer.Option("--quiet", "-q", help="No progress and notes: results, warnings, errors."),
+        typer.Option("--quiet", "-q", help="Print only results, warnings and errors."),
     ] = False,
 ) -> None:
     """Predict vectors of correlated materials properties from composition: H-CLMP(T).
