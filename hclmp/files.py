@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,34 +50,18 @@ def write_json(path: str | Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-@dataclass(frozen=True)
 class ModelFiles:
-    """The files of a trained model for use: a folder that can be taken elsewhere."""
+    """The files of a trained model for use: a folder that can be taken elsewhere.
 
-    folder: Path
+    ``generator`` is there with transfer alone; ``training`` is the targets table that the model was
+    trained on, byte for byte.
+    """
 
-    @property
-    def about(self) -> Path:
-        return self.folder / "model.json"
-
-    @property
-    def weights(self) -> Path:
-        return self.folder / "model.safetensors"
-
-    @property
-    def elements(self) -> Path:
-        return self.folder / "elements.safetensors"
-
-    @property
-    def generator(self) -> Path:
-        """Only of a model with transfer."""
-        return self.folder / "generator.safetensors"
-
-    @property
-    def training(self) -> Path:
-        """The targets table that it was trained on, byte for byte."""
-        return self.folder / "training.parquet"
-
-    @property
-    def history(self) -> Path:
-        return self.folder / "history.csv"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.about = folder / "model.json"
+        self.weights = folder / "model.safetensors"
+        self.elements = folder / "elements.safetensors"
+        self.generator = folder / "generator.safetensors"
+        self.training = folder / "training.parquet"
+        self.history = folder / "history.csv"

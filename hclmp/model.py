@@ -46,8 +46,7 @@ def write_elements(path: Path, elements: ElementTable, *, provenance: Provenance
 
 def _read_elements(path: Path) -> ElementTable:
     with read_tensors(path, what="a table of elements", remedy=AGAIN) as (_, tensors):
-        elements = ElementTable(unpack("vectors", tensors), tensors["properties"])
-    return elements
+        return ElementTable(unpack("vectors", tensors), tensors["properties"])
 
 
 def _read_about(files: ModelFiles) -> dict[str, Any]:
@@ -74,9 +73,8 @@ def _check_complete(files: ModelFiles, *, transfer: bool) -> None:
     """Refuse a folder of which a file was left behind."""
     needed = [files.weights, files.elements, *([files.generator] if transfer else [])]
     if missing := [path.name for path in needed if not path.is_file()]:
-        raise UserError(
-            f"{files.folder}: not a whole model: no {join_some(missing)} in it. {AGAIN}"
-        )
+        missed = join_some(missing)
+        raise UserError(f"{files.folder}: not a whole model: no {missed} in it. {AGAIN}")
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hclmp import __version__
 from hclmp.errors import UserError
 from hclmp.files import write_json
-
-if TYPE_CHECKING:
-    pass
 
 PACKAGE = Path(__file__).parent
 METADATA_KEY = b"hclmp"  # of a Parquet file
@@ -48,16 +45,11 @@ def differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
 def source_files(step: str) -> list[Path]:
     """The modules of the package that a step imports, directly or not, found without running them.
 
-    With a package come the templates, styles and scripts that lie in its folder.
-
-    Args:
-        step: a module of ``hclmp.pipeline.steps``, such as ``train``.
+    With a package come the templates, styles and scripts that lie in its folder. ``step`` is a
+    module of ``hclmp.pipeline.steps``.
     """
     found: set[Path] = set()
-    todo = [
-        PACKAGE / "pipeline" / "steps" / f"{step}.py",
-        PACKAGE / "pipeline" / "steps" / "__init__.py",
-    ]
+    todo = [PACKAGE / "pipeline/steps" / name for name in (f"{step}.py", "__init__.py")]
     while todo:
         module = todo.pop()
         if module not in found:
@@ -115,10 +107,7 @@ def source_hash(step: str) -> str:
 def provenance(step: str, *, config: Mapping[str, Any], inputs: Mapping[str, Path]) -> Provenance:
     """What every result carries: equal inputs give equal bytes, so nothing volatile is in it.
 
-    Args:
-        step: the step that makes the result.
-        config: the slice of the resolved configuration that determines it, seed included.
-        inputs: name -> file that was read.
+    ``config`` is the part of the configuration that determines the result, seed included.
     """
     return {
         "hclmp": __version__,
@@ -165,13 +154,7 @@ def _about(path: Path) -> Any:
 
 @contextmanager
 def run_record(name: str) -> Iterator[None]:
-    """Note the volatile facts of a run (date, host, duration, commit) in ``logs/runs/``.
-
-    Nothing reads them and DVC does not hash them.
-
-    Args:
-        name: the step and what it ran on, such as ``train.hclmp.Fe-Ti-W``.
-    """
+    """Note date, host, duration and commit of a run in ``logs/runs/``; no result depends on it."""
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     yield
     record = {

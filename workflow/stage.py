@@ -77,9 +77,7 @@ def commit() -> None:
     Raises:
         UserError: a result is missing, not of this configuration, inputs and source, or left over.
     """
-    _check_dvc()
-    config = load_config(CONFIG)
-    check_inputs(config)
+    config = _configured()
     for stage in ("pull-dos", *EMPTY):
         if not jobs(config, stage):
             write_nothing(stage)
@@ -99,9 +97,7 @@ def restore() -> None:
         UserError: a result is missing, not as recorded to the byte, or not of this configuration,
             inputs and source.
     """
-    _check_dvc()
-    config = load_config(CONFIG)
-    check_inputs(config)
+    config = _configured()
     _check_bytes()
     for step in STEPS:
         check_results(config, step)
@@ -125,11 +121,7 @@ def targets(config: Config, stage: str) -> list[str]:
 
 
 def check_inputs(config: Config) -> None:
-    """The user's own files must lie where DVC sees them change.
-
-    Raises:
-        UserError: one lies elsewhere.
-    """
+    """The user's own files must lie where DVC sees them change."""
     given = {
         "targets.path": config.targets.path,
         "dos.path": config.dos.path,
@@ -149,11 +141,7 @@ def check_inputs(config: Config) -> None:
 
 
 def write_nothing(stage: str) -> None:
-    """The outs of a stage that makes nothing, since DVC wants every out to be there.
-
-    Raises:
-        UserError: a table of another configuration is there.
-    """
+    """The outs of a stage that makes nothing, since DVC wants every out to be there."""
     if folder := EMPTY.get(stage):
         (RESULTS / folder).mkdir(parents=True, exist_ok=True)
         return
@@ -170,11 +158,7 @@ def _has_table(path: Path) -> bool:
 
 
 def _check_bytes() -> None:
-    """Results must be what ``dvc.lock`` records. DVC itself trusts a remote that is not verified.
-
-    Raises:
-        UserError: names the files of which there is no good copy, neither here nor in DVC's cache.
-    """
+    """Results must be what ``dvc.lock`` records: DVC trusts a remote that is not verified."""
     cached = Path(_ask("dvc", "cache", "dir", quiet=True).strip()) / "files/md5"
     bad = [
         path
@@ -221,11 +205,7 @@ def _md5(path: Path) -> str | None:
 
 
 def _check_leftovers(config: Config) -> None:
-    """Nothing but results of this configuration may lie in what is recorded.
-
-    Raises:
-        UserError: names the files that another configuration or a killed run left.
-    """
+    """Nothing but results of this configuration may lie in what is recorded."""
     made = {DOS, DOS_RECORD}  # there also where no variant needs them, and checked already
     made |= {path for step in STEPS for job in jobs(config, step) for path in job.outputs.values()}
     files = [f for out in OUTS for f in (out.rglob("*") if out.is_dir() else [out])]
@@ -242,9 +222,6 @@ def _alone(stage: str) -> Iterator[tuple[int, bool]]:
 
     Snakemake inherits the lock: if only `dvc repro` is killed, Snakemake goes on, and a second one
     beside it could have its results overwritten by those of the first.
-
-    Raises:
-        UserError: another stage runs in this directory.
     """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     with open(LOCK, "a+") as lock:
@@ -295,8 +272,7 @@ def _ask(module: str, *arguments: str, quiet: bool = False) -> str:
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         env=_environment(),
-        stdout=subprocess.PIPE if quiet else None,
-        stderr=subprocess.PIPE if quiet else None,
+        capture_output=quiet,
         text=True,
     )
     if done.returncode:
@@ -305,11 +281,15 @@ def _ask(module: str, *arguments: str, quiet: bool = False) -> str:
     return done.stdout or ""
 
 
-def _check_dvc() -> None:
+def _configured() -> Config:
+    """The configuration, where DVC can be used."""
     if find_spec("dvc") is None:
         raise UserError("DVC is not installed: pip install -c constraints.txt -e '.[dvc]'")
     if not Path(".dvc").is_dir():
         raise UserError("no .dvc folder here: run this in the checkout, after `git clone`")
+    config = load_config(CONFIG)
+    check_inputs(config)
+    return config
 
 
 def main() -> None:

@@ -1,19 +1,50 @@
-"""The commands for people, beside the steps of a run; heavy imports wait for use."""
+"""The commands for people, beside the steps of a run: their arguments, options and help texts."""
 
 from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hclmp import __version__
-from hclmp.pipeline.jobs import PROCESSED, RESULTS
 
+Command = Callable[..., None]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON, for scripts, instead of a table.")
 ]
+LeftOut = Annotated[
+    str, typer.Option(help="Elements dropped from the compositions, comma-separated.")
+]
+FormulaColumn = Annotated[str, typer.Option(help="The column of formulas.")]
+Folds = Annotated[
+    int | None,
+    typer.Option(min=2, help="Number of cross-validation folds; default: one per system."),
+]
+ElementsPerSystem = Annotated[
+    int, typer.Option(min=1, help="Number of elements of a held-out system.")
+]
+MinSamples = Annotated[
+    int, typer.Option(min=1, help="Smallest number of compositions of a held-out system.")
+]
 
 
+def _lazy(declared: Command) -> Command:
+    """A command that the function of the same name in ``hclmp.cli.NAME`` carries out.
+
+    The module is imported only then: it brings torch and others, which take seconds.
+    """
+
+    @wraps(declared)
+    def command(**options: Any) -> None:
+        name = declared.__name__
+        getattr(import_module(f"hclmp.cli.{name}"), name)(**options)
+
+    return command
+
+
+@_lazy
 def predict(
     model: Annotated[Path, typer.Argument(help="The folder of a final model.")],
     formulas: Annotated[
@@ -31,18 +62,9 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Predict compositions that nobody has made yet, with 90 % intervals and warnings."""
-    from hclmp.cli.predict import predict as run
-
-    run(
-        model,
-        formulas or [],
-        table=table,
-        out=out,
-        formula_column=formula_column,
-        as_json=as_json,
-    )
 
 
+@_lazy
 def screen(
     model: Annotated[Path, typer.Argument(help="The folder of a final model.")],
     elements: Annotated[
@@ -79,25 +101,9 @@ def screen(
     as_json: JsonOption = False,
 ) -> None:
     """Rank compositions that nobody has made yet: which one to make next."""
-    from hclmp.cli.screen import screen as run
-
-    run(
-        model,
-        elements=_listed(elements),
-        cations=cations,
-        step=step,
-        samples=samples,
-        seed=seed,
-        maximize=maximize or [],
-        minimize=minimize or [],
-        where=where or [],
-        top=top,
-        rank_by=rank_by,
-        out=out,
-        as_json=as_json,
-    )
 
 
+@_lazy
 def doctor(
     config: Annotated[
         Path | None,
@@ -108,70 +114,37 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Check what hclmp needs here, and say how to repair what is wrong."""
-    from hclmp.cli.doctor import examine
-
-    if not examine(config, as_json=as_json):
-        raise typer.Exit(1)
 
 
+@_lazy
 def results(as_json: JsonOption = False) -> None:
     """Show the table of results of the run in this directory."""
-    from hclmp.cli.results import show
-
-    metrics = RESULTS / "metrics"
-    show(
-        metrics / "summary.csv",
-        metrics / "metrics.json",
-        PROCESSED / "targets.json",
-        as_json=as_json,
-    )
 
 
+@_lazy
 def new(
     directory: Annotated[Path, typer.Argument(help="The working directory to create.")],
     targets: Annotated[Path, typer.Option(help="CSV or Parquet: formulas and properties.")],
     dos: Annotated[
         Path | None, typer.Option(help="CSV or Parquet: formulas and densities of states.")
     ] = None,
-    left_out: Annotated[
-        str, typer.Option(help="Elements dropped from the compositions, comma-separated.")
-    ] = "",
+    left_out: LeftOut = "",
     log10: Annotated[
         str,
         typer.Option(help="Columns learned as log10, comma-separated; `auto`: the suggested ones."),
     ] = "",
-    formula_column: Annotated[str, typer.Option(help="The column of formulas.")] = "formula",
+    formula_column: FormulaColumn = "formula",
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Accept blank property cells.")
     ] = False,
-    folds: Annotated[
-        int | None,
-        typer.Option(min=2, help="Number of cross-validation folds; default: one per system."),
-    ] = None,
-    elements_per_system: Annotated[
-        int, typer.Option(min=1, help="Number of elements of a held-out system.")
-    ] = 3,
-    min_samples: Annotated[
-        int, typer.Option(min=1, help="Smallest number of compositions of a held-out system.")
-    ] = 5,
+    folds: Folds = None,
+    elements_per_system: ElementsPerSystem = 3,
+    min_samples: MinSamples = 5,
 ) -> None:
     """Create a working directory for your own table, and say how to run it."""
-    from hclmp.cli.new import new_directory
-
-    new_directory(
-        directory,
-        targets=targets,
-        dos=dos,
-        left_out=_listed(left_out),
-        log10=_listed(log10),
-        formula_column=formula_column,
-        allow_missing=allow_missing,
-        folds=folds,
-        elements_per_system=elements_per_system,
-        min_samples=min_samples,
-    )
 
 
+@_lazy
 def systems(
     table: Annotated[
         Path,
@@ -181,43 +154,21 @@ def systems(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The sheet to write.")] = Path("config/systems.tsv"),
-    left_out: Annotated[
-        str, typer.Option(help="Elements dropped from the compositions, comma-separated.")
-    ] = "",
-    formula_column: Annotated[str, typer.Option(help="The column of formulas.")] = "formula",
-    folds: Annotated[
-        int | None,
-        typer.Option(min=2, help="Number of cross-validation folds; default: one per system."),
-    ] = None,
-    elements_per_system: Annotated[
-        int, typer.Option(min=1, help="Number of elements of a held-out system.")
-    ] = 3,
-    min_samples: Annotated[
-        int, typer.Option(min=1, help="Smallest number of compositions of a system.")
-    ] = 5,
+    left_out: LeftOut = "",
+    formula_column: FormulaColumn = "formula",
+    folds: Folds = None,
+    elements_per_system: ElementsPerSystem = 3,
+    min_samples: MinSamples = 5,
 ) -> None:
     """Write the sheet of held-out systems of a table, of plates, or of the paper's archive.
 
     It reads only compositions: rows without any property count too (`hclmp new` leaves them out).
     """
-    from hclmp.cli.systems import write_systems
-
-    write_systems(
-        table,
-        out,
-        left_out=_listed(left_out),
-        formula_column=formula_column,
-        folds=folds,
-        elements_per_system=elements_per_system,
-        min_samples=min_samples,
-    )
 
 
+@_lazy
 def sources() -> None:
     """List the sources of data, with licence, citation and how to get them."""
-    from hclmp.cli.sources import show_sources
-
-    show_sources()
 
 
 def fetch(
@@ -260,20 +211,7 @@ def version() -> None:
     print(__version__)
 
 
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-COMMANDS: dict[str, Callable[..., None]] = {
-    "predict": predict,
-    "screen": screen,
-    "results": results,
-    "doctor": doctor,
-    "new": new,
-    "systems": systems,
-    "sources": sources,
-    "fetch": fetch,
-    "import-generator": import_generator,
-    "config-docs": config_docs,
-    "version": version,
-}
+COMMANDS: tuple[Command, ...] = (
+    *(predict, screen, results, doctor, new, systems, sources, fetch, import_generator),
+    *(config_docs, version),
+)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import typer
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -27,7 +28,6 @@ from hclmp.provenance import PACKAGE
 Status = Literal["ok", "warning", "problem"]
 STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "problem": "red"}
 DEFAULT_CONFIG = Path("config/config.yaml")
-GIGABYTE = 1e9
 LEAST_DISK, LITTLE_DISK = 1.0, 5.0  # GB
 INSTALL = "pip install -c constraints.txt -e ."
 
@@ -42,36 +42,24 @@ class Check:
     remedy: str = ""
 
 
-def examine(config: Path | None, *, as_json: bool) -> bool:
-    """Make all checks and print what they found.
+def doctor(config: Path | None, as_json: bool) -> None:
+    """Make all checks and print what they found; exit code 1 if there is a problem.
 
     Nothing is downloaded, and no key is printed.
-
-    Args:
-        config: the configuration; None for ``config/config.yaml``, if there is one.
-        as_json: print JSON instead of a table.
-
-    Returns:
-        Whether there is no problem.
     """
     results = list(_check_all(config))
     if as_json:
         print(json.dumps([asdict(result) for result in results], indent=2))
     else:
         _show(results)
-    return all(result.status != "problem" for result in results)
+    if any(result.status == "problem" for result in results):
+        raise typer.Exit(1)
 
 
 def _check_all(config: Path | None) -> Iterator[Check]:
     settings, result = _config(config)
-    yield _python()
-    yield _packages()
-    yield _versions()
-    yield _torch(settings)
-    yield result
-    yield _key(settings)
-    for check in (_snakemake, _dvc, _git, _slurm, _directory, _disk):
-        yield check()
+    yield from (_python(), _packages(), _versions(), _torch(settings), result, _key(settings))
+    yield from (_snakemake(), _dvc(), _git(), _slurm(), _directory(), _disk())
 
 
 def _python() -> Check:
@@ -96,7 +84,6 @@ def _version(name: str) -> str | None:
 
 
 def _packages() -> Check:
-    """Whether all requirements are met."""
     wrong = []
     for requirement in _requirements():
         version = _version(requirement.name)
@@ -184,11 +171,9 @@ def _check_inputs(config: Config) -> None:
             input_files(section)
         except UserError as error:
             raise UserError(f"`{key}.path`: {error}") from error
-    generator = config.gan.path if config.transfers else None
-    if generator is not None and not Path(generator).is_file():
-        raise UserError(
-            f"`gan.path`: {generator}: no such file (relative to the working directory)"
-        )
+    path = config.gan.path if config.transfers else None
+    if path is not None and not Path(path).is_file():
+        raise UserError(f"`gan.path`: {path}: no such file (relative to the working directory)")
 
 
 def _key(config: Config | None) -> Check:
@@ -207,34 +192,29 @@ def _key(config: Config | None) -> Check:
 
 
 def _snakemake() -> Check:
-    version = _version("snakemake")
     if shutil.which("snakemake") is None:
         remedy = "activate the environment: `. .venv/bin/activate`"
         return Check("Snakemake", "problem", "the command is not on PATH", remedy)
-    return Check("Snakemake", "ok", f"{version}")
+    return Check("Snakemake", "ok", f"{_version('snakemake')}")
 
 
 def _dvc() -> Check:
     version = _version("dvc")
-    if version is None:
-        if Path(".dvc").is_dir():
-            remedy = 'pip install -c constraints.txt -e ".[dvc]"'
-            return Check("DVC", "warning", "not installed, but this directory uses it", remedy)
-        return Check("DVC", "ok", "not installed (optional, docs/dvc.md)")
-    return Check("DVC", "ok", version)
+    if version is None and Path(".dvc").is_dir():
+        remedy = 'pip install -c constraints.txt -e ".[dvc]"'
+        return Check("DVC", "warning", "not installed, but this directory uses it", remedy)
+    return Check("DVC", "ok", version or "not installed (optional, docs/dvc.md)")
 
 
 def _git() -> Check:
+    lost = "results cannot note the commit they were made at"
     if shutil.which("git") is None:
-        found = "not installed: results cannot note the commit they were made at"
-        return Check("Git", "warning", found, "install Git")
+        return Check("Git", "warning", f"not installed: {lost}", "install Git")
     works, version = _output_of("git", "--version")
-    if not works:
-        found = (
-            f"`git --version` fails ({version}): results cannot note the commit they were made at"
-        )
-        return Check("Git", "warning", found, "mend or reinstall Git")
-    return Check("Git", "ok", version)
+    if works:
+        return Check("Git", "ok", version)
+    found = f"`git --version` fails ({version}): {lost}"
+    return Check("Git", "warning", found, "mend or reinstall Git")
 
 
 def _slurm() -> Check:
@@ -270,13 +250,11 @@ def _directory() -> Check:
 
 
 def _disk() -> Check:
-    free = shutil.disk_usage(".").free / GIGABYTE
-    found, remedy = f"{free:.1f} GB free", "make room, or work elsewhere"
-    if free < LEAST_DISK:
-        return Check("disk", "problem", found, remedy)
-    if free < LITTLE_DISK:
-        return Check("disk", "warning", found, remedy)
-    return Check("disk", "ok", found)
+    free = shutil.disk_usage(".").free / 1e9
+    if free >= LITTLE_DISK:
+        return Check("disk", "ok", f"{free:.1f} GB free")
+    status: Status = "problem" if free < LEAST_DISK else "warning"
+    return Check("disk", status, f"{free:.1f} GB free", "make room, or work elsewhere")
 
 
 def _show(results: list[Check]) -> None:

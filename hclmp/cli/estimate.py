@@ -2,12 +2,7 @@
 
 import os
 
-from hclmp.config import (
-    CALIBRATION_TREES,
-    MOST_REMEMBERED,
-    Config,
-    variant_settings,
-)
+from hclmp.config import CALIBRATION_TREES, MOST_REMEMBERED, Config, variant_settings
 from hclmp.data.folds import fold_batches, fold_names
 from hclmp.pipeline.jobs import STEPS, jobs
 from hclmp.sources.inputs import count_rows
@@ -28,17 +23,10 @@ BYTES_OF_THE_REPORT = 6_500_000
 
 
 def estimate(config: Config) -> str:
-    """A sentence on a whole run (what is finished already costs nothing).
-
-    Args:
-        config: the resolved configuration.
-    """
+    """A sentence on a whole run (what is finished already costs nothing)."""
     folds = len(fold_names(config))
     rows = count_rows(config.targets)
-    # Without knowing how many materials there are, they are read and a generator trained all the
-    # same.
     materials = count_rows(config.dos) if config.pretrains else 0
-    generators = len(jobs(config, "pretrain-gan"))
     count = _count_jobs(config)
     final = config.final_variant
     what = f"{count} jobs ({len(config.variants)} variants x {folds} folds"
@@ -49,8 +37,7 @@ def estimate(config: Config) -> str:
         )
     seconds = (
         rows * (config.targets.source == "demo") * SECONDS_PER_DEMO_ROW
-        + _generator_seconds(config, materials or 0, generators)
-        + _encoder_seconds(config, materials or 0, generators)
+        + _dos_seconds(config, materials or 0)
         + folds * sum(_training_seconds(config, name, rows) for name in config.variants)
         + (0 if final is None else _training_seconds(config, final, rows))
         + count * SECONDS_TO_START_A_JOB
@@ -79,19 +66,13 @@ def _count_jobs(config: Config) -> int:
     return sum(counts.values()) - len(config.neural) * spared
 
 
-def _generator_seconds(config: Config, materials: int, generators: int) -> float:
-    """Seconds on one core to simulate the demo's materials and to train all generators."""
-    return (
-        materials * (config.dos.source == "demo") * SECONDS_PER_DEMO_ROW
-        + generators * materials * config.gan.epochs * SECONDS_PER_GAN_ROW_AND_EPOCH
-    )
-
-
-def _encoder_seconds(config: Config, materials: int, encoders: int) -> float:
-    """Seconds on one core to train all encoders on densities of states."""
-    training = config.training
-    passes = config.encoder.epochs * training.members * config.pretrains_encoder
-    return encoders * materials * passes * SECONDS_PER_ROW_AND_EPOCH
+def _dos_seconds(config: Config, materials: int) -> float:
+    """Seconds on one core to simulate the demo's DOS, and to train generators and encoders."""
+    passes = config.encoder.epochs * config.training.members * config.pretrains_encoder
+    gan = config.gan.epochs * SECONDS_PER_GAN_ROW_AND_EPOCH
+    each = gan + passes * SECONDS_PER_ROW_AND_EPOCH
+    simulated = (config.dos.source == "demo") * SECONDS_PER_DEMO_ROW
+    return materials * (simulated + len(jobs(config, "pretrain-gan")) * each)
 
 
 def _bytes(config: Config, rows: int, folds: int) -> int:

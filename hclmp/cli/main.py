@@ -9,9 +9,10 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from hclmp.cli import steps
 from hclmp.cli.commands import COMMANDS
-from hclmp.cli.steps import STEP_COMMANDS
 from hclmp.errors import UserError
+from hclmp.pipeline.jobs import STEPS, module_of
 
 app = typer.Typer(
     name="hclmp",
@@ -19,8 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for _name, _command in {**COMMANDS, **STEP_COMMANDS}.items():
-    app.command(_name)(_command)
+for _command in (*COMMANDS, *(getattr(steps, module_of(step)) for step in STEPS)):
+    app.command()(_command)  # named as the function, with `-` for `_`
 
 
 def main() -> None:
@@ -70,7 +71,7 @@ def _log_to_stderr() -> None:
 def options(
     quiet: Annotated[
         bool,
-        typer.Option("--quiet", "-q", help="No progress and notes: results, warnings, errors."),
+        typer.Option("--quiet", "-q", help="Print only results, warnings and errors."),
     ] = False,
 ) -> None:
     """Predict vectors of correlated materials properties from composition: H-CLMP(T).

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hclmp.config import DEFAULT_VARIANTS, Config, PropertyConfig, TargetsConfig, resolve
+from hclmp.cli.terminal import listed
+from hclmp.config import DEFAULT_VARIANTS, PropertyConfig, TargetsConfig, resolve
 from hclmp.data.composition import vocabulary_of
 from hclmp.data.elements import TABULATED, check_elements
 from hclmp.data.folds import group_systems, sheet_text
@@ -20,22 +21,22 @@ from hclmp.data.split_checks import check_sheet
 from hclmp.data.tables import Floats, Targets
 from hclmp.errors import UserError, join_some
 from hclmp.files import write_text
+from hclmp.pipeline.steps.pull_dos import checked_dos
 from hclmp.sources.checks import check_names, check_spread, check_values
 from hclmp.sources.columns import RESERVED, columns_to_learn, composition_columns, energies_of
-from hclmp.sources.raw import RawDos, check_dos
+from hclmp.sources.raw import RawDos
 from hclmp.sources.samples import labelled_rows, merge_rows
-from hclmp.sources.table import read_dos, read_frame, read_targets
+from hclmp.sources.table import read_frame, read_targets
 
 DECADES_FOR_LOG10 = 2.0  # a positive property that spans so many decades is better learned as log10
 
 
-def new_directory(
+def new(
     directory: Path,
-    *,
     targets: Path,
     dos: Path | None,
-    left_out: Sequence[str],
-    log10: Sequence[str],
+    left_out: str,
+    log10: str,
     formula_column: str,
     allow_missing: bool,
     folds: int | None,
@@ -65,10 +66,11 @@ def new_directory(
     )
     check_names(raw)
     check_values(raw)
+    dropped, logged = listed(left_out), listed(log10)
     suggested = {c for c, v in zip(columns, raw.values.T, strict=True) if _spans_decades(v)}
-    chosen = set(log10) - {"auto"} | (suggested if "auto" in log10 else set())
+    chosen = set(logged) - {"auto"} | (suggested if "auto" in logged else set())
     _check_log10(path, chosen, columns, raw.values)
-    parsed = parse_formulas(raw.formula, left_out=left_out, origin=path)
+    parsed = parse_formulas(raw.formula, left_out=dropped, origin=path)
     labelled, fractions, unlabelled = labelled_rows(raw, parsed)
     samples = merge_rows(labelled, fractions, {})
     check_spread(path, columns, samples.values)
@@ -79,14 +81,14 @@ def new_directory(
         folds=folds,
     )
     check_sheet(samples.system, sheet, samples.values, columns)
-    config = _config(targets, dos, formula_column, left_out, columns, chosen)
+    config = _config(targets, dos, formula_column, dropped, columns, chosen)
     if composition:
         config["targets"]["composition_columns"] = composition
     if allow_missing:
         config["targets"]["allow_missing"] = True
     checked = resolve(config, origin=f"the configuration for {targets}")
     check_elements(parsed, raw.formula, (*checked.embeddings, TABULATED), origin=path)
-    densities = _checked_dos(checked) if dos is not None else None
+    densities = checked_dos(checked)[0] if dos is not None else None
     write_text(sheet_file, sheet_text(sheet))
     write_text(config_file, _config_text(config))
     _show(raw.values, columns, suggested, chosen, samples, sheet)
@@ -124,17 +126,6 @@ def _check_log10(path: str, chosen: set[str], columns: Sequence[str], values: Fl
         if column in chosen and (bad := np.flatnonzero(v <= 0)).size:
             named = join_some(f"row {j + 1} ({v[j]:g})" for j in bad)
             raise UserError(f"{path}: --log10 {column}: not positive in {named}")
-
-
-def _checked_dos(config: Config) -> RawDos:
-    """The densities of states, after what ``pull-dos`` would refuse."""
-    densities = read_dos(config.dos)
-    check_dos(densities)
-    parsed = parse_formulas(
-        densities.formula, left_out=config.targets.left_out, origin=f"{densities.origin}, formulas"
-    )
-    check_elements(parsed, densities.formula, [config.model.embedding], origin=densities.origin)
-    return densities
 
 
 def _spans_decades(values: Floats) -> bool:
@@ -202,7 +193,6 @@ def _show(
     samples: Targets,
     sheet: dict[str, str],
 ) -> None:
-    """Print what was found."""
     elements = vocabulary_of([dict.fromkeys(s.split("-"), 1.0) for s in samples.system])
     systems = len(set(samples.system))
     table = Table(title=f"{len(values)} rows, {len(elements)} elements, {systems} systems")

@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +23,14 @@ NUMBER = r"[+-]?((0|[1-9]\d{0,14})(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?"
 
 
 def predict(
-    folder: Path,
-    formulas: Sequence[str],
-    *,
+    model: Path,
+    formulas: list[str] | None,
     table: Path | None,
     out: Path | None,
     formula_column: str | None,
     as_json: bool,
 ) -> None:
-    """Predict formulas or the rows of a table; print them, or write them to a file.
-
-    Args:
-        folder: of the final model.
-        formulas: compositions; none where there is a table.
-        table: CSV or Parquet with formulas, or amounts of elements; its other columns are kept.
-        out: CSV or Parquet to write or replace; printed if None.
-        formula_column: of the table; ``formula`` if None.
-        as_json: print JSON instead of a table.
+    """Predict formulas or the rows of a table; print them, or write them beside the table's own.
 
     Raises:
         UserError: neither or both of formulas and table, or one of them or ``out`` cannot be used.
@@ -51,24 +41,24 @@ def predict(
         raise UserError(
             "--formula-column is that of a --table, and none is given: leave one out or give both"
         )
-    model = Model.load(folder)
+    trained = Model.load(model)
     frame = None if table is None else read_frame(table)
     if out is not None:
-        check_out(out, folder, table)
+        check_out(out, model, table)
     if frame is None:
-        predicted = model.predict(formulas)
+        predicted = trained.predict(formulas or [])
     else:
-        predicted = _of(model, frame, table, formula_column or "formula")
+        predicted = _of(trained, frame, table, formula_column or "formula")
         if str(table).lower().endswith(".csv") and str(out).lower().endswith(".parquet"):
             frame = frame.apply(_as_numbers)  # in CSV all cells are texts
     if out is not None:
-        _write(model, predicted, frame, out)
+        _write(trained, predicted, frame, out)
     if as_json:
-        print_json(model, {"compositions": records(predicted)}, units=model.units)
+        print_json(trained, {"compositions": records(predicted)}, units=trained.units)
     elif out is not None:
-        note(f"{out}: {len(predicted)} compositions, {len(model.properties)} properties")
+        note(f"{out}: {len(predicted)} compositions, {len(trained.properties)} properties")
     else:
-        _show(model, predicted)
+        _show(trained, predicted)
     if doubtful := int((predicted["warning"] != "").sum()):
         Console(stderr=True).print(
             f"{doubtful} of {len(predicted)} predictions are doubtful: see their warnings",
@@ -125,7 +115,6 @@ def _as_numbers(cells: "pd.Series[str]") -> "pd.Series[Any]":
 
 
 def _write(model: Model, predicted: pd.DataFrame, frame: pd.DataFrame | None, out: Path) -> None:
-    """Write the predictions."""
     names = [p.name for p in model.properties]
     if frame is not None:
         predicted, names = _beside(model, frame, predicted, out)
@@ -134,13 +123,7 @@ def _write(model: Model, predicted: pd.DataFrame, frame: pd.DataFrame | None, ou
 
 
 def check_out(out: Path, folder: Path, table: Path | None = None) -> None:
-    """Refuse a file that must not or cannot be written, before anything is computed.
-
-    Args:
-        out: the file; its folder is made.
-        folder: of the model, whose own files stay.
-        table: the table to predict, which stays too.
-    """
+    """Refuse a file that cannot be written, or is the table or the model's; its folder is made."""
     if out.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"{out}: name a .csv or .parquet file")
     if table is not None and out.resolve() == table.resolve():
@@ -185,11 +168,9 @@ def _show(model: Model, predicted: pd.DataFrame) -> None:
     """A line per composition and property, and the warnings below."""
     data = "simulated" if model.about["trained_on"]["simulated"] else "measured"
     table = Table(title=f"predicted (trained on {data} values)")
-    for heading in ("composition", "property"):
-        table.add_column(heading)
-    for heading in ("predicted", "90 % interval"):
-        table.add_column(heading, justify="right")
-    table.add_column("unit")
+    right = ("predicted", "90 % interval")
+    for heading in ("composition", "property", *right, "unit"):
+        table.add_column(heading, justify="right" if heading in right else "left")
     shown = predicted.head(MOST_SHOWN)
     for _, row in shown.iterrows():
         for i, prop in enumerate(model.properties):

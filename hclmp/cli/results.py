@@ -8,9 +8,10 @@ from rich.table import Table
 
 from hclmp.cli.terminal import note, show_table
 from hclmp.errors import UserError
+from hclmp.pipeline.jobs import PROCESSED, RESULTS
 
 
-def show(summary: Path, metrics: Path, targets_record: Path, *, as_json: bool) -> None:
+def results(as_json: bool) -> None:
     """Print the headline of a finished run: one line per variant, best first.
 
     Below it stands what became of the rows of the table (merged, not used), from the record that
@@ -19,10 +20,11 @@ def show(summary: Path, metrics: Path, targets_record: Path, *, as_json: bool) -
     Raises:
         UserError: there are no results here.
     """
+    summary, metrics = (RESULTS / "metrics" / name for name in ("summary.csv", "metrics.json"))
     if not (summary.is_file() and metrics.is_file()):
         raise UserError(f"{summary}: no results here yet; `snakemake --cores all` makes them")
     about = json.loads(metrics.read_text())
-    notes = _notes(targets_record)
+    notes = _notes(PROCESSED / "targets.json")
     if as_json:
         print(json.dumps({k: v for k, v in about.items() if k != "provenance"} | {"notes": notes}))
         return
@@ -56,7 +58,6 @@ def show(summary: Path, metrics: Path, targets_record: Path, *, as_json: bool) -
 
 
 def _notes(targets_record: Path) -> list[str]:
-    """Notes on merged and unused rows of the table."""
     if not targets_record.is_file():
         return []
     notes: list[str] = json.loads(targets_record.read_text())["facts"]["notes"]

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
 from hclmp.cli.predict import check_out, print_json, records, write_frame
-from hclmp.cli.terminal import note, say, show_table
+from hclmp.cli.terminal import listed, note, say, show_table
 from hclmp.data.tables import Property
 from hclmp.errors import UserError, join_some
 from hclmp.model import Model
@@ -25,26 +25,22 @@ WORDS = {
     "predicted": "predicted value",
     "feasible": "probability of meeting the conditions",
 }
-SPREAD = {
-    "identity": "± one standard deviation",
-    "log10": "(low to high): 90 % interval",
-}
+SPREAD = {"identity": "± one standard deviation", "log10": "(low to high): 90 % interval"}
 DOUBTFUL = "!"
 UNLIKELY = 0.01  # a note is printed if the best candidate has less
 MOST_OF_FRONT = 10  # rows that are shown beside the best
 
 
 def screen(
-    folder: Path,
-    *,
-    elements: Sequence[str],
+    model: Path,
+    elements: str,
     cations: int,
     step: float,
     samples: int | None,
     seed: int | None,
-    maximize: Sequence[str],
-    minimize: Sequence[str],
-    where: Sequence[str],
+    maximize: list[str] | None,
+    minimize: list[str] | None,
+    where: list[str] | None,
     top: int,
     rank_by: str | None,
     out: Path | None,
@@ -60,17 +56,19 @@ def screen(
         raise UserError(
             f"--seed {seed} is that of --samples, which is not given: leave it out or give both"
         )
-    model = Model.load(folder)
-    question = Question.of(model.properties, maximize=maximize, minimize=minimize, where=where)
+    trained, named, where = Model.load(model), listed(elements), where or []
+    question = Question.of(
+        trained.properties, maximize=maximize or [], minimize=minimize or [], where=where
+    )
     ranked = _rank_by(rank_by, question)
-    used = _elements(elements, model, cations)
+    used = _elements(named, trained, cations)
     grid = Grid.of(used, cations=cations, step=step)
-    measured = read_measured(folder, model)
+    measured = read_measured(model, trained)
     if out is not None:
-        check_out(out, folder)
+        check_out(out, model)
     with progress("screening", samples or grid.size) as advance:
         found = run(
-            model,
+            trained,
             question,
             grid,
             measured=measured,
@@ -83,16 +81,16 @@ def screen(
         raise UserError(_nothing_left(found, where))
     if out is not None:
         write_frame(out, found.frame)
-    notes = _notes(question, found, ranked, where, sorted(set(elements) - set(used)))
+    notes = _notes(question, found, ranked, where, sorted(set(named) - set(used)))
     doubtful = _doubtful_notes(found)
     if as_json:
         counts = {name: getattr(found, name) for name in ("candidates", "known", "feasible")}
         content = {**counts, "notes": notes + doubtful, "compositions": records(found.frame)}
-        print_json(model, content, units=found.frame.attrs["units"])
+        print_json(trained, content, units=found.frame.attrs["units"])
         return
     has_record = len(found.reference.record.front)
     by: str = ranked if has_record or ranked == "predicted" else "feasible"
-    _show(model, question, grid, found, by, top)
+    _show(trained, question, grid, found, by, top)
     if (more := len(found.frame) - top - MOST_OF_FRONT) > 0:
         notes.append(f"{more} more on the front: write all with --out FILE")
     for line in notes:
@@ -100,24 +98,21 @@ def screen(
     for line in doubtful:
         say(line)
     if out is not None:
-        note(f"{out}: {len(found.frame)} compositions, all {len(model.properties)} properties")
+        note(f"{out}: {len(found.frame)} compositions, all {len(trained.properties)} properties")
 
 
 def _rank_by(asked: str | None, question: Question) -> RankBy:
     """The ranking that was asked for, or the default; two goals have only one."""
     if asked is None:
         return "improvement" if len(question.goals) == 1 else "probability"
-    for known in get_args(RankBy):
-        if asked == known:
-            if len(question.goals) == 2 and known != "probability":
-                raise UserError(f"--rank-by {asked}: two goals are ranked by probability")
-            ranked: RankBy = known
-            return ranked
-    raise UserError(f"--rank-by {asked}: choose one of {join_some(get_args(RankBy))}")
+    if asked not in get_args(RankBy):
+        raise UserError(f"--rank-by {asked}: choose one of {join_some(get_args(RankBy))}")
+    if len(question.goals) == 2 and asked != "probability":
+        raise UserError(f"--rank-by {asked}: two goals are ranked by probability")
+    return cast(RankBy, asked)
 
 
 def _nothing_left(found: Screened, where: Sequence[str]) -> str:
-    """The reason why no candidate is left."""
     if not found.candidates:
         has = "the only one has" if found.known == 1 else f"all {found.known} have"
         return f"no candidate is left: {has} been measured: finer --step or other --elements"
@@ -125,7 +120,6 @@ def _nothing_left(found: Screened, where: Sequence[str]) -> str:
 
 
 def _infeasible(where: Sequence[str]) -> str:
-    """No candidate is likely to meet the conditions."""
     return f"no candidate is likelier than not to meet {join_some(where)}: relax --where"
 
 
@@ -149,13 +143,8 @@ def _elements(elements: Sequence[str], model: Model, cations: int) -> list[str]:
 
 
 def _notes(
-    question: Question,
-    found: Screened,
-    ranked: RankBy,
-    where: Sequence[str],
-    left_out: Sequence[str],
+    question: Question, found: Screened, ranked: RankBy, where: list[str], left_out: list[str]
 ) -> list[str]:
-    """The notes below the table."""
     notes = [_record_note(question, found.reference, bool(where))]
     notes += _unlikely_notes(question, found, ranked, where)
     if found.known:
@@ -243,12 +232,8 @@ def _show(model: Model, question: Question, grid: Grid, found: Screened, by: str
 
 
 def _cells(
-    row: "pd.Series[Any]",
-    goals: Sequence[Property],
-    others: Sequence[Property],
-    shown: Sequence[str],
+    row: "pd.Series[Any]", goals: list[Property], others: list[Property], shown: list[str]
 ) -> list[Text]:
-    """A row of the table."""
     cells = ["" if pd.isna(row["rank"]) else str(row["rank"]), str(row["formula"])]
     cells += [_with_spread(row, p) for p in goals]
     cells += [f"{row[p.name]:.3g}" for p in others]
@@ -270,5 +255,4 @@ def _with_spread(row: "pd.Series[Any]", prop: Property) -> str:
 
 
 def _share(value: float) -> str:
-    """A probability with three decimals."""
     return "<0.001" if 0 < value < 0.001 else f"{value:.3f}"

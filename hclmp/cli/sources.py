@@ -9,7 +9,7 @@ from hclmp.sources.downloads import OWN, read_registry, registry_file
 WIDTH_IN_A_LOG = 160
 
 
-def show_sources() -> None:
+def sources() -> None:
     """Print the table of sources: what they are, licence, citation and how to get them.
 
     Raises:

@@ -1,7 +1,6 @@
 """The commands for the steps of a run; heavy imports wait for use."""
 
 import os
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +14,12 @@ ConfigOption = Annotated[
     Path, typer.Option("--config", help="The configuration, resolved (JSON) or as written (YAML).")
 ]
 FoldsOption = Annotated[
-    list[str], typer.Option("--fold", help="A fold of the sheet; several train as one model.")
+    list[str],
+    typer.Option("--fold", help="A fold of the sheet; several train as one model."),
 ]
 OptionalFold = Annotated[
     str | None,
-    typer.Option("--fold", help="With `dos.held_out: drop`: the fold whose systems are not seen."),
+    typer.Option("--fold", help="With `dos.held_out: drop`: the fold whose systems are left out."),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of the computation.")]
 
@@ -45,7 +45,7 @@ def prepare_targets(config: ConfigOption = CONFIG) -> None:
 def pretrain_gan(
     config: ConfigOption = CONFIG, fold: OptionalFold = None, threads: Threads = 1
 ) -> None:
-    """Train the generator of density of states -> results/gan/."""
+    """Train the generator of densities of states -> results/gan/."""
     _set_threads(threads)
     _run("pretrain-gan", config, fold)
 
@@ -59,7 +59,7 @@ def pretrain_encoder(
 
 
 def featurize(config: ConfigOption = CONFIG, fold: OptionalFold = None) -> None:
-    """Compute what every model sees of every sample -> results/features/."""
+    """Compute the inputs of the models for all samples -> results/features/."""
     _set_threads(1)
     _run("featurize", config, fold)
 
@@ -83,12 +83,12 @@ def train(
 
 
 def aggregate(config: ConfigOption = CONFIG) -> None:
-    """Pool the predictions of all folds to metrics and plots -> results/metrics/."""
+    """Compute metrics and plots from the predictions of all folds -> results/metrics/."""
     _run("aggregate", config)
 
 
 def finalize(config: ConfigOption = CONFIG, threads: Threads = 1) -> None:
-    """Train the model for use on all samples -> results/final/."""
+    """Train the final model on all samples -> results/final/."""
     _set_threads(threads)
     _run("finalize", config, threads=threads)
 
@@ -112,18 +112,5 @@ def _run(name: str, config: Path, fold: str | None = None, **options: Any) -> No
 def _set_threads(threads: int) -> None:
     """Before numpy and torch are imported: their pools of threads take their size from this."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    # what torch wants of cuBLAS if the same numbers are to come out of it every time
+    # torch needs it to get the same numbers from cuBLAS every time
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
-
-STEP_COMMANDS: dict[str, Callable[..., None]] = {
-    "pull-dos": pull_dos,
-    "prepare-targets": prepare_targets,
-    "pretrain-gan": pretrain_gan,
-    "pretrain-encoder": pretrain_encoder,
-    "featurize": featurize,
-    "train": train,
-    "aggregate": aggregate,
-    "finalize": finalize,
-    "report": report,
-}

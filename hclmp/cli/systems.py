@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from hclmp.cli.terminal import listed
 from hclmp.config import TargetsConfig
 from hclmp.data.folds import group_systems, sheet_text
 from hclmp.data.formula import Fractions, composition_key, parse_formulas, system_of
@@ -18,20 +19,16 @@ from hclmp.sources.reference.read import UVIS, about_systems, held_out_systems
 from hclmp.sources.table import formulas, read_frame
 
 
-def write_systems(
+def systems(
     table: Path,
     out: Path,
-    *,
-    left_out: Sequence[str],
+    left_out: str,
     formula_column: str,
     folds: int | None,
     elements_per_system: int,
     min_samples: int,
 ) -> None:
     """Write the sheet of held-out systems of a table, of a folder of plates, or of the archive.
-
-    Compositions alone are read, not what is measured of them: rows without any property count too
-    (``hclmp new`` leaves them out).
 
     Raises:
         UserError: the table cannot be used, or has too few such systems.
@@ -42,11 +39,11 @@ def write_systems(
         write_reference_systems(table, out)
         return
     texts = _plate_formulas(table) if table.is_dir() else _table_formulas(table, formula_column)
-    systems = _systems(parse_formulas(texts, left_out=left_out, origin=str(table)))
+    found = _systems(parse_formulas(texts, left_out=listed(left_out), origin=str(table)))
     sheet = group_systems(
-        systems, elements_per_system=elements_per_system, min_samples=min_samples, folds=folds
+        found, elements_per_system=elements_per_system, min_samples=min_samples, folds=folds
     )
-    check_sheet(systems, sheet)
+    check_sheet(found, sheet)
     write_text(out, sheet_text(sheet))
     Console().print(f"{out}: {len(sheet)} systems in {len(set(sheet.values()))} folds")
 

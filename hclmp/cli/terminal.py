@@ -1,4 +1,4 @@
-"""Tables and sentences on the output, which are never cut off, however narrow it is."""
+"""Tables and sentences on the terminal, which are never cut off, and lists in options."""
 
 from rich.console import Console
 from rich.table import Table
@@ -6,6 +6,11 @@ from rich.table import Table
 from hclmp.progress import quiet
 
 WIDEST = 1000  # columns of a table, at most
+
+
+def listed(text: str) -> list[str]:
+    """The parts of an option that is separated by commas, such as ``Fe,Co``."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def show_table(table: Table) -> None:

@@ -4,7 +4,6 @@ Every key's docstring is its documentation: ``config/README.md`` and the JSON sc
 from these types (``hclmp config-docs``), and a test fails when they drift.
 """
 
-from hclmp.config.base import Section
 from hclmp.config.data import (
     DosConfig,
     EnergiesConfig,
@@ -41,7 +40,6 @@ __all__ = [
     "ModelConfig",
     "PlatesConfig",
     "PropertyConfig",
-    "Section",
     "TargetsConfig",
     "TrainingConfig",
     "VariantConfig",

@@ -31,11 +31,8 @@ LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch")  # another version, anot
 def restore(origin: Provenance, files: Iterable[Path]) -> bool:
     """Put back the files of a result, if all of them were kept; whole or not at all each.
 
-    An entry that is damaged is named in the log and removed.
-
-    Args:
-        origin: the provenance that the files carry, which determines their content.
-        files: where they belong; their names differ.
+    An entry that is damaged is named in the log and removed. ``origin`` is the provenance that the
+    files carry, which determines their content.
     """
     entry = _entry(origin)
     if entry is None or not (entry / ABOUT).is_file():

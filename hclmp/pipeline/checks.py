@@ -27,8 +27,8 @@ def check_inputs(job: Job) -> None:
     for path in job.inputs.values():
         maker = made_by.get(path)
         if not path.is_file():
-            remedy = "`gan.path` names it, `hclmp import-generator` makes one"
-            remedy = f"`{maker.command}` makes it" if maker else remedy
+            own = "`gan.path` names it, `hclmp import-generator` makes one"
+            remedy = f"`{maker.command}` makes it" if maker else own
             raise UserError(f"{path}: no such file; {remedy}")
         if maker is not None and path in maker.stamped:
             _check_origin(maker, path, digest)
@@ -50,7 +50,6 @@ def _check_origin(maker: Job, path: Path, digest: Callable[[Path], str]) -> None
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Where two settings differ, in words."""
     texts = []
     for key in sorted({*found, *wanted}):
         a, b = found.get(key), wanted.get(key)

@@ -1,10 +1,8 @@
 """The table of jobs: every result of a run, what makes it, from what, under which settings.
 
-The command line, the steps, Snakemake's rules, ``workflow/stage.py`` and the estimate read it. A
-job's settings are the part of the configuration that determines its result: they are embedded in
-the result and are a parameter of its rule, so that a change elsewhere reruns nothing.
-
-All paths are relative to the working directory.
+A job's settings are the part of the configuration that determines its result: they are embedded in
+the result and are a parameter of its rule, so that a change elsewhere reruns nothing. All paths are
+relative to the working directory.
 """
 
 from collections.abc import Callable
@@ -35,10 +33,10 @@ Files = dict[str, Path]
 
 @dataclass(frozen=True)
 class Step:
-    """A row of the table: what is true of all jobs of a step, given the configuration and a scope.
+    """A row of the table: what is true of all jobs of a step.
 
     Attributes:
-        settings: the part of the configuration that determines the result.
+        settings: given the configuration and a scope, like outputs and inputs.
         outputs: what is written; the first stands for all.
         inputs: what is read, besides the user's own files of ``targets.path`` and ``dos.path``.
         scopes: the jobs that a run has; none where the step has nothing to do.
@@ -58,13 +56,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Job:
-    """One result of a run: what makes it, from what, under which settings.
-
-    Attributes:
-        config: the resolved configuration.
-        step: as the command line calls it, such as ``train``.
-        scope: what the job is for; a rule of Snakemake gives wildcards, such as ``{fold}``.
-    """
+    """One result of a run; a rule of Snakemake gives wildcards such as ``{fold}`` as the scope."""
 
     config: Config
     step: str
@@ -88,9 +80,8 @@ class Job:
     @property
     def stamped(self) -> list[Path]:
         """The outputs that carry this job's provenance."""
-        copies = STEPS[self.step].copies
-        own = [path for name, path in self.outputs.items() if name not in copies]
-        return [path for path in own if path.suffix in STAMPED]
+        own = self.outputs.keys() - STEPS[self.step].copies
+        return [p for name, p in self.outputs.items() if name in own and p.suffix in STAMPED]
 
     @property
     def name(self) -> str:
@@ -104,11 +95,7 @@ class Job:
         return " ".join(["hclmp", self.step, *(f"{option} {value}" for option, value in named)])
 
     def provenance(self) -> Provenance:
-        """What the result carries, if it is made now.
-
-        Raises:
-            UserError: an input is missing.
-        """
+        """What the result carries, if it is made now; a missing input is a ``UserError``."""
         for path in self.inputs.values():
             if not path.is_file():
                 raise UserError(f"{path}: no such file: not all results are here")
@@ -142,8 +129,7 @@ def jobs(config: Config, step: str) -> list[Job]:
 
 def makers(config: Config) -> dict[Path, Job]:
     """File -> the job that makes it, of all files of a run."""
-    every = [made for step in STEPS for made in jobs(config, step)]
-    return {path: made for made in every for path in made.outputs.values()}
+    return {path: m for step in STEPS for m in jobs(config, step) for path in m.outputs.values()}
 
 
 def module_of(step: str) -> str:
@@ -156,12 +142,12 @@ def _in(*folders: str, **names: str) -> Files:
     return {name: RESULTS.joinpath(*folders, file) for name, file in names.items()}
 
 
-# With `dos.held_out: drop` each fold has a generator, an encoder and features of its own, made
-# without the DOS of its systems; else one serves all folds. The final model's have seen all DOS.
-
-
 def shared_scopes(config: Config) -> list[Scope]:
-    """What there are generators and features for: each fold, or all folds together."""
+    """What there are generators, encoders and features for: each fold, or all folds together.
+
+    With `dos.held_out: drop` those of a fold are made without the DOS of its systems. Those of the
+    final model have seen all DOS.
+    """
     return list(dict.fromkeys(config.scope_of(fold) for fold in fold_names(config)))
 
 
@@ -174,13 +160,10 @@ def _dos_scopes(config: Config, trained: bool, final: bool) -> list[Scope]:
 
 def _dos_seen(config: Config, scope: Scope) -> Settings:
     """Which DOS are learned from: all, or those that a fold may see."""
-    fold = {"fold": scope[0], "systems": _systems(config, scope[0])} if scope else {}
-    return {"held_out": config.dos.held_out, "left_out": config.targets.left_out} | fold
-
-
-def _systems(config: Config, fold: str) -> list[str]:
-    """The systems of a fold; none for splits of another kind."""
-    return list(held_out_systems(config)[fold])
+    seen: Settings = {"held_out": config.dos.held_out, "left_out": config.targets.left_out}
+    if scope:
+        seen |= {"fold": scope[0], "systems": list(held_out_systems(config)[scope[0]])}
+    return seen
 
 
 def _network(config: Config, variant: str) -> Settings:
@@ -197,12 +180,12 @@ def _network(config: Config, variant: str) -> Settings:
 def _trained(config: Config, variant: str, fold: str) -> Settings:
     """What determines a variant on a fold."""
     chosen = config.variants[variant]
-    settings: Settings = {
+    settings = {
         "variant": variant,
         "model": chosen.model,
         "fold": fold,
         "split": config.split,
-        "systems": _systems(config, fold),
+        "systems": list(held_out_systems(config)[fold]),
         # The rows of a fold are the same for every variant, whatever its own training seed.
         "split_seed": config.training.seed,
         "validation_fraction": config.training.validation_fraction,
@@ -224,8 +207,8 @@ def _training_inputs(config: Config, variant: str, fold: str) -> Files:
 
 def _training_outputs(config: Config, variant: str, fold: str) -> Files:
     """Predictions and settings; of H-CLMP weights and history too."""
-    predictions = RESULTS / "predictions" / variant / f"{fold}.parquet"
-    files = {"predictions": predictions} | _in("models", variant, fold, settings="model.json")
+    files = _in("predictions", variant, predictions=f"{fold}.parquet")
+    files |= _in("models", variant, fold, settings="model.json")
     if variant in config.variants and variant not in config.neural:
         return files
     return files | _in("models", variant, fold, weights="model.safetensors", history="history.csv")
@@ -249,7 +232,7 @@ def _predictions(config: Config) -> Files:
 
 
 def _generators(config: Config, *kinds: str) -> Files:
-    """What was noted of the training of the generators, and examples of the first one."""
+    """Records of the training of the generators, and examples of the first one."""
     if not config.pretrains:
         return {}
     made = [Job(config, "pretrain-gan", scope) for scope in shared_scopes(config)]
@@ -259,8 +242,8 @@ def _generators(config: Config, *kinds: str) -> Files:
 
 def _plots(config: Config) -> Files:
     """The pictures, and the data for ``dvc plots``."""
-    names = [f"parity_{variant}.png" for variant in config.variants]
-    names += ["mae_by_property.png", "mae_by_system.png", "parity.csv"]
+    names = [*(f"parity_{v}.png" for v in config.variants), "parity.csv"]
+    names += ["mae_by_property.png", "mae_by_system.png"]
     if config.neural:
         names += ["loss_curves.png", "correlation.png", "losses.csv"]
     if config.pretrains:
@@ -277,25 +260,25 @@ def _final_settings(config: Config) -> Settings:
 
 
 def _final_inputs(config: Config) -> Files:
-    """The evaluation, the models of the folds and what they were made from, and all DOS' share."""
+    """The evaluation, the folds' models and what they were made from, and what has seen all DOS."""
     variant = config.final_variant
     assert variant is not None
     inputs = TARGETS | {"metrics": Job(config, "aggregate").outputs["metrics"]}
     inputs |= _generator(config) if config.final_transfers else {}
     if config.starts_pretrained(variant):
         inputs["encoder"] = Job(config, "pretrain-encoder").outputs["encoder"]
-    for made in (Job(config, "train", (variant, fold)) for fold in fold_names(config)):
+    for fold in fold_names(config):
+        made = Job(config, "train", (variant, fold))
         files = made.inputs | {name: made.outputs[name] for name in ("weights", "history")}
-        of_fold = {f"{name}/{made.scope[1]}": path for name, path in files.items()}
-        inputs |= {name: path for name, path in of_fold.items() if path not in TARGETS.values()}
+        inputs |= {f"{name}/{fold}": path for name, path in files.items() if name not in TARGETS}
     return inputs
 
 
 def _final_outputs(config: Config) -> Files:
     files = ModelFiles(RESULTS / "final")
-    names = ["about", "weights", "elements", "training", "history"]
-    names += ["generator"] if config.final_transfers else []
-    return {name: getattr(files, name) for name in names}
+    names = ("about", "weights", "elements", "training", "history")
+    generator = ("generator",) if config.final_transfers else ()
+    return {name: getattr(files, name) for name in (*names, *generator)}
 
 
 def _report_inputs(config: Config) -> Files:
@@ -335,13 +318,9 @@ STEPS: dict[str, Step] = {
             **_dos_seen(config, scope),
         },
         inputs=lambda config, *scope: DOS,
-        outputs=lambda config, *scope: _in(
-            "gan",
-            *scope,
-            generator="generator.safetensors",
-            metrics="metrics.json",
-            history="history.csv",
-            examples="examples.csv",
+        outputs=lambda config, *scope: (
+            _in("gan", *scope, generator="generator.safetensors", metrics="metrics.json")
+            | _in("gan", *scope, history="history.csv", examples="examples.csv")
         ),
         idle="no variant needs a generator that is trained here",
     ),

@@ -13,10 +13,10 @@ SHOWN = {
 
 def shown(name, path):
     """An output of aggregate, in the report if it belongs there."""
-    place = next(
-        (place for start, place in SHOWN.items() if name.startswith(start)), None
-    )
-    return in_report(path, *place) if place else path
+    for start, place in SHOWN.items():
+        if name.startswith(start):
+            return in_report(path, *place)
+    return path
 
 
 rule aggregate:

@@ -27,20 +27,14 @@ try:
     FOLDS = fold_names(SETTINGS)
     # Folds that train as one model; none where each is a job.
     BATCHES = fold_batches(SETTINGS) if SETTINGS.training.folds_per_job > 1 else []
-    ESTIMATE = estimate(SETTINGS)
     # The user's own files: a rule reruns when one of them changes.
     OWN = {
         "targets": input_files(SETTINGS.targets),
         "dos": input_files(SETTINGS.dos) if PULLS else [],
     }
-    if (
-        SETTINGS.transfers
-        and SETTINGS.gan.path
-        and not Path(SETTINGS.gan.path).is_file()
-    ):
-        raise UserError(
-            f"{SETTINGS.gan.path}: no such file (relative to the working directory)"
-        )
+    if (path := SETTINGS.gan.path if SETTINGS.transfers else None) is not None:
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file (relative to the working directory)")
 except UserError as error:
     raise WorkflowError(str(error))
 validate(config, "../schemas/config.schema.json", set_default=False)
@@ -56,34 +50,36 @@ shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PA
 
 def scope_of(step, wildcards):
     """The scope of the job that a rule's wildcards name."""
-    if hasattr(
-        wildcards, "scope"
-    ):  # "FOLD/", or nothing where one job serves all folds
+    if hasattr(wildcards, "scope"):
+        # "FOLD/", or nothing where one job serves all folds
         return tuple(filter(None, wildcards.scope.split("/")))
     return tuple(wildcards.get(option.strip("-")) for option in STEPS[step].options)
 
 
 def outputs(step, *scope):
     """The files that a job writes, or the pattern of them: name -> path."""
-    files = Job(SETTINGS, step, scope).outputs
-    return {
-        name: str(path).replace("{scope}/", "{scope}") for name, path in files.items()
-    }
+    files = Job(SETTINGS, step, scope).outputs.items()
+    return {name: str(path).replace("{scope}/", "{scope}") for name, path in files}
+
+
+def read_by(step, *scope):
+    """The files that a job reads."""
+    return [str(path) for path in Job(SETTINGS, step, scope).inputs.values()]
+
+
+def settings_of(step, *scope):
+    """What a job's result depends on beside its inputs, as text."""
+    return json.dumps(Job(SETTINGS, step, scope).settings, sort_keys=True)
 
 
 def inputs(step):
     """What a rule reads: a function of its wildcards."""
-    return lambda wildcards: [
-        str(path)
-        for path in Job(SETTINGS, step, scope_of(step, wildcards)).inputs.values()
-    ]
+    return lambda wildcards: read_by(step, *scope_of(step, wildcards))
 
 
 def settings(step):
-    """What a rule's result depends on beside its inputs; it reruns when this changes."""
-    return lambda wildcards: json.dumps(
-        Job(SETTINGS, step, scope_of(step, wildcards)).settings, sort_keys=True
-    )
+    """A parameter of a rule, which reruns when this changes."""
+    return lambda wildcards: settings_of(step, *scope_of(step, wildcards))
 
 
 def source(step):
@@ -93,9 +89,7 @@ def source(step):
 
 def every(step):
     """All files of all jobs of a step."""
-    return [
-        str(path) for made in jobs(SETTINGS, step) for path in made.outputs.values()
-    ]
+    return [str(f) for made in jobs(SETTINGS, step) for f in made.outputs.values()]
 
 
 def by_attempt(amount):
@@ -132,4 +126,4 @@ localrules:
 
 
 if workflow.is_main_process:
-    print(ESTIMATE, file=sys.stderr)
+    print(estimate(SETTINGS), file=sys.stderr)

@@ -30,11 +30,8 @@ rule train:
 
 use rule train as train_baseline with:
     output:
-        **{
-            name: path
-            for name, path in outputs("train", "{variant}", "{fold}").items()
-            if name in ("predictions", "settings")
-        },
+        predictions=outputs("train", "{variant}", "{fold}")["predictions"],
+        settings=outputs("train", "{variant}", "{fold}")["settings"],
     wildcard_constraints:
         variant="|".join(BASELINES) or "(?!)",
     priority: 0
@@ -55,19 +52,13 @@ for number, folds in enumerate(BATCHES, start=1):
         input:
             lambda wildcards, folds=folds: sorted(
                 {
-                    str(path)
+                    f
                     for fold in folds
-                    for path in Job(
-                        SETTINGS, "train", (wildcards.variant, fold)
-                    ).inputs.values()
+                    for f in read_by("train", wildcards.variant, fold)
                 }
             ),
         output:
-            [
-                path
-                for fold in folds
-                for path in outputs("train", "{variant}", fold).values()
-            ],
+            [f for fold in folds for f in outputs("train", "{variant}", fold).values()],
         log:
             f"logs/train/{{variant}}.batch_{number}.log",
         benchmark:
@@ -85,11 +76,7 @@ for number, folds in enumerate(BATCHES, start=1):
         params:
             folds=[f"--fold {fold}" for fold in folds],
             settings=lambda wildcards, folds=folds: [
-                json.dumps(
-                    Job(SETTINGS, "train", (wildcards.variant, fold)).settings,
-                    sort_keys=True,
-                )
-                for fold in folds
+                settings_of("train", wildcards.variant, fold) for fold in folds
             ],
             source=source("train"),
         message:

@@ -24,12 +24,7 @@ MOST_POINTS = 2000  # of a variant in parity.csv
 
 
 def aggregate(config: Config, job: Job) -> None:
-    """Pool the folds, compute metrics, draw plots.
-
-    Args:
-        config: the resolved configuration, which says which variants and folds there are.
-        job: reads the predictions and histories; writes ``metrics``, ``summary``, ``by_system`` and
-            the plots.
+    """Pool the predictions of the folds; write metrics, tables of them, and plots.
 
     Raises:
         UserError: a predictions file is missing, or comes from other data or another configuration.
@@ -87,13 +82,11 @@ def _plots(
     tables: Mapping[str, list[Predictions]],
     folder: Path,
 ) -> None:
-    """Draw everything there is data for."""
     first = next(iter(tables.values()))[0]
     properties, simulated = first.properties, first.simulated
     for variant, frame in frames.items():
-        plots.parity(
-            folder / f"parity_{variant}.png", frame, properties, variant, simulated=simulated
-        )
+        path = folder / f"parity_{variant}.png"
+        plots.parity(path, frame, properties, variant, simulated=simulated)
     plots.mae_by_property(folder / "mae_by_property.png", frames, properties, simulated=simulated)
     plots.mae_by_system(folder / "mae_by_system.png", frames, simulated=simulated)
     if config.neural:
@@ -104,14 +97,8 @@ def _plots(
         plots.loss_curves(folder / "loss_curves.png", histories, simulated=simulated)
         shown = config.neural[0]
         learned = [t.covariance for t in tables[shown] if t.covariance is not None]
-        plots.correlation(
-            folder / "correlation.png",
-            frames[shown],
-            learned,
-            properties,
-            shown,
-            simulated=simulated,
-        )
+        path = folder / "correlation.png"
+        plots.correlation(path, frames[shown], learned, properties, shown, simulated=simulated)
     if config.pretrains:
         metrics, history = (_of_generators(config, files, k)[0][1] for k in ("metrics", "history"))
         plots.generated_dos(folder / "generated_dos.png", files["gan/examples"], metrics)

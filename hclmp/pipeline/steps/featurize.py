@@ -22,12 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def featurize(config: Config, job: Job) -> None:
-    """Pad the compositions, look up the elements, and draw the DOS feature.
-
-    Args:
-        config: the resolved configuration.
-        job: reads the table ``targets`` and, with transfer, the ``generator``, trained or
-            pretrained; writes ``features``.
+    """Pad the compositions, look up the elements and, with transfer, draw the DOS feature.
 
     Raises:
         UserError: an element has no vector in an embedding, or is unknown to the generator, or the

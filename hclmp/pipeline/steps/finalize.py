@@ -41,14 +41,8 @@ def finalize(config: Config, job: Job, *, threads: int = 1) -> None:
     """Train the first H-CLMP variant on all samples and write it with all that a prediction needs.
 
     Epochs are the median of the best ones of the folds' models; the size of the uncertainty is
-    what makes the folds' held-out samples most likely.
-
-    Args:
-        config: the resolved configuration.
-        job: reads the table ``targets``, the ``metrics`` of the held-out evaluation, which go with
-            the model, and the folds' models with what they were made from; with transfer also the
-            ``generator`` and the ``encoder`` that have seen all DOS. Writes the folder of a model.
-        threads: of the computation.
+    what makes the folds' held-out samples most likely. With transfer, generator and encoder are
+    those that have seen all DOS.
 
     Raises:
         UserError: a file of an earlier step is missing or belongs to another run.
@@ -63,9 +57,7 @@ def finalize(config: Config, job: Job, *, threads: int = 1) -> None:
     held_out, whole_systems = _held_out(config, job, table)
     model, training = variant_settings(config, variant)
     training = training.model_copy(update={"epochs": _epochs(config, job)})
-    inputs, dos_known = _inputs(
-        config, table, generator, embedding=model.embedding, origin=str(targets)
-    )
+    inputs, dos_known = _inputs(config, table, targets, generator, model.embedding)
     data = Labelled.of(table, inputs, np.arange(len(table)))
     part = Part(data, None, origin, read_start(job), whole_systems)
     copies = {"training": targets} | ({} if generator is None else {"generator": generator})
@@ -86,10 +78,8 @@ def finalize(config: Config, job: Job, *, threads: int = 1) -> None:
         about = _about(config, data, table, job.inputs["metrics"], far, dos_known, origin)
         write_json(out["about"], about)
         cache.keep(origin, out.values())
-    log.info(
-        "%s: %s on all %d samples, %d epochs",
-        *(out["about"].parent, variant, len(data), training.epochs),
-    )
+    folder = out["about"].parent
+    log.info("%s: %s on all %d samples, %d epochs", folder, variant, len(data), training.epochs)
 
 
 def _held_out(config: Config, job: Job, table: Targets) -> tuple[HeldOut, bool]:
@@ -118,14 +108,14 @@ def _epochs(config: Config, job: Job) -> int:
 
 
 def _inputs(
-    config: Config, table: Targets, generator: Path | None, *, embedding: str, origin: str
+    config: Config, table: Targets, path: Path, generator: Path | None, embedding: str
 ) -> tuple[Inputs, float | None]:
     """All samples over all elements that have vectors, so that later ones may hold any of them.
 
     And with transfer, the share of them whose DOS the generator knows rather than guesses.
     """
     vocabulary = describable(embedding, left_out=config.targets.left_out)
-    parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=origin)
+    parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(path))
     compositions = pad(parsed, vocabulary)
     elements = ElementTable(
         {embedding: element_vectors(vocabulary, embedding)}, element_vectors(vocabulary, TABULATED)

@@ -28,11 +28,7 @@ def prepare_targets(config: Config, job: Job) -> None:
     """Read, check and merge the labelled compositions.
 
     Rows of one composition (after ``left_out`` elements are dropped) are merged by the median, of
-    the values and of what is known of their noise.
-
-    Args:
-        config: the resolved configuration.
-        job: writes the targets ``table``, and a ``record`` of its origin and counts.
+    the values and of what is known of their noise. A record holds origin and counts.
 
     Raises:
         UserError: bad input; nothing is written then.
@@ -64,7 +60,6 @@ def prepare_targets(config: Config, job: Job) -> None:
 
 
 def _counts(targets: Targets, parsed: list[Fractions]) -> dict[str, Any]:
-    """How many rows became how many samples."""
     return {
         "rows": len(parsed),
         "samples": len(targets),
@@ -79,7 +74,7 @@ def _counts(targets: Targets, parsed: list[Fractions]) -> dict[str, Any]:
 
 
 def _sentences(raw: RawTargets, facts: dict[str, Any]) -> list[str]:
-    """What the user should know about what became of the rows."""
+    """What became of the rows."""
     kind = "simulated " if raw.simulated else ""
     lines = [
         f"{raw.origin}: {facts['rows']} rows -> {facts['samples']} {kind}compositions of "

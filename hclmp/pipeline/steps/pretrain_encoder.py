@@ -31,11 +31,7 @@ FEWEST = 10  # compositions: of fewer neither a scale nor a correlation can be l
 def pretrain_encoder(config: Config, job: Job, *, threads: int = 1) -> None:
     """Train the encoder of the variants with transfer to predict DOS from composition.
 
-    Args:
-        config: the resolved configuration.
-        job: reads the table ``dos``, writes ``encoder`` and ``history``. Its scope is the fold
-            whose systems the encoder must not see, if any.
-        threads: of the computation.
+    The scope of the job is the fold whose systems the encoder must not see, if any.
 
     Raises:
         UserError: no DOS is left to learn from, or the training diverged.
@@ -83,10 +79,7 @@ def pretrain_encoder(config: Config, job: Job, *, threads: int = 1) -> None:
 
 
 def _rows(
-    config: Config,
-    parsed: Sequence[Fractions],
-    vocabulary: Sequence[str],
-    scope: Scope,
+    config: Config, parsed: Sequence[Fractions], vocabulary: Sequence[str], scope: Scope
 ) -> list[int]:
     """The rows of the DOS table that may be learned from; what is left out is counted."""
     held_out = read_systems(config.systems)[scope[0]] if scope else ()

@@ -54,7 +54,6 @@ class _Part:
     dos: NDArray[np.float32]
 
     def scaled(self, scaler: DosScaler) -> Materials:
-        """With scaled DOS."""
         return Materials(torch.from_numpy(self.fractions), scaler.scale(self.dos))
 
 
@@ -62,13 +61,8 @@ def pretrain_gan(config: Config, job: Job) -> None:
     """Train the generator on most systems of the DOS table and measure it on systems held out.
 
     What is saved is not that generator but the same, trained as long on all DOS that it may see:
-    the more it has seen, the more it recalls.
-
-    Args:
-        config: the resolved configuration.
-        job: reads the table ``dos``; writes ``generator``, ``metrics``, ``history`` and
-            ``examples``: some held-out DOS beside the generated ones, for a plot. Its scope is the
-            fold whose systems the generator must not see, if any.
+    the more it has seen, the more it recalls. The scope of the job is the fold whose systems the
+    generator must not see, if any.
 
     Raises:
         UserError: too few systems with a DOS.
@@ -106,7 +100,10 @@ def pretrain_gan(config: Config, job: Job) -> None:
             "provenance": origin,
         }
         log.info("%s", _sentence(report))
-        whole = _together(parts)
+        whole = _Part(
+            np.concatenate([part.fractions for part in parts]),
+            np.concatenate([part.dos for part in parts]),
+        )
         final, scaler_of_all = _built(config, table.grid, whole)
         more = refit_generator(
             final,
@@ -140,14 +137,6 @@ def _built(config: Config, grid: EnergyGrid, train: _Part) -> tuple[Generator, D
         recalls=config.gan.memory > 0,
     )
     return model, scaler
-
-
-def _together(parts: Sequence[_Part]) -> _Part:
-    """All DOS that the generator may see."""
-    return _Part(
-        np.concatenate([part.fractions for part in parts]),
-        np.concatenate([part.dos for part in parts]),
-    )
 
 
 def _systems(config: Config, parsed: Sequence[Fractions], scope: Scope) -> list[str | None]:

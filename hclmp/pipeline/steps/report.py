@@ -20,12 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def report(config: Config, job: Job) -> None:
-    """Write the page of results.
-
-    Args:
-        config: the resolved configuration.
-        job: reads the predictions, histories, metrics and records of a run; writes ``page``, which
-            holds all that it shows and asks the network for nothing.
+    """Write the page of results, which holds all that it shows and asks the network for nothing.
 
     Raises:
         UserError: a file of an earlier step is missing, or belongs to another run.

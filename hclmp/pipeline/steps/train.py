@@ -25,14 +25,11 @@ def train(config: Config, jobs: Sequence[Job], *, threads: int = 1) -> None:
     """Fit a variant on the training rows of folds and predict the test rows of each.
 
     Several folds of an H-CLMP variant train as one model; their results are what they are alone, to
-    the rounding of the last digits.
+    the rounding of the last digits. The number of threads changes the last digits of H-CLMP alone.
 
     Args:
         config: the resolved configuration.
-        jobs: of one variant, a fold each; they read the table ``targets``, ``features`` and, where
-            the variant starts pretrained, an ``encoder``; they write ``predictions``, ``settings``
-            and, of H-CLMP, ``weights`` and ``history``.
-        threads: of the computation; the result depends on it only for H-CLMP, in the last digits.
+        jobs: of one variant, a fold each.
 
     Raises:
         UserError: an input belongs to another run, or the training diverged.
@@ -53,10 +50,8 @@ def train(config: Config, jobs: Sequence[Job], *, threads: int = 1) -> None:
         if variant in config.neural:
             models += _train_networks(config, jobs, parts, checkpoints, threads=threads)
         else:
-            models += [
-                _train_baseline(config, job, part, threads=threads)
-                for job, part in zip(jobs, parts, strict=True)
-            ]
+            pairs = zip(jobs, parts, strict=True)
+            models += [_train_baseline(config, job, part, threads=threads) for job, part in pairs]
         for job, (part, test), model in zip(jobs, folds, models, strict=True):
             seen = inputs[job.inputs["features"]]
             _write_predictions(job, table, seen, part, test, model)
@@ -119,7 +114,6 @@ def _train_baseline(config: Config, job: Job, part: Part, *, threads: int) -> Mo
 def _write_predictions(
     job: Job, table: Targets, inputs: Inputs, part: Part, test: RowNumbers, model: Model
 ) -> None:
-    """Predict the test samples of a fold."""
     variant, fold = job.scope
     predicted = model.predict(inputs.take(test))
     train_std = np.nanstd(part.train.t, axis=0)
