@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 from hclmp.errors import UserError
-from hclmp.pipeline.jobs import check_results, job
+from hclmp.pipeline.checks import check_results
+from hclmp.pipeline.jobs import job
 from hclmp.pipeline.steps.report import report
 from hclmp.provenance import PACKAGE, read_provenance, source_files
 from tests.report.conftest import NASTY, Made, Tables, embedded
