@@ -269,3 +269,10 @@ def test_the_schema_accepts_and_refuses_as_the_types_do(workdir: Path, command: 
         assert not validator.is_valid(raw)
         with pytest.raises(UserError):
             resolve(raw)
+
+
+def test_a_key_of_an_earlier_version_says_what_to_do() -> None:
+    with pytest.raises(
+        UserError, match=r"`dos\.materials_project\.spin` is no longer a key.*Remove"
+    ):
+        resolve({"dos": {"materials_project": {"spin": "sum"}}}, origin="results/config.json")

@@ -82,26 +82,28 @@ def test_rows_are_counted_where_that_is_cheap(workdir: Path) -> None:
 
 
 def run(**sections: Any) -> Config:
-    return resolve(sections, origin="test")
+    """A configuration of three folds."""
+    Path("three.tsv").write_text("system\tfold\nCu-Fe\ta\nFe-Ti\tb\nTi-W\tc\n")
+    return resolve({"systems": "three.tsv", **sections}, origin="test")
 
 
 def test_an_estimate_does_not_make_up_rows(workdir: Path) -> None:
     store(workdir / "plates", two_plates())
     none = {"dos": {"source": "none"}, "variants": ["ridge", "mean"]}
     plates: dict[str, Any] = {"source": "plates", "path": "plates"}
-    text = estimate(run(targets=plates, **none), folds=3)
+    text = estimate(run(targets=plates, **none))
     assert "2 variants x 3 folds)" in text
     assert "not known before the source is read" in text
     assert "1500" not in text
     assert "minutes" not in text
-    text = estimate(run(targets=plates | {"limit": 70}, **none), folds=3)
+    text = estimate(run(targets=plates | {"limit": 70}, **none))
     assert "70 rows)" in text
 
 
-def test_an_estimate_does_not_make_up_materials() -> None:
+def test_an_estimate_does_not_make_up_materials(workdir: Path) -> None:
     project = {"source": "materials_project"}
-    text = estimate(run(dos=project), folds=3)
+    text = estimate(run(dos=project))
     assert "1500 rows)" in text
     assert "and what the generator takes, which is not known" in text
-    assert "not known" not in estimate(run(dos=project | {"limit": 50}), folds=3)
-    assert "not known" not in estimate(run(), folds=3)
+    assert "not known" not in estimate(run(dos=project | {"limit": 50}))
+    assert "not known" not in estimate(run())

@@ -1,26 +1,19 @@
 """How many jobs, minutes and megabytes a run takes, before it starts."""
 
 import os
-from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hclmp.config import (
     CALIBRATION_TREES,
     MOST_REMEMBERED,
     Config,
-    DosConfig,
-    TargetsConfig,
     variant_settings,
 )
 from hclmp.data.folds import fold_batches, fold_names
 from hclmp.pipeline.jobs import STEPS, jobs
-from hclmp.sources.reference.read import row_counts
+from hclmp.sources.inputs import count_rows
 
 # Measured on one core of the machine that hclmp was written on (benchmarks/README.md); another
 # machine is within a factor of three or so.
-DEMO_ROWS, DEMO_MATERIALS = 1500, 1048
 SECONDS_TO_START_A_JOB = 4.0
 SECONDS_PER_DEMO_ROW = 0.012
 SECONDS_PER_GAN_ROW_AND_EPOCH = 1e-3  # its second training, on all DOS, included
@@ -41,10 +34,10 @@ def estimate(config: Config) -> str:
         config: the resolved configuration.
     """
     folds = len(fold_names(config))
-    rows = _rows(config.targets, DEMO_ROWS, part=0)
+    rows = count_rows(config.targets)
     # Without knowing how many materials there are, they are read and a generator trained all the
     # same.
-    materials = _rows(config.dos, DEMO_MATERIALS, part=1) if config.pretrains else 0
+    materials = count_rows(config.dos) if config.pretrains else 0
     generators = len(jobs(config, "pretrain-gan"))
     count = _count_jobs(config)
     final = config.final_variant
@@ -129,37 +122,3 @@ def _training_seconds(config: Config, variant: str, rows: int) -> float:
         trees = config.baselines.trees + 2 * min(config.baselines.trees, CALIBRATION_TREES)
         return rows * trees * SECONDS_PER_ROW_AND_TREE
     return rows * SECONDS_PER_ROW_OF_RIDGE if kind == "ridge" else 0.0
-
-
-def _rows(section: TargetsConfig | DosConfig, demo: int, *, part: int) -> int | None:
-    """Rows of a source, counted without reading it; None where only reading it would tell.
-
-    A missing or damaged file is the step's to complain of.
-
-    Args:
-        section: of the configuration.
-        demo: rows of the demo.
-        part: of the paper's archive: 0 its samples, 1 its densities of states.
-    """
-    path, limit = section.path, section.limit
-    if section.source == "demo":
-        rows: int | None = demo
-    elif path is not None and section.source == "reference":
-        rows = row_counts(path)[part]
-    elif path is not None and section.source == "table" and Path(path).is_file():
-        rows = _rows_of_file(path)
-    else:
-        rows = None
-    if rows is None:  # at most so many, and seldom fewer
-        return limit
-    return min(rows, limit or rows)
-
-
-def _rows_of_file(path: str) -> int:
-    if path.lower().endswith(".parquet"):
-        try:
-            return int(pq.read_metadata(path).num_rows)
-        except pa.ArrowException:
-            return 0
-    with open(path, "rb") as file:
-        return max(0, sum(1 for _ in file) - 1)

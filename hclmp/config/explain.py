@@ -9,6 +9,12 @@ from hclmp.config.base import Section
 from hclmp.config.data import PropertyConfig
 from hclmp.config.models import VariantConfig
 
+# Keys of earlier versions, and what to do about them.
+RETIRED = {
+    "dos.materials_project.spin": "its only value was `sum`, which is what is done. Remove it; "
+    "`snakemake` writes an old results/config.json anew."
+}
+
 
 def explain(problem: dict[str, Any], section: type[Section], where: str = "") -> str:
     """One of pydantic's problems, in the words of someone who edits a YAML file."""
@@ -16,6 +22,8 @@ def explain(problem: dict[str, Any], section: type[Section], where: str = "") ->
     named_by_key = "[key]" in problem["loc"]
     dotted = ".".join([where, *path] if where else path)
     if problem["type"] == "extra_forbidden":
+        if dotted in RETIRED:
+            return f"`{dotted}` is no longer a key: {RETIRED[dotted]}"
         known = _keys_at(section, path[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.4)
         hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(known)}"

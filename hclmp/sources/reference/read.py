@@ -206,15 +206,6 @@ def count_rows(section: TargetsConfig | DosConfig) -> int:
     return len({int(i) for index in found for i in index})
 
 
-def row_counts(path: str) -> tuple[int, int]:
-    """Samples and DOS, as ``cli/estimate.py`` asks; goes when that calls ``inputs.count_rows``."""
-    sections = (
-        TargetsConfig(source="reference", path=path),
-        DosConfig(source="reference", path=path),
-    )
-    return count_rows(sections[0]), count_rows(sections[1])
-
-
 def _entries(archive: Archive) -> tuple[Entries, list[str]]:
     """The samples by their number, ascending, and the keys that are no number."""
     origin = archive.origin(LABELS)
