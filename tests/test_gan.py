@@ -171,9 +171,7 @@ def test_in_training_a_material_recalls_other_systems_alone() -> None:
     x, rows = model.condition(fractions), torch.randperm(len(fractions))
 
     def recalled(values: torch.Tensor) -> torch.Tensor:
-        found = gan_training._recalled(
-            model, gan_training._Materials(fractions, x, values), rows, queries=1
-        )
+        found = gan_training._recalled(model, Materials(fractions, values), x, rows, queries=1)
         assert found is not None
         return found
 
@@ -220,7 +218,8 @@ def test_of_a_large_table_all_is_known_and_a_part_is_recalled(
 def test_the_best_epoch_is_kept() -> None:
     model, _, history = trained()
     fractions, dos = synthetic_dos(60, seed=1)
-    score = gan_training._validate(model, torch.from_numpy(fractions), model.scaler.scale(dos))
+    validation = Materials(torch.from_numpy(fractions), model.scaler.scale(dos))
+    score = gan_training._validate(model, validation)
     best = min(row["validation_energy_score"] for row in history)
     assert score["validation_energy_score"] == pytest.approx(best, rel=1e-5)
     assert [row["epoch"] for row in history] == list(range(1, SETTINGS.epochs + 1))
@@ -240,10 +239,9 @@ def test_the_refit_follows_the_same_schedule_and_takes_the_last_epoch(
     real = gan_training._set_rate
     monkeypatch.setattr(gan_training, "_set_rate", lambda o, r: (rates.append(r), real(o, r))[1])
     trained()
-    model, _, history = refitted()
+    _, _, history = refitted()
     assert rates[SETTINGS.epochs :] == rates[:7]
     assert [row["epoch"] for row in history] == list(range(1, 8))
-    assert not model.training
     with monkeypatch.context() as patch:
         patch.setattr(gan_training, "_generator_step", _spoil)
         with pytest.raises(UserError, match="diverged"):
