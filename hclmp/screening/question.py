@@ -17,12 +17,7 @@ NO_NAME = re.compile(r"[<>=]|^[-+]?[\d.]+(e[-+]?\d+)?$")  # before the operator:
 
 @dataclass(frozen=True)
 class Goal:
-    """A property to maximise or to minimise.
-
-    Attributes:
-        column: of the property, among the model's.
-        sign: 1 to maximise, -1 to minimise.
-    """
+    """A property, by its column, to maximise (sign 1) or to minimise (sign -1)."""
 
     column: int
     sign: int
@@ -65,12 +60,7 @@ class Question:
         minimize: Sequence[str] = (),
         where: Sequence[str] = (),
     ) -> "Question":
-        """A question as a user asks it.
-
-        Args:
-            properties: the model's.
-            maximize, minimize: names of properties.
-            where: conditions such as ``alpha_1 < 0.2``.
+        """A question as a user asks it: names of properties, conditions (``alpha_1 < 0.2``).
 
         Raises:
             UserError: no goal or more than two, an unknown property, or a condition that cannot be

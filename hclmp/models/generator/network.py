@@ -85,8 +85,7 @@ class Materials(NamedTuple):
     dos: Tensor
 
 
-@dataclass(frozen=True)
-class CompositionDos:
+class CompositionDos(NamedTuple):
     """DOS of compositions, recalled or generated.
 
     Attributes:
@@ -96,10 +95,6 @@ class CompositionDos:
 
     dos: Tensor
     known: Tensor
-
-    def rows(self, rows: slice) -> "CompositionDos":
-        """Those of some of the compositions."""
-        return CompositionDos(self.dos[rows], self.known[rows])
 
 
 class Generator(nn.Module):
@@ -190,13 +185,8 @@ class Generator(nn.Module):
         """Scaled DOS samples: fractions [n, V] -> [n, draws, D].
 
         Every composition gets the same noise vectors, so that a row does not depend on its batch.
-        For a remembered composition all samples are its DOS.
-
-        Args:
-            fractions: of the compositions.
-            draws: samples of each.
-            seed: of the noise.
-            hide_own_system: ignore the DOS of a composition's own system and its supersets.
+        For a remembered composition all samples are its DOS. ``hide_own_system`` ignores the DOS of
+        a composition's own system and its supersets.
         """
         recalled = self._recalled(fractions, hide_own_system)
         return torch.cat(list(self._samples(fractions, recalled, draws, seed)))
@@ -210,10 +200,7 @@ class Generator(nn.Module):
         seed: int,
         hide_own_system: bool = False,
     ) -> CompositionDos:
-        """The DOS feature, the mean of samples, of compositions given by fractions [n, V].
-
-        The arguments are those of ``samples``.
-        """
+        """The DOS feature, the mean of ``samples``, of compositions given by fractions [n, V]."""
         given = torch.from_numpy(fractions)
         recalled = self._recalled(given, hide_own_system)
         parts = self._samples(given, recalled, draws, seed)
@@ -226,7 +213,7 @@ class Generator(nn.Module):
         """Samples of some compositions after the other, which bounds the memory."""
         for start in range(0, len(fractions), SAMPLED_AT_ONCE):
             rows = slice(start, start + SAMPLED_AT_ONCE)
-            part = None if recalled is None else recalled.rows(rows)
+            part = None if recalled is None else CompositionDos(*(each[rows] for each in recalled))
             yield self._sample_around(fractions[rows], part, draws=draws, seed=seed)
 
     def _sample_around(
@@ -289,9 +276,9 @@ class Generator(nn.Module):
             "provenance": provenance,
         }
         tensors = dict(self.state_dict())
-        if self.scaler is not None:
-            header["scaler"] = {"unit": self.scaler.unit, "top": self.scaler.top}
-            tensors |= {"scaler.mean": self.scaler.mean, "scaler.std": self.scaler.std}
+        if (scaler := self.scaler) is not None:
+            header["scaler"] = {"unit": scaler.unit, "top": scaler.top}
+            tensors |= {"scaler.mean": scaler.mean, "scaler.std": scaler.std}
         if self.memory is not None:
             tensors |= pack("memory", self.memory._asdict())
         write_tensors(path, tensors, header)
@@ -305,8 +292,8 @@ class Generator(nn.Module):
         """
         what = "a generator"
         with read_tensors(path, what=what, remedy=MAKERS, framework="pt") as (header, tensors):
-            known, scaler = header["scaler"], None
-            if known is not None:
+            scaler = None
+            if (known := header["scaler"]) is not None:
                 statistics = {k: tensors.pop(f"scaler.{k}") for k in ("mean", "std")}
                 scaler = DosScaler(**statistics, **known)
             generator = cls(

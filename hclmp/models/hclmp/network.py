@@ -266,12 +266,7 @@ class HCLMP(nn.Module):
         return mean, log_variance, recalled.labels
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Predict without random draws.
-
-        Returns:
-            The prediction, and the spread of the recalled labels (0 without a memory): [m, b, L]
-            each.
-        """
+        """Prediction without draws, and spread of the recalled labels (0 if none): [m, b, L]."""
         material, recalled = self.material(batch, None), None
         if self.config.memory:
             labels = Labels(self.memory_labels, self.memory_weights)
@@ -295,9 +290,8 @@ class HCLMP(nn.Module):
         """The parts of the loss, weighted, [m] each; their sum is minimised.
 
         Args:
-            batch, labels: n compositions to recall from, and their labels [m, n, L].
+            batch, labels, draws: n compositions to recall from, labels [m, n, L], random numbers.
             queries: how many of them, the first b, are predicted.
-            draws: the random numbers of training.
             whole_systems: whether the model is to predict systems that it has no row of. If so,
                 a composition recalls none of its own system and its supersets; else all but itself.
             complete: whether no label is known to be missing, which saves work.
