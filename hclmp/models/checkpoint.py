@@ -28,18 +28,11 @@ History = list[dict[str, Any]]  # one row per epoch and member
 
 @dataclass
 class State:
-    """All that changes during a training, besides the networks and their optimisers.
+    """All that changes during a training, besides the networks and their optimisers."""
 
-    Attributes:
-        epoch: how many are finished.
-        best_scores: the lowest validation score so far, of each member.
-        best: the tensors of the network that had it.
-        history: one row per epoch and member.
-    """
-
-    epoch: int = 0
-    best_scores: list[float] = field(default_factory=list)
-    best: "dict[str, Tensor]" = field(default_factory=dict)
+    epoch: int = 0  # how many are finished
+    best_scores: list[float] = field(default_factory=list)  # the lowest so far, of each member
+    best: "dict[str, Tensor]" = field(default_factory=dict)  # of the network that had it
     history: History = field(default_factory=list)
 
     def finish_epoch(

@@ -33,9 +33,9 @@ class Record(NamedTuple):
     """The best measured values, which candidates are compared with.
 
     Attributes:
-        front: [m, goals], the measured rows that meet all conditions and that no other is better
-            than in all goals: with one goal the best. In the transformed space, negated where a
-            goal is to be low, first goal ascending; m = 0 where no row meets the conditions.
+        front: [m, goals], the measured rows that meet all conditions and that no other one beats
+            (``on_front``). In the transformed space, negated where a goal is to be low, first goal
+            ascending; m = 0 where no row meets the conditions.
         rows: [m] which rows of the table they are.
     """
 
@@ -45,10 +45,8 @@ class Record(NamedTuple):
     @classmethod
     def of(cls, question: Question, values: Floats) -> "Record":
         """Of measured rows [n, L], in property units, NaN where not measured."""
-        transformed = np.stack(
-            [p.forward(values[:, i]) for i, p in enumerate(question.properties)], axis=1
-        )
-        goals = question.directed(transformed)
+        columns = zip(question.properties, values.T, strict=True)
+        goals = question.directed(np.stack([p.forward(column) for p, column in columns], axis=1))
         rows = np.flatnonzero(question.fulfilled(values) & ~np.isnan(goals).any(axis=1))
         rows = rows[on_front(goals[rows])]
         rows = rows[np.argsort(goals[rows, 0], kind="stable")]

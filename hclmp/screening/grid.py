@@ -23,24 +23,18 @@ class Grid:
 
     No fraction is 0. Each composition has a number from 0 to ``size - 1``, system by system, in the
     combinatorial number system (Knuth, TAOCP 7.2.1.3).
-
-    Attributes:
-        elements: alphabetical.
-        cations: k.
-        divisions: 1 / step, n.
     """
 
-    elements: tuple[str, ...]
-    cations: int
-    divisions: int
+    elements: tuple[str, ...]  # alphabetical
+    cations: int  # k
+    divisions: int  # n = 1 / step
 
     @classmethod
     def of(cls, elements: Sequence[str], *, cations: int, step: float) -> "Grid":
         """A grid as a user asks for it.
 
         Raises:
-            UserError: elements named twice, fewer of them than cations, or a step that does not
-                divide 1, is too coarse for the cations or too fine to be counted.
+            UserError: an element named twice, too few elements, or a step that does not fit.
         """
         if repeated := sorted({e for e in elements if elements.count(e) > 1}):
             raise UserError(f"--elements names {join_some(repeated)} twice")

@@ -36,10 +36,8 @@ class Condition:
 
     def transformed(self, prop: Property) -> tuple[float, float]:
         """The bounds in the transformed space."""
-        low, high = (
-            float(prop.forward(np.array(b))) if math.isfinite(b) else b
-            for b in (self.low, self.high)
-        )
+        ends = (self.low, self.high)
+        low, high = (float(prop.forward(np.array(b))) if math.isfinite(b) else b for b in ends)
         return low, high
 
 
@@ -74,8 +72,8 @@ class Question:
             )
         if len(set(named)) < len(named):
             raise UserError(f"`{named[0]}` is a goal twice")
-        goals = [Goal(_column(n, properties), 1) for n in maximize]
-        goals += [Goal(_column(n, properties), -1) for n in minimize]
+        signs = [1] * len(maximize) + [-1] * len(minimize)
+        goals = (Goal(_column(n, properties), s) for n, s in zip(named, signs, strict=True))
         return cls(tuple(properties), tuple(goals), _conditions(where, properties))
 
     def fulfilled(self, values: Floats) -> NDArray[np.bool_]:

@@ -65,11 +65,8 @@ def read_measured(folder: Path, model: Model) -> Measured:
 class Reference:
     """The record that candidates are to surpass.
 
-    Attributes:
-        record: the best measured compositions that meet the conditions.
-        measured: the table that its rows are of.
-        same_elements: whether the record is that of compositions of the screened elements alone.
-            It is that of all compositions only where none of those meets the conditions.
+    It is that of compositions of the screened elements (``same_elements``), or of all compositions
+    where none of those meets the conditions. Its rows are of the table ``measured``.
     """
 
     record: Record
@@ -101,9 +98,8 @@ class Screened:
         frame: a row per composition that was kept, best first. ``rank`` (1 is the best, blank for
             one that is kept only for the front); the columns of ``Model.predict``; ``feasible``
             with conditions; ``probability`` and, with one goal, ``improvement`` as in
-            ``hclmp.screening.acquisition.Chances``; ``on_front`` with two goals: no candidate is
-            predicted to be at least as good in both and better in one (of those likelier than not
-            to meet the conditions). ``attrs["units"]`` has the units.
+            ``acquisition.Chances``; ``on_front`` with two goals: of the candidates that likely meet
+            the conditions none beats it. ``attrs["units"]`` has the units.
         candidates: how many were predicted.
         known: how many were passed over because their goals have been measured.
         feasible: how many are likelier than not to meet the conditions.
@@ -125,10 +121,8 @@ class _Kept:
         self.best, self.front = pd.DataFrame(), pd.DataFrame()
 
     def add(self, part: pd.DataFrame) -> None:
-        """Take in more candidates; of equal ``score`` the likelier and then the better come first.
-
-        All scores are 0 where the record is out of reach.
-        """
+        """Take in more candidates."""
+        # Of equal scores (all are 0 where the record is out of reach) the likelier come first.
         together = pd.concat([self.best, part[part["score"] > -np.inf]])
         order = ["score", "feasible", "goal_0", "number"]
         together = together.sort_values(order, ascending=[False, False, False, True])

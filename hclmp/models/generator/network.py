@@ -86,15 +86,10 @@ class Materials(NamedTuple):
 
 
 class CompositionDos(NamedTuple):
-    """DOS of compositions, recalled or generated.
+    """DOS of compositions, recalled or generated."""
 
-    Attributes:
-        dos: [n, D] scaled.
-        known: [n] whether it is the remembered DOS of that very composition, not an estimate.
-    """
-
-    dos: Tensor
-    known: Tensor
+    dos: Tensor  # [n, D] scaled
+    known: Tensor  # [n] whether it is the remembered DOS of that very composition
 
 
 class Generator(nn.Module):
@@ -104,9 +99,7 @@ class Generator(nn.Module):
         vocabulary: the V elements that it knows, in the order of its input.
         vectors: [V, d] fixed element vectors, part of the condition; d may be 0.
         seen: [V] 1 for elements of the training DOS, 0 for those known by their vector only.
-        noise: length of the noise vector.
-        hidden: hidden layers.
-        grid: the D energies.
+        noise, hidden, grid: sizes of the noise and of the hidden layers; the D energies.
         scaler: between scaled values and the unit of the DOS; None if it is not known.
         recalls: whether it recalls DOS; the published one does not.
 
@@ -165,11 +158,9 @@ class Generator(nn.Module):
 
     def forward(self, condition: Tensor, noise: Tensor, recalled: Tensor | None = None) -> Tensor:
         """Condition [..., V + d], noise [..., z], recalled DOS [..., D]: scaled DOS [..., D]."""
-        if recalled is None:
-            plain: Tensor = self.network(torch.cat([condition, noise], dim=-1))
-            return plain
-        change: Tensor = self.network(torch.cat([condition, noise, recalled], dim=-1))
-        return recalled + change
+        given = [condition, noise] + ([] if recalled is None else [recalled])
+        out: Tensor = self.network(torch.cat(given, dim=-1))
+        return out if recalled is None else recalled + out
 
     def attend(self, queries: Tensor, keys: Tensor, dos: Tensor, hidden: Tensor | None) -> Tensor:
         """Mean of scaled DOS [m, D], weighted by attention: queries [n, k], keys [m, k] to [n, D].

@@ -70,18 +70,13 @@ class Labels(NamedTuple):
 class Table(NamedTuple):
     """All labelled compositions of F folds, padded to the longest table.
 
-    Padding repeats a row, with labels of weight 0.
-
-    Attributes:
-        inputs, labels: [F, n, ...].
-        counts: how many rows each fold has.
-        complete: whether no label is missing.
+    Padding repeats a row, with labels of weight 0. Inputs and labels are [F, n, ...].
     """
 
     inputs: Batch
     labels: Labels
-    counts: tuple[int, ...]
-    complete: bool
+    counts: tuple[int, ...]  # rows of each fold
+    complete: bool  # whether no label is missing
 
     @classmethod
     def of(cls, inputs: Batch, labels: Labels) -> "Table":

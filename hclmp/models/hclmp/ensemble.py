@@ -87,16 +87,13 @@ class Outputs(NamedTuple):
 class HeldOut:
     """Errors of a model on n samples that it had not seen, in the transformed space.
 
-    Attributes:
-        residuals: [n, L], label minus prediction, NaN where there is no label.
-        spread, disagreement: [n, L], as in ``Outputs``.
-        weights: [n, L], how much each label counts.
+    All are [n, L]; spread and disagreement are as in ``Outputs``.
     """
 
-    residuals: Floats
+    residuals: Floats  # label minus prediction, NaN where there is no label
     spread: Floats
     disagreement: Floats
-    weights: Floats
+    weights: Floats  # how much each label counts
 
     @classmethod
     def of(cls, model: "Ensemble", data: Labelled) -> "HeldOut":

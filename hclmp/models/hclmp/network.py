@@ -102,17 +102,11 @@ class MaterialEncoder(nn.Module):
 
 
 class Recalled(NamedTuple):
-    """What b compositions recall of labelled ones.
+    """What b compositions recall of labelled ones: means weighted by similarity."""
 
-    Attributes:
-        labels: [m, b, L], mean of their labels, weighted by similarity.
-        spread: [m, b, L], standard deviation of their labels about it; None in training.
-        latent: [m, b, latent], mean of their latent vectors q(z | y); None without label branch.
-    """
-
-    labels: Tensor
-    spread: Tensor | None
-    latent: Tensor | None
+    labels: Tensor  # [m, b, L]
+    spread: Tensor | None  # [m, b, L], standard deviation of the labels; None in training
+    latent: Tensor | None  # [m, b, latent], of q(z | y); None without label branch
 
 
 class HCLMP(nn.Module):
@@ -121,10 +115,8 @@ class HCLMP(nn.Module):
     A new one has one member; ``layers.stack_members`` joins several.
 
     Args:
-        config: sizes and parts.
         vectors: [V, d] fixed element vectors.
-        statistics: how many statistics of the elements (S).
-        properties: how many (L).
+        statistics, properties: how many of each (S, L).
         dos: length of the DOS feature (D), or None for H-CLMP.
 
     Attributes:

@@ -32,17 +32,11 @@ ORDERS = 2**24  # added to a seed for the random orders
 
 
 class Steps(NamedTuple):
-    """The steps of an epoch.
-
-    Attributes:
-        number: how many.
-        queries: rows that a step predicts.
-        recalled: rows that it recalls from; the first of them are the queries.
-    """
+    """The steps of an epoch."""
 
     number: int
-    queries: int
-    recalled: int
+    queries: int  # rows that a step predicts
+    recalled: int  # rows that it recalls from; the first of them are the queries
 
 
 def steps_of(n: int, *, batch_size: int, memory: int) -> Steps:
