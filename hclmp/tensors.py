@@ -31,21 +31,15 @@ def write_tensors(
     *,
     sort_keys: bool = True,
 ) -> None:
-    """Write arrays or torch tensors, of any device, and a header; whole or not at all.
+    """Write arrays or torch tensors, of any device, and a header of JSON; whole or not at all.
 
-    Args:
-        path: of the file.
-        tensors: name -> tensor.
-        header: JSON-able.
-        sort_keys: whether the keys of the header are sorted, so that equal headers give equal
-            bytes, or keep their order.
+    The keys of the header are sorted, so that equal headers give equal bytes, unless their order
+    matters.
     """
-    arrays = {
-        name: np.asarray(
-            tensor if isinstance(tensor, np.ndarray) else tensor.detach().cpu().numpy(), order="C"
-        )
-        for name, tensor in tensors.items()
+    numpy = {
+        k: t if isinstance(t, np.ndarray) else t.detach().cpu().numpy() for k, t in tensors.items()
     }
+    arrays = {name: np.asarray(array, order="C") for name, array in numpy.items()}
     with atomic_write(path) as temporary:
         save_file(arrays, temporary, metadata={KEY: json.dumps(header, sort_keys=sort_keys)})
 
@@ -56,11 +50,8 @@ def read_tensors(
 ) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Header and tensors of a file, in a block that builds something of them.
 
-    Args:
-        path: of the file.
-        what: it should be, for the message: "a generator".
-        remedy: for the message: "`hclmp pretrain-gan` makes it".
-        framework: ``numpy`` for arrays, ``pt`` for torch tensors.
+    The message of an error says that the file is not ``what`` ("a generator"), and the ``remedy``
+    ("`hclmp pretrain-gan` makes it"). The framework ``pt`` gives torch tensors.
 
     Raises:
         UserError: the file is missing, or it cannot be read, or the block cannot build from it.

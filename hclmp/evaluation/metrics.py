@@ -26,11 +26,10 @@ def summarise(
 
     Rows of all folds are pooled per property; property ``all`` is the mean over properties.
     ``mae``, ``rmse`` and ``r2`` are in property units; ``mae_std`` (the headline) is the mean of
-    |t_pred - t_true| / train_std; ``coverage90`` the share of labels in the central 90 %
-    interval; ``mae_std_certain`` the ``mae_std`` of the samples left when the variant's least
-    certain quarter is set aside (`certain`); ``nll`` the negative log-likelihood of the
-    standardised label under a Gaussian; ``nll_joint`` (of ``all``) that of all labels of a sample
-    together, per label, with the correlations that the variant learned;
+    |t_pred - t_true| / train_std; ``mae_std_certain`` the same of the samples that are `certain`;
+    ``coverage90`` the share of labels in the central 90 % interval; ``nll`` the negative
+    log-likelihood of the standardised label under a Gaussian; ``nll_joint`` (of ``all``) that of
+    all labels of a sample together, per label, with the correlations that the variant learned;
     ``mae_std_vs_{other}_low`` and ``_high`` a 95 % bootstrap interval over systems of the ratio of
     two variants' ``mae_std`` (NaN of one system alone).
 
@@ -44,17 +43,15 @@ def summarise(
     frames = {v: f.assign(certain=certain(f)) for v, f in frames.items()}
     frames = {v: f[f["y_true"].notna()] for v, f in frames.items()}
     for variant, frame in frames.items():
-        groups = frame.groupby("property", sort=False)
-        per_property = {str(p): _metrics(f) for p, f in groups}
-        counts = frame.groupby("property").size()
         n = frame["sample_id"].nunique()
-        for prop, metrics in per_property.items():
-            count = int(counts[prop])
-            rows += [(variant, prop, name, value, count) for name, value in metrics.items()]
-        for name in next(iter(per_property.values())):
-            values = [metrics[name] for metrics in per_property.values()]
+        values: dict[str, list[float]] = {}
+        for prop, group in frame.groupby("property", sort=False):
+            for name, value in _metrics(group).items():
+                rows.append((variant, str(prop), name, value, len(group)))
+                values.setdefault(name, []).append(value)
+        for name, of_properties in values.items():
             # a property whose metric is not defined (r2 of a single label) does not count there
-            known = [value for value in values if np.isfinite(value)]
+            known = [value for value in of_properties if np.isfinite(value)]
             mean = float(np.mean(known)) if known else float("nan")
             rows.append((variant, ALL, name, mean, n))
         rows.append((variant, ALL, "nll_joint", _joint_nll(frame, (learned or {}).get(variant)), n))
@@ -70,21 +67,16 @@ def by_system(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rows alone.
     """
     parts = []
+    metrics = ["mae", "mae_std"]
     for variant, frame in frames.items():
-        errors = pd.DataFrame(
-            {
-                "system": frame["system"],
-                "property": frame["property"],
-                "mae": np.abs(frame["y_pred"] - frame["y_true"]),
-                "mae_std": standardised_error(frame),
-            }
-        )
+        mae = (frame["y_pred"] - frame["y_true"]).abs()
+        errors = frame.assign(mae=mae, mae_std=standardised_error(frame))
         grouped = errors.groupby(["system", "property"], sort=False)
-        part = grouped.mean().join(grouped.size().rename("n")).reset_index()
-        overall = part.groupby("system", sort=False)[["mae", "mae_std"]].mean()
+        part = grouped[metrics].mean().assign(n=grouped.size()).reset_index()
+        overall = part.groupby("system", sort=False)[metrics].mean()
         overall = overall.assign(n=frame.groupby("system")["sample_id"].nunique()).reset_index()
         part = pd.concat([part, overall.assign(property=ALL)])
-        part = part.melt(["system", "property", "n"], ["mae", "mae_std"], "metric", "value")
+        part = part.melt(["system", "property", "n"], metrics, "metric", "value")
         parts.append(part.assign(variant=variant, n=part["n"].astype(int)))
     table = pd.concat(parts).sort_values(["system", "variant"], kind="stable")
     return table[SYSTEM_COLUMNS].reset_index(drop=True)
@@ -95,6 +87,17 @@ def standardised_error(frame: pd.DataFrame) -> "pd.Series[float]":
     return (frame["t_pred"] - frame["t_true"]).abs() / frame["train_std"]
 
 
+def predicted_std(frame: pd.DataFrame) -> "pd.Series[float]":
+    """The standard deviation of each prediction, in the transformed space."""
+    return pd.Series(np.hypot(frame["t_std_aleatoric"], frame["t_std_epistemic"]), frame.index)
+
+
+def system_errors(table: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
+    """``mae_std`` over all properties in `by_system`: a row per system, a column per variant."""
+    table = table[(table["property"] == ALL) & (table["metric"] == "mae_std")]
+    return table.pivot(index="system", columns="variant", values="value")[list(variants)]
+
+
 def certain(frame: pd.DataFrame) -> "pd.Series[bool]":
     """Whether a row is of the three quarters of the samples of which a variant is surest.
 
@@ -103,7 +106,7 @@ def certain(frame: pd.DataFrame) -> "pd.Series[bool]":
     A variant whose uncertainty tells good predictions from bad ones has a ``mae_std_certain``
     clearly below its ``mae_std``.
     """
-    std = np.hypot(frame["t_std_aleatoric"], frame["t_std_epistemic"]) / frame["train_std"]
+    std = predicted_std(frame) / frame["train_std"]
     uncertainty = std.groupby(frame["sample_id"]).transform("mean")
     samples = np.sort(uncertainty[~frame["sample_id"].duplicated()].to_numpy())
     # equal but for rounding is equal
@@ -117,14 +120,8 @@ def correlations(
 ) -> dict[str, Floats]:
     """Correlation between the properties: [L, L] each, NaN where not defined.
 
-    Args:
-        frame: predictions of one variant.
-        covariances: [L, L] per fold, in the transformed space.
-        properties: the L properties.
-
-    Returns:
-        ``learned``, the mean over the folds, if there are covariances; ``residuals`` and
-        ``labels`` of the held-out samples.
+    ``learned`` is the mean over the ``covariances`` of the folds, [L, L] in the transformed space,
+    if there are any; ``residuals`` and ``labels`` are of the held-out samples, one variant's.
     """
     names = [p.name for p in properties]
     true, predicted = (
@@ -142,8 +139,7 @@ def correlations(
 
 def _metrics(frame: pd.DataFrame) -> dict[str, float]:
     """Metrics of one property; ``frame`` has the column ``certain`` too."""
-    y_true, y_pred = frame["y_true"], frame["y_pred"]
-    std = np.hypot(frame["t_std_aleatoric"], frame["t_std_epistemic"])
+    y_true, y_pred, std = frame["y_true"], frame["y_pred"], predicted_std(frame)
     deviation = frame["t_pred"] - frame["t_true"]
     inside = deviation.abs() <= norm.ppf((1 + COVERAGE) / 2) * std
     scaled, scaled_std = deviation / frame["train_std"], std / frame["train_std"]
@@ -154,7 +150,7 @@ def _metrics(frame: pd.DataFrame) -> dict[str, float]:
         "mae_std": float(standardised_error(frame).mean()),
         "mae_std_certain": float(standardised_error(frame[frame["certain"]]).mean()),
         "coverage90": float(inside.mean()),
-        "nll": float(-norm.logpdf(scaled, scale=scaled_std).mean()),
+        "nll": float(-np.mean(norm.logpdf(scaled, scale=scaled_std))),
     }
 
 
@@ -164,10 +160,10 @@ def _joint_nll(frame: pd.DataFrame, learned: Mapping[str, pd.DataFrame] | None) 
     A sample has the standard deviations of its row and the correlations of its fold's model, as
     samples drawn jointly have; labels that are missing do not count.
     """
-    std = np.hypot(frame["t_std_aleatoric"], frame["t_std_epistemic"])
+    std = predicted_std(frame)
     if learned is None:
         scaled = (frame["t_true"] - frame["t_pred"]) / frame["train_std"]
-        return float(-norm.logpdf(scaled, scale=std / frame["train_std"]).mean())
+        return float(-np.mean(norm.logpdf(scaled, scale=std / frame["train_std"])))
     total = float(np.log(std / frame["train_std"]).sum())
     frame = frame.assign(z=(frame["t_true"] - frame["t_pred"]) / std)
     for fold, part in frame.groupby("fold"):

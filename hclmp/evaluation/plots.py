@@ -1,8 +1,8 @@
 """The pictures beside the metrics: a PNG per function, equal bytes for equal input.
 
-``frame`` is the predictions of a variant on all folds, columns as in ``PREDICTION_COLUMNS``;
-``frames`` are those of several. A variant looks the same everywhere: neural ones saturated,
-baselines muted.
+``path`` is the PNG; ``frame`` the predictions of a variant on all folds, columns as in
+``PREDICTION_COLUMNS``; ``frames`` those of several; ``simulated`` whether the labels come from a
+simulation. A variant looks the same everywhere: neural ones saturated, baselines muted.
 """
 
 import json
@@ -23,7 +23,13 @@ from matplotlib.figure import Figure
 from sklearn.metrics import r2_score
 
 from hclmp.data.tables import Floats, Property
-from hclmp.evaluation.metrics import ALL, by_system, correlations, standardised_error
+from hclmp.evaluation.metrics import (
+    by_system,
+    correlations,
+    predicted_std,
+    standardised_error,
+    system_errors,
+)
 from hclmp.evaluation.styles import STYLES, variant_styles
 from hclmp.files import atomic_write
 
@@ -121,9 +127,7 @@ def mae_by_system(path: Path, frames: Mapping[str, pd.DataFrame], *, simulated: 
     Up to forty systems get a row of dots each, sorted by the first variant's error; of more, the
     cumulated distribution is shown.
     """
-    table = by_system(frames)
-    table = table[(table["property"] == ALL) & (table["metric"] == "mae_std")]
-    errors = table.pivot(index="system", columns="variant", values="value")[list(frames)]
+    errors = system_errors(by_system(frames), list(frames))
     rows = len(errors) <= MOST_SYSTEM_ROWS
     with _figure(path, 7.5, 1.5 + 0.2 * max(len(errors), len(frames)) if rows else 4.2) as figure:
         ax = figure.subplots()
@@ -150,11 +154,9 @@ def loss_curves(
 ) -> None:
     """Training loss, and below it validation error, against epoch: a column per variant.
 
-    Args:
-        path: the PNG.
-        histories: variant -> fold -> one row per ``stage``, ``member`` and ``epoch``, with ``loss``
-            and the standardised ``validation_mae``. Shown is the first stage, which has validation.
-        simulated: whether the labels come from a simulation.
+    ``histories`` are, by variant and fold, one row per ``stage``, ``member`` and ``epoch``, with
+    ``loss`` and the standardised ``validation_mae``. Only the first stage has validation; it is
+    shown.
     """
     columns = min(len(histories), 4)
     blocks = math.ceil(len(histories) / columns)
@@ -189,13 +191,8 @@ def correlation(
 ) -> None:
     """Correlation between properties: as learned, of the residuals, and of the labels.
 
-    Args:
-        path: the PNG.
-        frame: predictions.
-        covariances: [L, L] per fold, in the transformed space; if empty, nothing learned is shown.
-        properties: the L properties.
-        variant: whose predictions they are.
-        simulated: whether the labels come from a simulation.
+    ``covariances`` are [L, L] per fold, in the transformed space; if empty, nothing learned is
+    shown.
     """
     names = [p.name for p in properties]
     found = correlations(frame, covariances, properties)
@@ -226,8 +223,7 @@ def generated_dos(path: Path, examples: Path, metrics: Path) -> None:
             energies per material.
         metrics: JSON of the generator's metrics, with the units of DOS and energy.
     """
-    about, table = json.loads(metrics.read_text()), pd.read_csv(examples)
-    blocks = [block for _, block in table.groupby((table["energy"].diff() < 0).cumsum())]
+    about, blocks = json.loads(metrics.read_text()), materials_of(pd.read_csv(examples))
     columns = min(3, len(blocks))
     rows = math.ceil(len(blocks) / columns)
     mae, unit, colour = about["mae"], about["unit"], STYLES["hclmp_t"][0]
@@ -254,13 +250,16 @@ def generated_dos(path: Path, examples: Path, metrics: Path) -> None:
         figure.suptitle(_title(title, about["simulated"]))
 
 
+def materials_of(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """The table of examples, a block of rising energies per material, cut into these blocks."""
+    return [block for _, block in table.groupby((table["energy"].diff() < 0).cumsum())]
+
+
 def gan_curves(path: Path, history: Path) -> None:
     """Training of the generator against epoch: losses, error of the mean, validation scores.
 
-    Args:
-        path: the PNG.
-        history: CSV with a row per stage and epoch; errors and scores are of scaled DOS. Shown is
-            the first stage, which has validation.
+    ``history`` is a CSV with a row per stage and epoch; errors and scores are of scaled DOS. Only
+    the first stage has validation; it is shown.
     """
     table = pd.read_csv(history).query("stage == 'selection'")
     best = table.nsmallest(1, "validation_energy_score")["epoch"].iloc[0]
@@ -303,9 +302,8 @@ def _marker(history: pd.DataFrame) -> str:
 
 def _parity_panel(ax: Axes, frame: pd.DataFrame, prop: Property, variant: str) -> None:
     """One property: points, identity line, mean absolute error and R2."""
-    columns = ("y_true", "y_pred", "t_pred", "t_std_aleatoric", "t_std_epistemic")
-    true, predicted, t, *stds = (frame[c].to_numpy() for c in columns)
-    std = np.hypot(*stds)
+    true, predicted, t = (frame[c].to_numpy() for c in ("y_true", "y_pred", "t_pred"))
+    std = predicted_std(frame).to_numpy()
     few = len(frame) <= MOST_ERROR_BARS
     if few:
         ax.vlines(true, prop.inverse(t - std), prop.inverse(t + std), color=PALE, lw=0.5)

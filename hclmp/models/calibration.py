@@ -22,19 +22,14 @@ SMALLEST_SHARE, LARGEST_SHARE = -9.0, 4.0  # of the mean squared residual, as lo
 class Calibration:
     """Variance of a prediction: constant + a * spread^2 + b * disagreement^2, per property.
 
-    Attributes:
-        constant: [L], the variance that is the same for all compositions.
-        spread_weight: [L] a, of the spread of the recalled labels (aleatoric).
-        disagreement_weight: [L] b, of the disagreement between the members (epistemic).
-        typical: [L], root mean square of the aleatoric part over the validation rows.
-        correlation: [L, L], between the standardised residuals of the properties.
+    The spread of the recalled labels is aleatoric, the disagreement between the members epistemic.
     """
 
-    constant: Floats
-    spread_weight: Floats
-    disagreement_weight: Floats
-    typical: Floats
-    correlation: Floats
+    constant: Floats  # [L], the variance that is the same for all compositions
+    spread_weight: Floats  # [L], a
+    disagreement_weight: Floats  # [L], b
+    typical: Floats  # [L], root mean square of the aleatoric part over the validation rows
+    correlation: Floats  # [L, L], between the standardised residuals of the properties
 
     def covariance(self) -> Floats:
         """Aleatoric covariance of a typical composition: [L, L]."""

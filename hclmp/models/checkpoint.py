@@ -28,18 +28,11 @@ History = list[dict[str, Any]]  # one row per epoch and member
 
 @dataclass
 class State:
-    """All that changes during a training, besides the networks and their optimisers.
+    """All that changes during a training, besides the networks and their optimisers."""
 
-    Attributes:
-        epoch: number of finished epochs.
-        best_scores: the lowest validation score so far, of each member.
-        best: the tensors of the network that had it.
-        history: one row per epoch and member.
-    """
-
-    epoch: int = 0
-    best_scores: list[float] = field(default_factory=list)
-    best: "dict[str, Tensor]" = field(default_factory=dict)
+    epoch: int = 0  # how many are finished
+    best_scores: list[float] = field(default_factory=list)  # the lowest so far, of each member
+    best: "dict[str, Tensor]" = field(default_factory=dict)  # of the network that had it
     history: History = field(default_factory=list)
 
     def finish_epoch(
@@ -47,9 +40,7 @@ class State:
     ) -> None:
         """Record an epoch, and keep each member whose validation score is the lowest so far.
 
-        Args:
-            rows, scores: of the members.
-            network: of one member; or of several, which are the first axis of its tensors.
+        A network of several members has them as the first axis of its tensors.
         """
         self.epoch += 1
         self.history += [{"epoch": self.epoch, **row} for row in rows]
@@ -94,12 +85,7 @@ class Checkpoint:
         *,
         last: bool,
     ) -> None:
-        """Replace the checkpoint; if that takes long, as for many folds, not after every epoch.
-
-        Args:
-            state, networks, optimizers: after an epoch.
-            last: whether it was the last one, which is always saved.
-        """
+        """Replace the checkpoint; if that takes long, not after every epoch, but after the last."""
         now = time.monotonic()
         if not last and self._took > SLOW and now - self._saved < REST * self._took:
             return
@@ -157,6 +143,16 @@ class Checkpoints:
                 shutil.rmtree(checkpoint.path.parent, ignore_errors=True)
 
 
+def check_finite(network: "nn.Module") -> None:
+    """Refuse a network with a weight that is not finite.
+
+    Raises:
+        UserError: the training diverged.
+    """
+    if not all(weight.isfinite().all() for weight in network.parameters()):
+        raise UserError(DIVERGED)
+
+
 def join_stages(**stages: History) -> History:
     """The histories of the stages of a training as one, each row with its ``stage``."""
     return [{"stage": stage, **row} for stage, rows in stages.items() for row in rows]
@@ -164,11 +160,10 @@ def join_stages(**stages: History) -> History:
 
 def _optimizer_tensors(optimizer: "Optimizer") -> "dict[str, Tensor]":
     """The state of an Adam-like optimiser as named tensors."""
-    return {
-        f"{index}.{name}": value
-        for index, values in optimizer.state_dict()["state"].items()
-        for name, value in values.items()
-    }
+    tensors: dict[str, Tensor] = {}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= pack(str(index), values)
+    return tensors
 
 
 def _restore_optimizer(optimizer: "Optimizer", tensors: "dict[str, Tensor]") -> None:

@@ -16,11 +16,8 @@ def descriptors(inputs: Inputs, *, with_range: bool = True) -> Floats:
     present (the statistics of Ward et al., npj Comput. Mater. 2, 16028, 2016); the number of
     elements; the mixing entropy in units of k.
 
-    They do not depend on the order of the elements in a row or on its padding.
-
-    Args:
-        inputs: n compositions; properties in standardised units.
-        with_range: whether to include the range, which follows from minimum and maximum.
+    They do not depend on the order of the elements in a row or on its padding. The range, which
+    follows from minimum and maximum, may be omitted.
 
     Returns:
         [n, V + 6 p + 2], or [n, V + 5 p + 2] without the range.

@@ -21,7 +21,7 @@ class Part:
     """The samples that a model of one fold is fitted to.
 
     Attributes:
-        train: training samples.
+        train: the training samples.
         validation: samples that choose the best epoch and measure the uncertainty; None where the
             number of epochs is given.
         key: what else determines the result (its provenance); names the checkpoint.
@@ -71,16 +71,18 @@ class Prediction:
     std_epistemic: Floats
     covariance: Floats | None = None
 
+    @property
+    def std(self) -> Floats:
+        """[n, L], aleatoric and epistemic together."""
+        return np.hypot(self.std_aleatoric, self.std_epistemic)
+
     def samples(self, draws: int, *, seed: int) -> Floats:
         """Joint samples over the properties: [n, draws, L], in the transformed space.
 
-        Each row has its own standard deviation, aleatoric and epistemic together, and all rows have
-        the correlation of ``covariance``; without one the properties are independent. Joint samples
-        answer what single properties cannot: how likely one is high *and* another low.
-
-        Args:
-            draws: samples of each row.
-            seed: of the draws; every row gets the same ones, so that it does not depend on others.
+        Each row has its own standard deviation, and all rows have the correlation of
+        ``covariance``; without one the properties are independent. Joint samples answer what single
+        properties cannot: how likely one is high *and* another low. All rows get the same random
+        numbers, so that a row does not depend on others.
         """
         properties = self.mean.shape[1]
         factor = np.eye(properties)
@@ -89,8 +91,7 @@ class Prediction:
             values, vectors = np.linalg.eigh(correlation_of(self.covariance))
             factor = vectors * np.sqrt(values.clip(min=0))
         noise = np.random.default_rng(seed).normal(size=(draws, properties)) @ factor.T
-        std = np.hypot(self.std_aleatoric, self.std_epistemic)
-        out: Floats = self.mean[:, None] + std[:, None] * noise
+        out: Floats = self.mean[:, None] + self.std[:, None] * noise
         return out
 
 

@@ -23,12 +23,8 @@ def is_superset_of(queries: Tensor, others: Tensor) -> Tensor:
     """Whether others have all elements of a query, so belong to its system or a superset of it.
 
     A model sees no such row of a held-out system, so in training it must not recall one either.
-
-    Args:
-        queries, others: [..., b, V] and [..., n, V], positive where an element is present.
-
-    Returns:
-        [..., b, n].
+    Queries [..., b, V] and others [..., n, V] are positive where an element is present; gives
+    [..., b, n].
     """
     return _superset(queries, others).bool()
 
@@ -44,12 +40,8 @@ def _superset(queries: Tensor, others: Tensor) -> Tensor:
 def hidden_in_training(queries: Tensor, others: Tensor, *, whole_systems: bool = True) -> Tensor:
     """What queries must not recall of others, the first of which are the queries themselves.
 
-    Args:
-        queries, others: as ``is_superset_of``.
-        whole_systems: whether supersets of a query's elements are hidden from it too.
-
-    Returns:
-        [..., b, n]: 0, 1, or 2 for the query itself, as ``attention`` takes it.
+    As ``is_superset_of``, but 0, 1, or 2 for the query itself, as ``attention`` takes it. Without
+    ``whole_systems`` only the query itself is hidden.
     """
     hidden = _superset(queries, others).mul_(whole_systems)
     hidden.diagonal(dim1=-2, dim2=-1).add_(1)

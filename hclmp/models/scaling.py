@@ -21,9 +21,7 @@ class Scaler:
     def fit(cls, values: Floats, *, least: float = 0.0) -> "Scaler":
         """Fit to training values [n, d], NaN where missing; a constant column has std 1.
 
-        Args:
-            values: the training values.
-            least: standard deviations up to this are rounding errors.
+        Standard deviations up to ``least`` are rounding errors.
         """
         mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
         # The std of n equal numbers is their rounding error, not always 0.

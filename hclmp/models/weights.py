@@ -20,10 +20,8 @@ def label_weights(labels: Floats, noise: Floats | None, scale: Floats) -> Floats
 
     Args:
         labels: [n, L], NaN where missing.
-        noise: [n, L], standard deviations in the unit of the labels, NaN where unknown; None where
-            none is known.
-        scale: [L], positive: the standard deviation of the training labels of each property, in
-            the same unit (`Scaler.std`).
+        noise: [n, L], standard deviations in the unit of the labels, NaN where unknown; or None.
+        scale: [L], the standard deviation of the training labels of each property (`Scaler.std`).
 
     Returns:
         [n, L]: 0 where a label is missing, 1 where its noise is unknown, else in (0, 1].

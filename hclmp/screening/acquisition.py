@@ -33,9 +33,9 @@ class Record(NamedTuple):
     """The best measured values, which candidates are compared with.
 
     Attributes:
-        front: [m, goals], the measured rows that meet all conditions and that no other is better
-            than in all goals: with one goal the best. In the transformed space, negated where a
-            goal is to be low, first goal ascending; m = 0 where no row meets the conditions.
+        front: [m, goals], the measured rows that meet all conditions and that no other one beats
+            (``on_front``). In the transformed space, negated where a goal is to be low, first goal
+            ascending; m = 0 where no row meets the conditions.
         rows: [m] which rows of the table they are.
     """
 
@@ -45,10 +45,8 @@ class Record(NamedTuple):
     @classmethod
     def of(cls, question: Question, values: Floats) -> "Record":
         """Of measured rows [n, L], in property units, NaN where not measured."""
-        transformed = np.stack(
-            [p.forward(values[:, i]) for i, p in enumerate(question.properties)], axis=1
-        )
-        goals = question.directed(transformed)
+        columns = zip(question.properties, values.T, strict=True)
+        goals = question.directed(np.stack([p.forward(column) for p, column in columns], axis=1))
         rows = np.flatnonzero(question.fulfilled(values) & ~np.isnan(goals).any(axis=1))
         rows = rows[on_front(goals[rows])]
         rows = rows[np.argsort(goals[rows, 0], kind="stable")]
@@ -93,8 +91,7 @@ def chances(question: Question, record: Record, predicted: Prediction) -> Chance
     """How likely candidates meet the conditions and break the record."""
     columns = [c.column for c in question.conditions] + [g.column for g in question.goals]
     factor = _factor(predicted.covariance, columns)
-    std = np.hypot(predicted.std_aleatoric, predicted.std_epistemic)
-    mean, std = predicted.mean[:, columns], std[:, columns]
+    mean, std = predicted.mean[:, columns], predicted.std[:, columns]
     points = _points(len(question.conditions) + len(question.goals) - 1)
     drawn: list[Floats] = []
     weight = np.ones((len(mean), len(points)))
@@ -123,14 +120,11 @@ def chances(question: Question, record: Record, predicted: Prediction) -> Chance
 
 
 def improvement(mean: Floats, std: Floats, best: float, *, sign: int, log10: bool) -> Floats:
-    """Expected improvement over ``best``, in property units.
+    """Expected improvement over the record ``best``, in property units.
 
-    Args:
-        mean, std: of the prediction, in the transformed space.
-        best: the record, in the transformed space.
-        sign: 1 if more is better, -1 if less.
-        log10: whether that space is that of the logarithm. The expectation is then over a
-            log-normal distribution, with its whole upper tail.
+    ``mean``, ``std`` and ``best`` are in the transformed space. If that is the space of the
+    logarithm, the expectation is over a log-normal distribution, with its whole upper tail. The
+    sign is 1 if more is better, -1 if less.
     """
     if not log10:
         z = sign * (mean - best) / std
@@ -156,10 +150,8 @@ class _Given(NamedTuple):
     def of(self, goal: int) -> tuple[Floats, Floats]:
         """Mean and standard deviation of a goal: [n, q] and [n, 1]."""
         i = self.first + goal
-        center = self.mean[:, i : i + 1] + self.std[:, i : i + 1] * _shift(
-            self.factor, i, self.drawn
-        )
-        return center, self.std[:, i : i + 1] * self.factor[i, i]
+        mean, std = self.mean[:, i, None], self.std[:, i, None]
+        return mean + std * _shift(self.factor, i, self.drawn), std * self.factor[i, i]
 
 
 def _beyond(question: Question, record: Record, given: _Given, points: Floats) -> Floats:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,24 +23,18 @@ class Grid:
 
     No fraction is 0. Each composition has a number from 0 to ``size - 1``, system by system, in the
     combinatorial number system (Knuth, TAOCP 7.2.1.3).
-
-    Attributes:
-        elements: alphabetical.
-        cations: k.
-        divisions: 1 / step, n.
     """
 
-    elements: tuple[str, ...]
-    cations: int
-    divisions: int
+    elements: tuple[str, ...]  # alphabetical
+    cations: int  # k
+    divisions: int  # n = 1 / step
 
     @classmethod
     def of(cls, elements: Sequence[str], *, cations: int, step: float) -> "Grid":
         """A grid as a user asks for it.
 
         Raises:
-            UserError: elements named twice, fewer of them than cations, or a step that does not
-                divide 1, is too coarse for the cations or too fine to be counted.
+            UserError: an element named twice, too few elements, or a step that does not fit.
         """
         if repeated := sorted({e for e in elements if elements.count(e) > 1}):
             raise UserError(f"--elements names {join_some(repeated)} twice")
@@ -81,20 +75,14 @@ class Grid:
         """How many compositions there are."""
         return self.systems * self.per_system
 
-    @cached_property
-    def _element_table(self) -> Numbers:
-        return _binomials(len(self.elements), self.cations)
-
-    @cached_property
-    def _cut_table(self) -> Numbers:
-        return _binomials(self.divisions - 1, self.cations - 1)
-
     def steps(self, numbers: Numbers) -> tuple[Numbers, Numbers]:
         """Compositions [b] as positions in ``elements``, ascending, and steps of each: [b, k]."""
         system, inside = np.divmod(numbers, self.per_system)
-        chosen = _subsets(system, self._element_table)[:, ::-1]
+        chosen = _subsets(system, _binomials(len(self.elements), self.cations))[:, ::-1]
         # a composition is a choice of k - 1 cuts among the n - 1 places between n steps
-        cuts = self.divisions - 1 - _subsets(inside, self._cut_table)
+        cuts = (
+            self.divisions - 1 - _subsets(inside, _binomials(self.divisions - 1, self.cations - 1))
+        )
         ends = np.pad(cuts, ((0, 0), (1, 1)), constant_values=(0, self.divisions))
         return chosen, np.diff(ends, axis=1)
 
@@ -117,11 +105,10 @@ class Grid:
         if len(fractions) != self.cations or not set(fractions) <= set(self.elements):
             return None
         elements = sorted(fractions)
-        steps = [round(fractions[e] * self.divisions) for e in elements]
-        distances = [
-            abs(s / self.divisions - fractions[e]) for e, s in zip(elements, steps, strict=True)
-        ]
-        if max(distances) >= 10.0**-DECIMALS or min(steps) < 1 or sum(steps) != self.divisions:
+        given = np.array([fractions[e] for e in elements])
+        steps = np.rint(given * self.divisions).astype(np.int64)
+        distance = np.abs(steps / self.divisions - given).max()
+        if distance >= 10.0**-DECIMALS or steps.min() < 1 or steps.sum() != self.divisions:
             return None
         chosen = [self.elements.index(e) for e in reversed(elements)]
         cuts = self.divisions - 1 - np.cumsum(steps[:-1])
@@ -157,6 +144,7 @@ class Grid:
             yield bounds[:-1] + np.minimum(within, widths - 1)
 
 
+@cache
 def _binomials(most: int, k: int) -> Numbers:
     """``table[i - 1, c]`` is c over i, for i from 1 to k and c below ``most``: [k, most]."""
     rows = [[min(math.comb(c, i), MOST) for c in range(most)] for i in range(1, k + 1)]

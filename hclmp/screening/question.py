@@ -17,12 +17,7 @@ NO_NAME = re.compile(r"[<>=]|^[-+]?[\d.]+(e[-+]?\d+)?$")  # before the operator:
 
 @dataclass(frozen=True)
 class Goal:
-    """A property to maximise or to minimise.
-
-    Attributes:
-        column: of the property, among the model's.
-        sign: 1 to maximise, -1 to minimise.
-    """
+    """A property, by its column, to maximise (sign 1) or to minimise (sign -1)."""
 
     column: int
     sign: int
@@ -41,10 +36,8 @@ class Condition:
 
     def transformed(self, prop: Property) -> tuple[float, float]:
         """The bounds in the transformed space."""
-        low, high = (
-            float(prop.forward(np.array(b))) if math.isfinite(b) else b
-            for b in (self.low, self.high)
-        )
+        ends = (self.low, self.high)
+        low, high = (float(prop.forward(np.array(b))) if math.isfinite(b) else b for b in ends)
         return low, high
 
 
@@ -65,12 +58,7 @@ class Question:
         minimize: Sequence[str] = (),
         where: Sequence[str] = (),
     ) -> "Question":
-        """A question as a user asks it.
-
-        Args:
-            properties: the model's.
-            maximize, minimize: names of properties.
-            where: conditions such as ``alpha_1 < 0.2``.
+        """A question as a user asks it: names of properties, conditions (``alpha_1 < 0.2``).
 
         Raises:
             UserError: no goal or more than two, an unknown property, or a condition that cannot be
@@ -84,8 +72,8 @@ class Question:
             )
         if len(set(named)) < len(named):
             raise UserError(f"`{named[0]}` is a goal twice")
-        goals = [Goal(_column(n, properties), 1) for n in maximize]
-        goals += [Goal(_column(n, properties), -1) for n in minimize]
+        signs = [1] * len(maximize) + [-1] * len(minimize)
+        goals = (Goal(_column(n, properties), s) for n, s in zip(named, signs, strict=True))
         return cls(tuple(properties), tuple(goals), _conditions(where, properties))
 
     def fulfilled(self, values: Floats) -> NDArray[np.bool_]:

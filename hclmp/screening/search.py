@@ -28,8 +28,7 @@ class Measured:
     """What the model was trained on.
 
     Attributes:
-        formulas: of n compositions.
-        fractions: the same, less what is left out.
+        formulas, fractions: of n compositions; the fractions without what is left out.
         values: [n, L], in property units, NaN where not measured.
     """
 
@@ -38,7 +37,6 @@ class Measured:
     values: Floats
 
     def take(self, rows: Sequence[int]) -> "Measured":
-        """Some of the rows."""
         return Measured(
             [self.formulas[i] for i in rows], [self.fractions[i] for i in rows], self.values[rows]
         )
@@ -67,11 +65,8 @@ def read_measured(folder: Path, model: Model) -> Measured:
 class Reference:
     """The record that candidates are to surpass.
 
-    Attributes:
-        record: the best measured compositions that meet the conditions.
-        measured: the table that its rows are of.
-        same_elements: whether the record is that of compositions of the screened elements alone.
-            It is that of all compositions only where none of those meets the conditions.
+    It is that of compositions of the screened elements (``same_elements``), or of all compositions
+    where none of those meets the conditions. Its rows are of the table ``measured``.
     """
 
     record: Record
@@ -103,9 +98,8 @@ class Screened:
         frame: a row per composition that was kept, best first. ``rank`` (1 is the best, blank for
             one that is kept only for the front); the columns of ``Model.predict``; ``feasible``
             with conditions; ``probability`` and, with one goal, ``improvement`` as in
-            ``hclmp.screening.acquisition.Chances``; ``on_front`` with two goals: no candidate is
-            predicted to be at least as good in both and better in one (of those likelier than not
-            to meet the conditions). ``attrs["units"]`` has the units.
+            ``acquisition.Chances``; ``on_front`` with two goals: of the candidates that likely meet
+            the conditions none beats it. ``attrs["units"]`` has the units.
         candidates: how many were predicted.
         known: how many were passed over because their goals have been measured.
         feasible: how many are likelier than not to meet the conditions.
@@ -127,10 +121,8 @@ class _Kept:
         self.best, self.front = pd.DataFrame(), pd.DataFrame()
 
     def add(self, part: pd.DataFrame) -> None:
-        """Take in more candidates; of equal ``score`` the likelier and then the better come first.
-
-        All scores are 0 where the record is out of reach.
-        """
+        """Take in more candidates."""
+        # Of equal scores (all are 0 where the record is out of reach) the likelier come first.
         together = pd.concat([self.best, part[part["score"] > -np.inf]])
         order = ["score", "feasible", "goal_0", "number"]
         together = together.sort_values(order, ascending=[False, False, False, True])
@@ -155,9 +147,7 @@ def screen(
     """Predict candidates part by part and keep the best; memory holds one part.
 
     Args:
-        model: what predicts.
-        question: goals and conditions.
-        grid: of the candidates.
+        model, question, grid: what predicts, what is asked, and the candidates.
         measured: what the model was trained on. Candidates whose goals are in it are passed over.
         parts: numbers of candidates on the grid.
         top: how many are kept.
@@ -183,19 +173,13 @@ def screen(
 
 
 def _scored(
-    model: Model,
-    question: Question,
-    grid: Grid,
-    record: Record,
-    numbers: Numbers,
-    rank_by: RankBy,
+    model: Model, question: Question, grid: Grid, record: Record, numbers: Numbers, rank_by: RankBy
 ) -> pd.DataFrame:
     """Some candidates with their chances and their score."""
     predicted = model.outputs(grid.compositions(numbers, model.ensemble.vocabulary))
-    found = chances(question, record, predicted)
-    goals = question.directed(predicted.mean)
+    found, goals = chances(question, record, predicted), question.directed(predicted.mean)
     columns = {"number": numbers, **found._asdict()}
-    columns |= {f"goal_{i}": goals[:, i] for i in range(goals.shape[1])}
+    columns |= {f"goal_{i}": column for i, column in enumerate(goals.T)}
     if rank_by == "predicted":
         score = np.where(found.feasible > LIKELY, goals[:, 0], -np.inf)
     elif rank_by == "improvement" and len(record.front):
@@ -218,18 +202,14 @@ def _frame(model: Model, question: Question, grid: Grid, kept: _Kept) -> pd.Data
     numbers = rows["number"].to_numpy()
     predicted = model.predict(grid.formulas(numbers))
     units = dict(predicted.attrs["units"])
-    shown = ["rank", *(["on_front"] if kept.two else [])]
+    shown = ["rank", "on_front"] if kept.two else ["rank"]
     frame = rows[shown].astype({"rank": "Int64"}).reset_index(drop=True)
     frame = pd.concat([frame, predicted], axis="columns")
-    for place, name in enumerate(_chance_columns(question), start=len(shown) + 2):
-        frame.insert(place, name, rows[name].to_numpy())
+    columns = ["feasible", "probability"] if question.conditions else ["probability"]
     if len(question.goals) == 1:
+        columns.append("improvement")
         units["improvement"] = question.properties[question.goals[0].column].unit
+    for place, name in enumerate(columns, start=len(shown) + 2):
+        frame.insert(place, name, rows[name].to_numpy())
     frame.attrs["units"] = units
     return frame
-
-
-def _chance_columns(question: Question) -> list[str]:
-    """The columns of ``Chances`` that apply to a question."""
-    feasible = ["feasible"] if question.conditions else []
-    return [*feasible, "probability", *(["improvement"] if len(question.goals) == 1 else [])]

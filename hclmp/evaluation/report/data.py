@@ -13,7 +13,8 @@ from scipy.stats import norm
 
 from hclmp.data.formula import parse_formulas
 from hclmp.data.tables import Floats, Property
-from hclmp.evaluation.metrics import COVERAGE, correlations, standardised_error
+from hclmp.evaluation.metrics import COVERAGE, correlations, predicted_std, standardised_error
+from hclmp.evaluation.plots import materials_of
 from hclmp.evaluation.report.run import Run
 from hclmp.evaluation.styles import variant_styles
 
@@ -36,12 +37,8 @@ def page_data(run: Run) -> Json:
         "variants": [{"name": v, "colour": styles[v][0]} for v in run.frames],
         "shown": run.shown,
         "properties": [
-            {
-                "name": p.name,
-                "unit": p.unit,
-                "log": p.transform == "log10",
-                "coordinate": p.coordinate,
-            }
+            {"name": p.name, "unit": p.unit, "coordinate": p.coordinate}
+            | {"log": p.transform == "log10"}
             for p in run.properties
         ],
         "spectrum": run.is_spectrum,
@@ -95,15 +92,13 @@ def _parity(run: Run) -> Json:
     each = max(1, MOST_PARITY_POINTS // (len(run.frames) * len(run.properties)))
     most = min(MOST_POINTS, each)
     points: dict[str, list[Any]] = {}
-    counts = []
+    counts: list[int] = []
     for variant, frame in run.frames.items():
         groups = dict(list(frame.dropna(subset=["y_true"]).groupby("property")))
-        points[variant] = []
-        for p in run.properties:
-            group = groups.get(p.name, frame.iloc[:0])
-            rows = group.iloc[evenly(len(group), most)]
-            counts.append(len(group))
-            points[variant].append([numbers(rows["y_true"]), numbers(rows["y_pred"])])
+        of_property = [groups.get(p.name, frame.iloc[:0]) for p in run.properties]
+        counts += map(len, of_property)
+        rows = [group.iloc[evenly(len(group), most)] for group in of_property]
+        points[variant] = [[numbers(r["y_true"]), numbers(r["y_pred"])] for r in rows]
     return {"points": points, "most": most, "of": max(counts)}
 
 
@@ -130,8 +125,7 @@ def has_map(system: str) -> bool:
 
 def _detail(run: Run, frame: pd.DataFrame, most: int) -> Json:
     names = [p.name for p in run.properties]
-    std = np.hypot(frame["t_std_aleatoric"], frame["t_std_epistemic"])
-    frame = frame.assign(std=std, error=standardised_error(frame))
+    frame = frame.assign(std=predicted_std(frame), error=standardised_error(frame))
     wide = frame.pivot(index=["fold", "sample_id", "formula"], columns="property")
     wide = wide.sort_index().iloc[evenly(len(wide), most)]
     true, t, width, predicted = (
@@ -171,20 +165,15 @@ def _correlation(run: Run) -> Json | None:
     rows = evenly(len(run.properties), MOST_CORRELATED)
     frame = run.frames[run.shown].dropna(subset=["y_true"])
     maps = correlations(frame, run.covariances[run.shown], run.properties)
-    chosen = {kind: m[np.ix_(rows, rows)].round(2) for kind, m in maps.items()}
-    return {
-        "names": [run.properties[i].name for i in rows],
-        "maps": {kind: _with_gaps(m) for kind, m in chosen.items()},
-    }
+    chosen = {kind: _with_gaps(m[np.ix_(rows, rows)].round(2)) for kind, m in maps.items()}
+    return {"names": [run.properties[i].name for i in rows], "maps": chosen}
 
 
 def _dos(run: Run) -> Json | None:
     """True and generated DOS of some held-out materials."""
-    table = run.examples
-    if table is None:
+    if run.examples is None:
         return None
-    starts = (table["energy"].diff() < 0).cumsum()
-    blocks = [block for _, block in table.groupby(starts)]
+    blocks = materials_of(run.examples)
     columns = {"true": "dos", "mean": "generated_mean", "std": "generated_std"}
     about = next(iter(run.gan.values()))
     return {
@@ -203,17 +192,12 @@ def _losses(folds: Mapping[str, pd.DataFrame]) -> Json:
     table = pd.concat([f.assign(fold=name) for name, f in folds.items()], ignore_index=True)
     table = table[table["stage"] == "selection"]
     best = table.loc[table.groupby(["fold", "member"])["validation_mae"].idxmin(), "epoch"]
-    epochs = table.groupby("epoch")
+    columns = ["loss", "validation_mae"]
+    ranges = table.groupby("epoch")[columns].agg(["min", "median", "max"])
+    named = ranges.rename(columns={"min": "low", "median": "middle", "max": "high"})
     return {
-        "epoch": sorted(table["epoch"].unique().tolist()),
+        "epoch": named.index.tolist(),
         "best": float(best.median()),
         "runs": len(best),
-        **{
-            column: {
-                "low": numbers(epochs[column].min()),
-                "middle": numbers(epochs[column].median()),
-                "high": numbers(epochs[column].max()),
-            }
-            for column in ("loss", "validation_mae")
-        },
+        **{c: {name: numbers(named[c][name]) for name in named[c]} for c in columns},
     }

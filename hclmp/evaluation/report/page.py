@@ -23,12 +23,7 @@ MOST_PROPERTIES = 200  # properties in the table of properties
 
 
 def render(run: Run, origin: Provenance) -> str:
-    """The page as text. What the user named (properties, formulas, files) is escaped.
-
-    Args:
-        run: the finished run.
-        origin: where the page comes from, embedded in it.
-    """
+    """The page as text, with its origin. What the user named (properties, files) is escaped."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -90,18 +85,16 @@ def _by_property(run: Run) -> list[dict[str, Any]]:
 
 def _ablation(run: Run) -> list[dict[str, Any]]:
     """The H-CLMP variants beside the first: what differs, and their errors relative to its."""
-    rows = []
-    first = run.config.variants[run.shown]
-    for variant in run.neural[1:]:
+    rows, first = [], run.config.variants[run.shown]
+    for variant in run.config.neural[1:]:
         settings = run.config.variants[variant]
         parts = []
         if settings.transfer != first.transfer:
             parts.append(f"{'with' if settings.transfer else 'without'} the density of states")
         if changes := run.changes(variant):
             parts.append(changes)
-        error = run.overall["mae_std"][variant]
-        ratio = run.ratio(variant, run.shown)
         what = "; ".join(parts) or "the same settings"
+        error, ratio = run.overall["mae_std"][variant], run.ratio(variant, run.shown)
         rows.append({"name": variant, "what": what, "mae_std": error, "ratio": ratio})
     return rows
 

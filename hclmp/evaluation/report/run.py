@@ -10,7 +10,7 @@ import pandas as pd
 
 from hclmp.config import Config
 from hclmp.data.tables import Floats, Property
-from hclmp.evaluation.metrics import ALL
+from hclmp.evaluation.metrics import ALL, system_errors
 
 NAMES = {
     "extra_trees": "extremely randomised trees",
@@ -25,13 +25,10 @@ class Run:
     """The results that the page shows.
 
     Attributes:
-        config: the resolved configuration.
-        properties: the L properties.
         frames: variant -> predictions of all folds, columns as in ``PREDICTION_COLUMNS``; a label
             may be missing.
         covariances: variant -> [L, L] per fold, in the transformed space; none of a baseline.
         histories: neural variant -> fold -> training history.
-        summary, by_system: the tables of these names.
         simulated: whether the labels come from a simulation.
         targets, dos: the records of the two tables; no ``dos`` where no generator is trained.
         gan: fold, or ``all``, -> metrics of its generator.
@@ -71,13 +68,7 @@ class Run:
     @cached_property
     def errors(self) -> pd.DataFrame:
         """Standardised error of each held-out system, a row per system and a column per variant."""
-        table = self.by_system
-        table = table[(table["property"] == ALL) & (table["metric"] == "mae_std")]
-        return table.pivot(index="system", columns="variant", values="value")[list(self.frames)]
-
-    @property
-    def neural(self) -> list[str]:
-        return self.config.neural
+        return system_errors(self.by_system, list(self.frames))
 
     @property
     def shown(self) -> str:
@@ -87,7 +78,7 @@ class Run:
     @property
     def baseline(self) -> str | None:
         """The best variant that is not H-CLMP."""
-        return next((str(v) for v in self.overall.index if v not in self.neural), None)
+        return next((str(v) for v in self.overall.index if v not in self.config.neural), None)
 
     @property
     def is_spectrum(self) -> bool:

@@ -55,13 +55,14 @@ def _against_baseline(run: Run) -> Finding:
     error = run.overall["mae_std"]
     if baseline is None:
         return Finding("There is no baseline in this run to compare the model with.")
-    if not run.neural:
+    if not run.config.neural:
         return Finding(f"There is no H-CLMP in this run; {baseline} is the best of its baselines.")
     ratio, low, high = run.ratio(shown, baseline)
     systems = len(run.errors)
     size = (
         f"its error is {error[shown]:.3f} training standard deviations against "
-        f"{error[baseline]:.3f}, {_percent(ratio)}"
+        f"{error[baseline]:.3f}, {100 * abs(ratio - 1):.0f} % "
+        f"{'smaller' if ratio < 1 else 'larger'}"
     )
     if systems < 2:
         return Finding(
@@ -85,13 +86,8 @@ def _against_baseline(run: Run) -> Finding:
     )
 
 
-def _percent(ratio: float) -> str:
-    """A ratio of errors in words: ``40 % smaller``."""
-    return f"{100 * abs(ratio - 1):.0f} % {'smaller' if ratio < 1 else 'larger'}"
-
-
 def _by_property(run: Run) -> Finding | None:
-    if run.baseline is None or not run.neural or len(run.properties) == 1:
+    if run.baseline is None or not run.config.neural or len(run.properties) == 1:
         return None
     table = run.by_property["mae_std"]
     worse = [
@@ -116,7 +112,7 @@ def _by_system(run: Run) -> Finding | None:
         (f"{system} ({error:.2f})" for system, error in errors.head(3).items()), most=3
     )
     text = f"{worst} have the largest errors; the median system has {errors.median():.2f}."
-    if run.baseline is not None and run.neural:
+    if run.baseline is not None and run.config.neural:
         better = int((run.errors[run.shown] < run.errors[run.baseline]).sum())
         text = f"It beats {run.baseline} in {better:,} of {len(errors):,} systems. {text}"
     return Finding(text)

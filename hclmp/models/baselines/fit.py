@@ -64,12 +64,8 @@ def fit_baseline(
     is not held out. Its uncertainty comes from a fit to the training rows alone, which predicts the
     validation rows.
 
-    Args:
-        kind: as the configuration calls it: the name of its module.
-        part: training and validation rows.
-        settings: the size of the forests.
-        seed: of the trees and of the folds that choose ridge's penalty.
-        threads: trees fitted at a time; the result does not depend on it.
+    The kind is named as its module. The seed is that of the trees and of the folds that choose
+    ridge's penalty. The result does not depend on the number of threads.
     """
     of_kind: Kind = import_module(f"hclmp.models.baselines.{kind}").KIND
     fewer = min(settings.trees, CALIBRATION_TREES)

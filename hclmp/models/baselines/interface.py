@@ -25,19 +25,12 @@ class Regressor(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a fit; a baseline uses those that it knows.
-
-    Attributes:
-        trees: of a forest.
-        with_range: whether the descriptors hold the range of each element property.
-        seed: of everything random.
-        threads: that compute; the result does not depend on it.
-    """
+    """Options of a fit; a baseline uses those that it knows."""
 
     trees: int
-    with_range: bool
+    with_range: bool  # whether the descriptors hold the range of each element property
     seed: int
-    threads: int
+    threads: int  # the result does not depend on it
 
 
 @dataclass(frozen=True)

@@ -85,21 +85,11 @@ class Materials(NamedTuple):
     dos: Tensor
 
 
-@dataclass(frozen=True)
-class CompositionDos:
-    """DOS of compositions, recalled or generated.
+class CompositionDos(NamedTuple):
+    """DOS of compositions, recalled or generated."""
 
-    Attributes:
-        dos: [n, D] scaled.
-        known: [n] whether it is the remembered DOS of that very composition, not an estimate.
-    """
-
-    dos: Tensor
-    known: Tensor
-
-    def rows(self, rows: slice) -> "CompositionDos":
-        """Those of some of the compositions."""
-        return CompositionDos(self.dos[rows], self.known[rows])
+    dos: Tensor  # [n, D] scaled
+    known: Tensor  # [n] whether it is the remembered DOS of that very composition
 
 
 class Generator(nn.Module):
@@ -109,9 +99,7 @@ class Generator(nn.Module):
         vocabulary: the V elements that it knows, in the order of its input.
         vectors: [V, d] fixed element vectors, part of the condition; d may be 0.
         seen: [V] 1 for elements of the training DOS, 0 for those known by their vector only.
-        noise: length of the noise vector.
-        hidden: hidden layers.
-        grid: the D energies.
+        noise, hidden, grid: sizes of the noise and of the hidden layers; the D energies.
         scaler: between scaled values and the unit of the DOS; None if it is not known.
         recalls: whether it recalls DOS; the published one does not.
 
@@ -170,11 +158,9 @@ class Generator(nn.Module):
 
     def forward(self, condition: Tensor, noise: Tensor, recalled: Tensor | None = None) -> Tensor:
         """Condition [..., V + d], noise [..., z], recalled DOS [..., D]: scaled DOS [..., D]."""
-        if recalled is None:
-            plain: Tensor = self.network(torch.cat([condition, noise], dim=-1))
-            return plain
-        change: Tensor = self.network(torch.cat([condition, noise, recalled], dim=-1))
-        return recalled + change
+        given = [condition, noise] + ([] if recalled is None else [recalled])
+        out: Tensor = self.network(torch.cat(given, dim=-1))
+        return out if recalled is None else recalled + out
 
     def attend(self, queries: Tensor, keys: Tensor, dos: Tensor, hidden: Tensor | None) -> Tensor:
         """Mean of scaled DOS [m, D], weighted by attention: queries [n, k], keys [m, k] to [n, D].
@@ -190,13 +176,8 @@ class Generator(nn.Module):
         """Scaled DOS samples: fractions [n, V] -> [n, draws, D].
 
         Every composition gets the same noise vectors, so that a row does not depend on its batch.
-        For a remembered composition all samples are its DOS.
-
-        Args:
-            fractions: of the compositions.
-            draws: samples of each.
-            seed: of the noise.
-            hide_own_system: ignore the DOS of a composition's own system and its supersets.
+        For a remembered composition all samples are its DOS. ``hide_own_system`` ignores the DOS of
+        a composition's own system and its supersets.
         """
         recalled = self._recalled(fractions, hide_own_system)
         return torch.cat(list(self._samples(fractions, recalled, draws, seed)))
@@ -210,10 +191,7 @@ class Generator(nn.Module):
         seed: int,
         hide_own_system: bool = False,
     ) -> CompositionDos:
-        """The DOS feature, the mean of samples, of compositions given by fractions [n, V].
-
-        The arguments are those of ``samples``.
-        """
+        """The DOS feature, the mean of ``samples``, of compositions given by fractions [n, V]."""
         given = torch.from_numpy(fractions)
         recalled = self._recalled(given, hide_own_system)
         parts = self._samples(given, recalled, draws, seed)
@@ -226,7 +204,7 @@ class Generator(nn.Module):
         """Samples of some compositions after the other, which bounds the memory."""
         for start in range(0, len(fractions), SAMPLED_AT_ONCE):
             rows = slice(start, start + SAMPLED_AT_ONCE)
-            part = None if recalled is None else recalled.rows(rows)
+            part = None if recalled is None else CompositionDos(*(each[rows] for each in recalled))
             yield self._sample_around(fractions[rows], part, draws=draws, seed=seed)
 
     def _sample_around(
@@ -289,9 +267,9 @@ class Generator(nn.Module):
             "provenance": provenance,
         }
         tensors = dict(self.state_dict())
-        if self.scaler is not None:
-            header["scaler"] = {"unit": self.scaler.unit, "top": self.scaler.top}
-            tensors |= {"scaler.mean": self.scaler.mean, "scaler.std": self.scaler.std}
+        if (scaler := self.scaler) is not None:
+            header["scaler"] = {"unit": scaler.unit, "top": scaler.top}
+            tensors |= {"scaler.mean": scaler.mean, "scaler.std": scaler.std}
         if self.memory is not None:
             tensors |= pack("memory", self.memory._asdict())
         write_tensors(path, tensors, header)
@@ -305,8 +283,8 @@ class Generator(nn.Module):
         """
         what = "a generator"
         with read_tensors(path, what=what, remedy=MAKERS, framework="pt") as (header, tensors):
-            known, scaler = header["scaler"], None
-            if known is not None:
+            scaler = None
+            if (known := header["scaler"]) is not None:
                 statistics = {k: tensors.pop(f"scaler.{k}") for k in ("mean", "std")}
                 scaler = DosScaler(**statistics, **known)
             generator = cls(

@@ -30,13 +30,6 @@ def import_generator(path: Path, out: Path) -> Generator:
     Its values are standardised by statistics that are not published, so they cannot be turned into
     states/eV; the DOS feature does not need that.
 
-    Args:
-        path: the state dict, as ``torch.save`` wrote it.
-        out: the safetensors file that is written.
-
-    Returns:
-        The generator that was written.
-
     Raises:
         UserError: no such file, it holds more than tensors, or its layers are not those of the
             published generator.

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from hclmp.config import GanConfig
-from hclmp.errors import UserError
-from hclmp.models.checkpoint import DIVERGED, Checkpoint, State
+from hclmp.models.checkpoint import Checkpoint, State, check_finite
 from hclmp.models.generator.network import Generator, Materials
 from hclmp.models.mlp import mlp
 from hclmp.models.recall import hidden_in_training
@@ -29,16 +29,13 @@ def train_generator(
     settings: GanConfig,
     checkpoint: Checkpoint,
 ) -> list[dict[str, Any]]:
-    """Train a generator in place, and leave it at its best epoch on the validation DOS.
-
-    Args:
-        generator: a new one.
-        train, validation: materials that it learns and keeps, and those that choose the epoch.
-        settings: of the training.
-        checkpoint: where an interrupted training resumes from.
+    """Train a new generator in place, and leave it at its best epoch on the validation DOS.
 
     Returns:
         One row per epoch: losses, and energy score and error of the conditional mean on validation.
+
+    Raises:
+        UserError: the training diverged.
     """
     state = _train(generator, train, validation, settings.epochs, settings, checkpoint)
     state.restore_best(generator)
@@ -53,14 +50,9 @@ def refit_generator(
     settings: GanConfig,
     checkpoint: Checkpoint,
 ) -> list[dict[str, Any]]:
-    """Train a generator in place for a given number of epochs, without validation.
+    """Train a new generator in place without validation, for as many epochs as were the best ones.
 
-    Args:
-        generator: a new one.
-        train: all materials.
-        epochs: ``best_epoch`` of a training on a part of them.
-        settings: of both trainings; the learning rate falls along the same schedule.
-        checkpoint: of this training alone.
+    The learning rate falls as in ``train_generator``, along all epochs of the settings.
 
     Returns:
         One row per epoch: losses.
@@ -69,8 +61,7 @@ def refit_generator(
         UserError: the training diverged.
     """
     state = _train(generator, train, None, epochs, settings, checkpoint)
-    if not all(weight.isfinite().all() for weight in generator.parameters()):
-        raise UserError(DIVERGED)
+    check_finite(generator)
     return state.history
 
 
@@ -98,7 +89,7 @@ def _train(
     g_opt = torch.optim.Adam(generator.parameters(), lr=rate, betas=BETAS)
     c_opt = torch.optim.Adam(critic.parameters(), lr=rate, betas=BETAS)
     networks: dict[str, nn.Module] = {"generator": generator, "critic": critic}
-    optimizers: dict[str, torch.optim.Optimizer] = {"generator_adam": g_opt, "critic_adam": c_opt}
+    optimizers: dict[str, Optimizer] = {"generator_adam": g_opt, "critic_adam": c_opt}
     state = checkpoint.resume(networks, optimizers)
     with progress("generator" if validation else "generator, all DOS", epochs) as advance:
         while state.epoch < epochs:
@@ -131,8 +122,8 @@ def energy_score(samples: Tensor, truth: Tensor) -> Tensor:
 def _epoch(
     generator: Generator,
     critic: nn.Module,
-    g_opt: torch.optim.Optimizer,
-    c_opt: torch.optim.Optimizer,
+    g_opt: Optimizer,
+    c_opt: Optimizer,
     train: Materials,
     conditions: Tensor,
     settings: GanConfig,
@@ -177,7 +168,7 @@ def _recalled(
 def _critic_step(
     generator: Generator,
     critic: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     x: Tensor,
     real: Tensor,
     recalled: Tensor | None,
@@ -188,13 +179,11 @@ def _critic_step(
         fake = generator(x, torch.randn(len(x), settings.noise), recalled)
     between = torch.rand(len(x), 1)
     mixed = (between * real + (1 - between) * fake).requires_grad_()
-    (slope,) = torch.autograd.grad(
-        critic(torch.cat([x, mixed], dim=1)).sum(), mixed, create_graph=True
-    )
+    judged = critic(torch.cat([x, mixed], dim=1)).sum()
+    (slope,) = torch.autograd.grad(judged, mixed, create_graph=True)
     penalty = (torch.linalg.vector_norm(slope, dim=1) - 1).square().mean()
-    loss: Tensor = (
-        critic(torch.cat([x, fake], dim=1)).mean() - critic(torch.cat([x, real], dim=1)).mean()
-    )
+    of_fake, of_real = (critic(torch.cat([x, dos], dim=1)).mean() for dos in (fake, real))
+    loss: Tensor = of_fake - of_real
     optimizer.zero_grad()
     (loss + settings.gradient_penalty * penalty).backward()
     optimizer.step()
@@ -204,7 +193,7 @@ def _critic_step(
 def _generator_step(
     generator: Generator,
     critic: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     x: Tensor,
     real: Tensor,
     recalled: Tensor | None,
@@ -238,7 +227,7 @@ def _cosine(done: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * done))))
 
 
-def _set_rate(optimizers: dict[str, torch.optim.Optimizer], rate: float) -> None:
+def _set_rate(optimizers: dict[str, Optimizer], rate: float) -> None:
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
             group["lr"] = rate

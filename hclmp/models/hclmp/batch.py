@@ -4,7 +4,7 @@ Shapes: F folds of up to n compositions, m members (of all folds, those of a fol
 b compositions of up to k elements, L properties.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,39 +31,32 @@ class Batch(NamedTuple):
     longest: Sequence[int] | None = None
 
     def rows(self, rows: Tensor, fold: Tensor | None = None) -> "Batch":
-        """Rows of tables [F, n, ...].
+        """Rows of tables [F, n, ...]: [b] for all members, or [m, b].
 
-        Args:
-            rows: row numbers within a table, [b] for all members or [m, b].
-            fold: [m, 1], the table of each member; None if all see the first.
+        ``fold`` is the table of each member, [m, 1]; None if all see the first.
         """
         at, table = rows if rows.dim() == 2 else rows[None], 0 if fold is None else fold
-        return Batch(
-            self.elements[table, at],
-            self.fractions[table, at],
-            self.statistics[table, at],
-            self.present[table, at],
-            None if self.dos is None else self.dos[table, at],
-        )
+        return self._of_each(lambda tensor: tensor[table, at])
 
     def to(self, device: torch.device) -> "Batch":
         """On a device."""
-        return Batch(
-            self.elements.to(device),
-            self.fractions.to(device),
-            self.statistics.to(device),
-            self.present.to(device),
-            None if self.dos is None else self.dos.to(device),
-            self.longest,
+        return self._of_each(lambda tensor: tensor.to(device))._replace(longest=self.longest)
+
+    @classmethod
+    def concatenate(cls, parts: "Sequence[Batch]") -> "Batch":
+        """Tables [1, n, ...] of one length as one of [F, n, ...]."""
+        *tensors, dos, _ = zip(*parts, strict=True)
+        return cls._make(
+            (*map(torch.cat, tensors), None if dos[0] is None else torch.cat(dos), None)
         )
+
+    def _of_each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        dos = None if self.dos is None else change(self.dos)
+        return Batch._make((*map(change, self[:4]), dos, None))
 
 
 class Labels(NamedTuple):
-    """Standardised labels and their weights, both 0 where a label is missing.
-
-    Attributes:
-        values, weights: [m or 1, b, L].
-    """
+    """Standardised labels and their weights, both [m or 1, b, L] and 0 where one is missing."""
 
     values: Tensor
     weights: Tensor
@@ -77,19 +70,13 @@ class Labels(NamedTuple):
 class Table(NamedTuple):
     """All labelled compositions of F folds, padded to the longest table.
 
-    Padding repeats a row, with labels of weight 0.
-
-    Attributes:
-        inputs: [F, n, ...].
-        labels: [F, n, L].
-        counts: how many rows each fold has.
-        complete: whether no label is missing.
+    Padding repeats a row, with labels of weight 0. Inputs and labels are [F, n, ...].
     """
 
     inputs: Batch
     labels: Labels
-    counts: tuple[int, ...]
-    complete: bool
+    counts: tuple[int, ...]  # rows of each fold
+    complete: bool  # whether no label is missing
 
     @classmethod
     def of(cls, inputs: Batch, labels: Labels) -> "Table":
@@ -109,7 +96,7 @@ class Table(NamedTuple):
         joined = [torch.cat(parts) for parts in zip(*(t.labels for t in repeated), strict=True)]
         labels = Labels(*(part * valid for part in joined))
         complete = all(table.complete for table in tables)
-        return cls(_concatenate([t.inputs for t in repeated]), labels, counts, complete)
+        return cls(Batch.concatenate([t.inputs for t in repeated]), labels, counts, complete)
 
     def take(self, rows: Tensor) -> "Table":
         """Rows [b] of the table of a single fold."""
@@ -139,15 +126,3 @@ def pad_rows(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     at = torch.arange(max(len(part) for part in rows))
     valid = torch.stack([at < len(part) for part in rows])
     return pad_sequence(list(rows), batch_first=True), valid
-
-
-def _concatenate(parts: Sequence[Batch]) -> Batch:
-    """Tables [1, n, ...] of one length as one of [F, n, ...]."""
-    dos = [part.dos for part in parts if part.dos is not None]
-    return Batch(
-        torch.cat([part.elements for part in parts]),
-        torch.cat([part.fractions for part in parts]),
-        torch.cat([part.statistics for part in parts]),
-        torch.cat([part.present for part in parts]),
-        torch.cat(dos) if dos else None,
-    )

@@ -74,10 +74,8 @@ class Scalers:
 class Outputs(NamedTuple):
     """What the members predict, in the transformed space, before calibration: [n, L] each.
 
-    Attributes:
-        mean: over the members.
-        spread: of the labels that they recall.
-        disagreement: of the members, their standard deviation.
+    ``mean`` is that of the members, ``disagreement`` their standard deviation, and ``spread`` that
+    of the labels that they recall.
     """
 
     mean: Floats
@@ -89,16 +87,13 @@ class Outputs(NamedTuple):
 class HeldOut:
     """Errors of a model on n samples that it had not seen, in the transformed space.
 
-    Attributes:
-        residuals: [n, L], label minus prediction, NaN where there is no label.
-        spread, disagreement: [n, L], as in ``Outputs``.
-        weights: [n, L], how much each label counts.
+    All are [n, L]; spread and disagreement are as in ``Outputs``.
     """
 
-    residuals: Floats
+    residuals: Floats  # label minus prediction, NaN where there is no label
     spread: Floats
     disagreement: Floats
-    weights: Floats
+    weights: Floats  # how much each label counts
 
     @classmethod
     def of(cls, model: "Ensemble", data: Labelled) -> "HeldOut":
@@ -119,11 +114,8 @@ class HeldOut:
 class Ensemble:
     """Members with the scalers that they share.
 
-    Attributes:
-        network: of several members; their mean is the prediction.
-        vocabulary: the elements that it knows.
-        scalers: fitted on the training rows.
-        calibration: the size of the uncertainty, from held-out rows; None in training.
+    The prediction is the mean of the members. The calibration, the size of the uncertainty, comes
+    from held-out rows; it is None in training.
     """
 
     network: HCLMP
@@ -206,8 +198,8 @@ class Ensemble:
         Raises:
             UserError: the file is missing or is no model.
         """
-        remedy = "`hclmp train` makes it"
-        with read_tensors(path, what="a model", remedy=remedy, framework="pt") as (header, tensors):
+        what, remedy = "a model", "`hclmp train` makes it"
+        with read_tensors(path, what=what, remedy=remedy, framework="pt") as (header, tensors):
             config = ModelConfig.model_validate(header["config"])
             scalers = Scalers(*(_scaler(name, tensors) for name in SCALERS))  # type: ignore[arg-type]
             network = _from_tensors(config, scalers, tensors)
@@ -223,10 +215,8 @@ def distances(model: Ensemble, inputs: Inputs, *, like_new: bool = False) -> Flo
     The mean over the members of the distance between learned keys, times their sharpness: a key
     that is farther by 1 has an e times smaller weight in recall.
 
-    Args:
-        model: with its memory.
-        inputs: n compositions; with ``like_new`` those that it remembers, in that order.
-        like_new: ignore a composition's own system and its supersets.
+    With ``like_new`` the inputs are the compositions that it remembers, in that order, and each
+    ignores its own system and the supersets of it.
     """
     network = model.network
     if not network.config.memory:

@@ -48,10 +48,7 @@ def fit_hclmp(
     First the validation samples choose each member's best epoch and the size of the uncertainty.
     Then they join the training samples for a few more epochs, and are recalled too.
 
-    Args:
-        parts: the folds, of one vocabulary and the same properties.
-        model, training: settings.
-        checkpoints: where an interrupted training resumes from.
+    The folds have one vocabulary and the same properties.
 
     Raises:
         UserError: no such device, not enough memory for a single fold, or the training diverged.
@@ -90,14 +87,7 @@ def fit_final(
 ) -> Trained:
     """Train on all samples for as many epochs as ``training`` says; no samples are left to choose.
 
-    Args:
-        part: all labelled samples, without validation.
-        held_out: errors of the folds' models on samples they had not seen, which give the size of
-            the uncertainty.
-        model, training, checkpoints: as for ``fit_hclmp``.
-
-    Returns:
-        The fitted model and its history.
+    The errors of the folds' models on samples they had not seen give the size of the uncertainty.
     """
     seeds = member_seeds(training)
     untrained = Ensemble.untrained(part.train, model, seeds, part.start)
@@ -124,7 +114,7 @@ def pretrain(
         dos: [n, D], scaled.
         model, training: settings, as ``EncoderConfig.training`` makes them.
         key: what else determines the result (its provenance), for the checkpoint.
-        checkpoints: as for ``fit_hclmp``.
+        checkpoints: of the step.
 
     Returns:
         The weights and the history (one row per member and epoch).
@@ -160,9 +150,8 @@ def train_stage(
         name: of the stage, in the checkpoints.
         parts, ensembles: of each fold its samples, and its model as the stage starts. Without
             validation samples the last epoch is kept.
-        settings: of the stage.
+        settings, checkpoints: of the stage.
         seeds: of the members of a fold.
-        checkpoints: where an interrupted training resumes from.
 
     Returns:
         Of each fold its model, which remembers its training samples, and its history: a row per

@@ -102,17 +102,11 @@ class MaterialEncoder(nn.Module):
 
 
 class Recalled(NamedTuple):
-    """What b compositions recall of labelled ones.
+    """What b compositions recall of labelled ones: means weighted by similarity."""
 
-    Attributes:
-        labels: [m, b, L], mean of their labels, weighted by similarity.
-        spread: [m, b, L], standard deviation of their labels about it; None in training.
-        latent: [m, b, latent], mean of their latent vectors q(z | y); None without label branch.
-    """
-
-    labels: Tensor
-    spread: Tensor | None
-    latent: Tensor | None
+    labels: Tensor  # [m, b, L]
+    spread: Tensor | None  # [m, b, L], standard deviation of the labels; None in training
+    latent: Tensor | None  # [m, b, latent], of q(z | y); None without label branch
 
 
 class HCLMP(nn.Module):
@@ -121,10 +115,8 @@ class HCLMP(nn.Module):
     A new one has one member; ``layers.stack_members`` joins several.
 
     Args:
-        config: sizes and parts.
         vectors: [V, d] fixed element vectors.
-        statistics: how many statistics of the elements (S).
-        properties: how many (L).
+        statistics, properties: how many of each (S, L).
         dos: length of the DOS feature (D), or None for H-CLMP.
 
     Attributes:
@@ -266,12 +258,7 @@ class HCLMP(nn.Module):
         return mean, log_variance, recalled.labels
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Predict without random draws.
-
-        Returns:
-            The prediction, and the spread of the recalled labels (0 without a memory): [m, b, L]
-            each.
-        """
+        """Prediction without draws, and spread of the recalled labels (0 if none): [m, b, L]."""
         material, recalled = self.material(batch, None), None
         if self.config.memory:
             labels = Labels(self.memory_labels, self.memory_weights)
@@ -295,9 +282,8 @@ class HCLMP(nn.Module):
         """The parts of the loss, weighted, [m] each; their sum is minimised.
 
         Args:
-            batch, labels: n compositions to recall from, and their labels [m, n, L].
+            batch, labels, draws: n compositions to recall from, labels [m, n, L], random numbers.
             queries: how many of them, the first b, are predicted.
-            draws: the random numbers of training.
             whole_systems: whether the model is to predict systems that it has no row of. If so,
                 a composition recalls none of its own system and its supersets; else all but itself.
             complete: whether no label is known to be missing, which saves work.

@@ -7,6 +7,7 @@ for compounds whose DOS has never been computed. Not in the paper; see ``docs/me
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from hclmp.errors import UserError
 from hclmp.models.hclmp.network import HCLMP
 from hclmp.models.scaling import FARTHEST, Scaler
 from hclmp.provenance import Provenance
-from hclmp.tensors import read_tensors, write_tensors
+from hclmp.tensors import pack, read_tensors, write_tensors
 
 KEY = "key."
 TRANSFERRED = ("material.", KEY)  # parts of the network
@@ -59,9 +60,8 @@ class Pretrained:
         tensors = dict(self.tensors)
         if BY_ELEMENT in tensors:
             absent = [i for i, e in enumerate(self.vocabulary) if e not in vocabulary]
-            zeros = np.zeros((1, len(self.statistics.mean)))
-            scaled = torch.from_numpy(self.statistics.scale(zeros)[:, absent]).float()
-            scaled = scaled.clamp(-FARTHEST, FARTHEST)
+            zeros = self.statistics.scale(np.zeros((1, len(self.statistics.mean))))[:, absent]
+            scaled = torch.from_numpy(zeros).float().clamp(-FARTHEST, FARTHEST)
             weights = tensors[BY_ELEMENT]
             tensors[BY_ELEMENT] = weights[:, columns]
             tensors[BIAS] = tensors[BIAS] + scaled @ weights[:, absent]
@@ -83,10 +83,7 @@ class Pretrained:
 
     def save(self, path: str | Path, *, provenance: Provenance) -> None:
         """Write safetensors with vocabulary and provenance in the metadata."""
-        tensors = self.tensors | {
-            "statistics.mean": torch.from_numpy(self.statistics.mean),
-            "statistics.std": torch.from_numpy(self.statistics.std),
-        }
+        tensors: dict[str, Any] = self.tensors | pack("statistics", vars(self.statistics))
         header = {"vocabulary": self.vocabulary, "provenance": provenance}
         write_tensors(path, tensors, header)
 
@@ -97,8 +94,7 @@ class Pretrained:
         Raises:
             UserError: the file is missing or is no encoder.
         """
-        remedy = "`hclmp pretrain-encoder` makes it"
-        what = "a pretrained encoder"
+        what, remedy = "a pretrained encoder", "`hclmp pretrain-encoder` makes it"
         with read_tensors(path, what=what, remedy=remedy, framework="pt") as (header, tensors):
             mean, std = (tensors.pop(f"statistics.{name}").numpy() for name in ("mean", "std"))
             read = cls(tuple(header["vocabulary"]), Scaler(mean, std), tensors)

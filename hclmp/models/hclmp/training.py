@@ -7,7 +7,7 @@ members of several folds whose tables have the same steps.
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from hclmp.config import TrainingConfig
 from hclmp.data.rows import evenly_spread
 from hclmp.errors import UserError
-from hclmp.models.checkpoint import DIVERGED, Checkpoint
+from hclmp.models.checkpoint import DIVERGED, Checkpoint, History, check_finite
 from hclmp.models.hclmp.batch import Batch, Table, pad_rows
 from hclmp.models.hclmp.composition_encoder import lengths_of, longest_of_parts
 from hclmp.models.hclmp.layers import Draws
@@ -32,17 +32,11 @@ ORDERS = 2**24  # added to a seed for the random orders
 
 
 class Steps(NamedTuple):
-    """The steps of an epoch.
-
-    Attributes:
-        number: how many.
-        queries: rows that a step predicts.
-        recalled: rows that it recalls from; the first of them are the queries.
-    """
+    """The steps of an epoch."""
 
     number: int
-    queries: int
-    recalled: int
+    queries: int  # rows that a step predicts
+    recalled: int  # rows that it recalls from; the first of them are the queries
 
 
 def steps_of(n: int, *, batch_size: int, memory: int) -> Steps:
@@ -71,7 +65,7 @@ def train_model(
     seeds: Sequence[int],
     checkpoint: Checkpoint,
     whole_systems: bool,
-) -> list[dict[str, Any]]:
+) -> History:
     """Train the members of a model in place and leave each at its best epoch by validation error.
 
     Args:
@@ -79,9 +73,8 @@ def train_model(
             device that computes.
         train, validation: tables of the folds, whose ``steps_of`` are equal. Without validation the
             last epoch is kept.
-        settings: epochs, batch size, optimiser.
+        settings, checkpoint: of the training.
         seeds: of orders, draws and dropout, for the members of a fold; the same in every fold.
-        checkpoint: where an interrupted training resumes from.
         whole_systems: whether the model is to predict systems that it has no row of.
 
     Returns:
@@ -112,9 +105,7 @@ def train_model(
             except LinAlgError as error:  # a covariance that is not finite
                 raise UserError(DIVERGED) from error
             now = {"learning_rate": _rate(settings, state.epoch)}
-            rows: list[dict[str, Any]] = [
-                {"member": i, **now, **parts} for i, parts in enumerate(losses)
-            ]
+            rows: History = [{"member": i, **now, **parts} for i, parts in enumerate(losses)]
             errors = [math.nan] * members
             shown, numbers = "loss", [parts["loss"] for parts in losses]
             if validation is not None:
@@ -127,8 +118,9 @@ def train_model(
             advance(state.epoch, f"{shown} {sum(numbers) / len(numbers):.4f}")
     if validation is not None:
         state.restore_best(model)
-    else:
-        _keep_last(model, average)
+    else:  # the average of the last weights
+        check_finite(average)
+        model.load_state_dict(average.state_dict())
     return state.history
 
 
@@ -138,23 +130,13 @@ def thin_validation(validation: Table) -> Table:
     return validation.take(torch.from_numpy(rows))
 
 
-def _keep_last(model: HCLMP, average: HCLMP) -> None:
-    """Leave a model at the average of its last weights."""
-    if not all(weight.isfinite().all() for weight in average.parameters()):
-        raise UserError(DIVERGED)
-    model.load_state_dict(average.state_dict())
-
-
 @torch.no_grad()
 def predict_tables(
     model: HCLMP, inputs: Batch, fold: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Predictions of whole tables, and the spread of the recalled labels: [m, n, L] each.
+    """Predictions of whole tables [F, n, ...], and the spread of recalled labels: [m, n, L] each.
 
-    Args:
-        model: of m members.
-        inputs: [F, n, ...].
-        fold: [m, 1], the table of each member; None where all see the first.
+    ``fold`` is the table of each member, [m, 1]; None where all see the first.
     """
     folds, n = inputs.present.shape[:2]
     parts = torch.split(torch.arange(n, device=inputs.present.device), rows_at_once(folds))
