@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
@@ -36,10 +35,9 @@ PatchRows = NDArray[np.void]
 
 @dataclass(frozen=True)
 class Header:
-    """The first line of a plate's file.
+    """The first line of a plate's CSV file.
 
     Attributes:
-        file: the CSV file.
         names: all its columns.
         metals: those named after elements, alphabetical.
         unknown: those that are neither elements nor in the record's description.
@@ -113,10 +111,11 @@ def patches_of(header: Header, *, positive: bool) -> Iterator[Patches]:
             (data rows from 1).
     """
     done = 0
-    for cells in _blocks(header):
-        amounts, signals = cells[:, : len(header.metals)], cells[:, len(header.metals) :]
+    for batch in _batches(header, pa.float64()):
+        columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
+        amounts, signals = np.split(np.stack(columns, axis=1), [len(header.metals)], axis=1)
         _check_amounts(header, amounts, done)
-        done += len(cells)
+        done += len(batch)
         yield _usable(amounts, signals, positive=positive)
 
 
@@ -143,15 +142,8 @@ def _usable(
     return Patches(np.rint(fractions).astype(np.int32), signals[good], counts)
 
 
-def _blocks(header: Header) -> Iterator[NDArray[np.float64]]:
-    """Metals, then signals, of one block of rows after another: [rows, m + 9]; blanks are NaN."""
-    for batch in _batches(header, pa.float64()):
-        columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
-        yield np.stack(columns, axis=1)
-
-
 def _batches(header: Header, kind: pa.DataType) -> Iterator[pa.RecordBatch]:
-    """The columns in use as numbers, or as text."""
+    """Metals, then signals, as numbers or as text; blanks are null."""
     wanted = [*header.metals, *SIGNALS]
     try:
         yield from pacsv.open_csv(
@@ -177,17 +169,12 @@ def _batches(header: Header, kind: pa.DataType) -> Iterator[pa.RecordBatch]:
 
 def _reason(error: pa.ArrowInvalid) -> str:
     """Of a row of another length, in short: Arrow counts from the header and shows it whole."""
-    found = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", str(error))
-    if not found:
-        return str(error)
-    row, expected, got = map(int, found.groups())
-    return f"row {row - 1}: expected {expected} columns, got {got}"
+    found = re.search(r"Row #(\d+): Expected (\d+ columns, got \d+)", str(error))
+    return f"row {int(found[1]) - 1}: expected {found[2]}" if found else str(error)
 
 
 def _raise_for_cells(header: Header) -> None:
     """Name the cells that are no numbers, in a second reading, of text."""
-    import pandas as pd
-
     done, bad = 0, dict[str, list[str]]()
     for batch in _batches(header, pa.string()):
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
@@ -231,11 +218,12 @@ def scratch() -> Iterator[Path]:
         ) from error
 
 
-class Buckets:
+class Buckets(ExitStack):
     """Patches on disk, by a hash of their composition.
 
     The hash depends on the composition alone and its first bits choose the bucket, so buckets one
-    after another give one order of the compositions, however many buckets there are.
+    after another give one order of the compositions, however many buckets there are. Their files
+    are open for `add` until the end of the ``with`` block.
 
     Args:
         folder: where the files go.
@@ -244,6 +232,7 @@ class Buckets:
     """
 
     def __init__(self, folder: Path, metals: Sequence[str], size: int) -> None:
+        super().__init__()
         self.metals = list(metals)
         self.bits = min(max((size // BUCKET).bit_length(), 1), MOST_BITS)
         self.kind = np.dtype(
@@ -251,20 +240,7 @@ class Buckets:
         )
         self._paths = [folder / str(i) for i in range(2**self.bits)]
         self._keys = np.array([_key(metal) for metal in metals], dtype=np.uint64)
-        self._files: list[BinaryIO] = []
-        self._stack = ExitStack()
-
-    def __enter__(self) -> "Buckets":
-        self._files = [self._stack.enter_context(path.open("wb")) for path in self._paths]
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
+        self._files = [self.enter_context(path.open("wb")) for path in self._paths]
 
     def add(self, metals: Sequence[str], patches: Patches) -> None:
         """Append patches of a plate with these metals."""

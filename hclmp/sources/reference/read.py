@@ -92,8 +92,7 @@ def read_targets(config: TargetsConfig) -> RawTargets:
         values=values[:n, columns],
         noise=np.full((n, len(columns)), np.nan),
         simulated=False,
-        facts=_facts(config, archive, LABEL_LICENSE, sentences)
-        | {"held_out_systems": len(systems)},
+        facts=_facts(config, archive, LABEL_LICENSE, sentences, held_out_systems=len(systems)),
         split=None if split is None else split[:n],
     )
 
@@ -138,20 +137,15 @@ def read_dos(config: DosConfig) -> RawDos:
         norm="as published (formula unit or cell)",
         reference="as published",
         simulated=False,
-        facts=_facts(config, archive, DOS_LICENSE, sentences) | {"rows": len(table)},
+        facts=_facts(config, archive, DOS_LICENSE, sentences, rows=len(table)),
     )
 
 
 def _facts(
-    config: TargetsConfig | DosConfig, archive: Archive, license_: str, sentences: list[str]
+    config: TargetsConfig | DosConfig, archive: Archive, terms: str, sentences: list[str], **n: int
 ) -> dict[str, Any]:
-    return {
-        "file": str(config.path),
-        "sha256": archive.sha256(),
-        "citation": CITATION,
-        "license": license_,
-        "sentences": sentences,
-    }
+    about = {"file": str(config.path), "sha256": archive.sha256(), "citation": CITATION}
+    return about | {"license": terms, "sentences": sentences} | n
 
 
 def held_out_systems(path: str | Path) -> list[HeldOutSystem]:
