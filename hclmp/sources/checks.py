@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hclmp.data.tables import PREDICTED, RANKED, Floats, varied
 from hclmp.data.units import check_unit
@@ -35,19 +36,20 @@ def check_values(raw: RawTargets) -> None:
     for i, prop in enumerate(raw.properties):
         check_unit(prop.unit, f"{raw.origin}: property `{prop.name}`")
         values, noise = raw.values[:, i], raw.noise[:, i]
-        bad = np.flatnonzero(values <= 0)
-        if prop.transform == "log10" and len(bad):
-            named = join_some(f"row {j + 1} ({values[j]:g})" for j in bad)
+        if prop.transform == "log10" and (bad := _rows(values, values <= 0)):
             raise UserError(
                 f"{raw.origin}: column `{prop.name}` is to be learned as log10, but is not "
-                f"positive in {named}. Correct these rows, or set its `transform: identity`."
+                f"positive in {bad}. Correct these rows, or set its `transform: identity`."
             )
-        if len(bad := np.flatnonzero(noise < 0)):
+        if bad := _rows(noise, noise < 0):
             raise UserError(
                 f"{raw.origin}: column `{prop.name}_std` is a standard deviation, but negative in "
-                f"{join_some(f'row {j + 1} ({noise[j]:g})' for j in bad)}. Correct or remove these "
-                "rows, or leave the column out."
+                f"{bad}. Correct or remove these rows, or leave the column out."
             )
+
+
+def _rows(values: Floats, wrong: NDArray[np.bool_]) -> str:
+    return join_some(f"row {i + 1} ({values[i]:g})" for i in np.flatnonzero(wrong))
 
 
 def check_spread(origin: str, properties: Sequence[str], values: Floats) -> None:
@@ -61,8 +63,7 @@ def check_spread(origin: str, properties: Sequence[str], values: Floats) -> None
     Raises:
         UserError: names the properties that have not.
     """
-    constant = [p for p, v in zip(properties, varied(values), strict=True) if not v]
-    if constant:
+    if constant := [p for p, v in zip(properties, varied(values), strict=True) if not v]:
         raise UserError(
             f"{origin}: {join_some(constant)} has one value in every row: there is nothing to "
             "learn. Leave it out (`targets.properties` names the columns to use)."

@@ -92,24 +92,31 @@ def read_targets(config: TargetsConfig) -> RawTargets:
     )
 
 
-def input_files(section: TargetsConfig) -> list[Path]:
-    """The CSV files of the plates by name: in ``path``, or in ``ten_replicas`` in it.
+def plate_folder(path: str) -> Path:
+    """The folder of the plates: ``path``, or ``ten_replicas`` in it.
 
     Raises:
-        UserError: it is no folder, or has no CSV file; hidden ones are none.
+        UserError: it is no folder.
     """
-    folder = Path(str(section.path))
+    folder = Path(path)
     if folder.is_file():
-        raise UserError(
-            f"{section.path}: a file; `targets.path` is the unpacked folder `ten_replicas`"
-        )
+        raise UserError(f"{path}: a file; `targets.path` is the unpacked folder `ten_replicas`")
     if not folder.is_dir():
         raise UserError(
-            f"{section.path}: no such folder (paths are relative to the working directory); "
+            f"{path}: no such folder (paths are relative to the working directory); "
             "`hclmp fetch plates` says where the plates are"
         )
-    if (inner := folder / "ten_replicas").is_dir():
-        folder = inner
+    inner = folder / "ten_replicas"
+    return inner if inner.is_dir() else folder
+
+
+def input_files(section: TargetsConfig) -> list[Path]:
+    """The CSV files of the plates, by name; hidden files are none of them.
+
+    Raises:
+        UserError: there are none.
+    """
+    folder = plate_folder(str(section.path))
     files = sorted(f for f in folder.glob("*.csv") if f.is_file() and not f.name.startswith("."))
     if not files:
         raise UserError(
