@@ -19,18 +19,13 @@ RowNumbers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class FoldRows:
-    """The rows of one fold.
-
-    Attributes:
-        train, validation, test: row numbers, ascending; no row is in two of them.
-        left_out: rows in none of these: their elements are a strict superset of a held-out or a
-            validation system.
-    """
+    """The rows of one fold: row numbers, ascending; no row is in two of them."""
 
     train: RowNumbers
     validation: RowNumbers
     test: RowNumbers
     left_out: RowNumbers
+    """In none of these: their elements are a strict superset of a held-out or validation system."""
 
 
 def read_systems(path: str | Path) -> dict[str, tuple[str, ...]]:

@@ -130,26 +130,16 @@ class EnergyGrid:
 
 @dataclass(frozen=True)
 class DosTable:
-    """Computed densities of states.
-
-    Attributes:
-        material_id, formula: n strings each.
-        dos: [n, D] float32, in ``unit``.
-        grid: the D energies.
-        unit: of the DOS values, such as ``states/eV/atom``.
-        norm: what the values are counted per, such as ``atom``.
-        reference: what zero energy is.
-        simulated: whether the values come from the demo's model, which every display must say.
-    """
+    """Computed densities of states."""
 
     material_id: list[str]
     formula: list[str]
-    dos: NDArray[np.float32]
-    grid: EnergyGrid
-    unit: str
-    norm: str
-    reference: str
-    simulated: bool
+    dos: NDArray[np.float32]  # [n, D], in `unit`
+    grid: EnergyGrid  # the D energies
+    unit: str  # of the DOS values, such as ``states/eV/atom``
+    norm: str  # what the values are counted per, such as ``atom``
+    reference: str  # what zero energy is
+    simulated: bool  # whether the values come from the demo's model, as every display must say
     provenance: Provenance = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -167,18 +157,12 @@ LABEL_COLUMNS = ("y_true", "t_true")  # blank where a label is missing
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of one variant on one fold, one row per sample and property.
+    """Predictions of one variant on one fold, one row per sample and property."""
 
-    Attributes:
-        frame: the columns of ``PREDICTION_COLUMNS``.
-        covariance: [L, L] in the transformed space, for variants that learn one.
-        simulated: whether the labels come from a simulation.
-    """
-
-    frame: pd.DataFrame
+    frame: pd.DataFrame  # the columns of ``PREDICTION_COLUMNS``
     properties: tuple[Property, ...]
-    covariance: Floats | None
-    simulated: bool
+    covariance: Floats | None  # [L, L] in the transformed space, for variants that learn one
+    simulated: bool  # whether the labels come from a simulation
     provenance: Provenance
 
 

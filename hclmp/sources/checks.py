@@ -12,11 +12,7 @@ from hclmp.sources.raw import RawTargets
 
 
 def check_names(raw: RawTargets) -> None:
-    """Check that no property is named like another column of predictions or screens.
-
-    Raises:
-        UserError: names the properties that are.
-    """
+    """Raise a UserError where a property is named like another column of predictions or screens."""
     names = [p.name for p in raw.properties]
     taken = {*PREDICTED, *RANKED}
     taken |= {f"{name}{end}" for name in names for end in ("_std", "_low", "_high")}
@@ -28,11 +24,7 @@ def check_names(raw: RawTargets) -> None:
 
 
 def check_values(raw: RawTargets) -> None:
-    """Check that values suit unit and transform, and that no measurement noise is negative.
-
-    Raises:
-        UserError: names the rows.
-    """
+    """Raise a UserError where values do not suit unit or transform, or noise is negative."""
     for i, prop in enumerate(raw.properties):
         check_unit(prop.unit, f"{raw.origin}: property `{prop.name}`")
         values, noise = raw.values[:, i], raw.noise[:, i]
@@ -53,16 +45,7 @@ def _rows(values: Floats, wrong: NDArray[np.bool_]) -> str:
 
 
 def check_spread(origin: str, properties: Sequence[str], values: Floats) -> None:
-    """Check that each property has two different values.
-
-    Args:
-        origin: where the values come from, for the message.
-        properties: the L names.
-        values: [n, L], NaN where missing.
-
-    Raises:
-        UserError: names the properties that have not.
-    """
+    """Raise a UserError where a property has less than two different values: [n, L], or NaN."""
     if constant := [p for p, v in zip(properties, varied(values), strict=True) if not v]:
         raise UserError(
             f"{origin}: {join_some(constant)} has one value in every row: there is nothing to "

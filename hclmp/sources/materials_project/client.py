@@ -61,21 +61,13 @@ GO_ON = "What is downloaded is kept: run `hclmp pull-dos` again to go on"
 
 
 class Oxide(NamedTuple):
-    """A listed material.
+    """A listed material."""
 
-    Attributes:
-        material_id: such as ``mp-149``.
-        formula: reduced.
-        chemsys: its elements, alphabetical, joined by ``-``.
-        energy_above_hull: in eV/atom, or None.
-        task: identifier of the calculation of its DOS, as the table writes it, or None.
-    """
-
-    material_id: str
-    formula: str
-    chemsys: str
-    energy_above_hull: float | None
-    task: str | None
+    material_id: str  # such as ``mp-149``
+    formula: str  # reduced
+    chemsys: str  # its elements, alphabetical, joined by ``-``
+    energy_above_hull: float | None  # eV/atom
+    task: str | None  # identifier of the calculation of its DOS, as the table writes it
 
 
 class IncompleteListing(Exception):

@@ -72,39 +72,27 @@ def read_dos(config: DosConfig) -> RawDos:
 
 @dataclass(frozen=True)
 class Dos:
-    """One calculation on the grid.
+    """One calculation on the grid."""
 
-    Attributes:
-        preference: place of its run type among those wanted; 0 is the first.
-        values: [D] states/eV/cell.
-        atoms: in the cell.
-        polarised: whether it has two spin channels.
-        negative: whether negative densities (which some smearings make) were set to 0.
-        cut: whether its own energies do not span the window.
-    """
-
-    preference: int
-    values: Floats
-    atoms: int
-    polarised: bool
-    negative: bool
-    cut: bool
+    preference: int  # place of its run type among those wanted; 0 is the first
+    values: Floats  # [D] states/eV/cell
+    atoms: int  # in the cell
+    polarised: bool  # has two spin channels
+    negative: bool  # has negative densities (which some smearings make), set to 0
+    cut: bool  # its own energies do not span the window
 
 
 @dataclass
 class Calculations:
-    """What the downloaded rows hold, by calculation (``task``).
+    """What the downloaded rows hold, by calculation (``task``)."""
 
-    Attributes:
-        found: the usable DOS, of the preferred run type.
-        defects: why a calculation has no usable DOS.
-        unusable: number of unusable rows by reason, whether or not the calculation has another.
-        surplus: number of usable rows that another row of the same calculation made superfluous.
-    """
-
+    # the usable DOS, of the preferred run type
     found: dict[str, Dos] = field(default_factory=dict)
+    # why a calculation has no usable DOS
     defects: dict[str, str] = field(default_factory=dict)
+    # number of unusable rows by reason, whether or not the calculation has another
     unusable: Counter[str] = field(default_factory=Counter)
+    # number of usable rows that another row of the same calculation made superfluous
     surplus: int = 0
 
     def add(self, task: str, dos: Dos) -> None:

@@ -61,21 +61,13 @@ ROWS = pa.schema(
 
 @dataclass(frozen=True)
 class Query:
-    """What is downloaded; grid, norm, broadening and duplicates are decided afterwards.
+    """What is downloaded; grid, norm, broadening and duplicates are decided afterwards."""
 
-    Attributes:
-        elements: beside oxygen, sorted.
-        max_elements: of an oxide, oxygen included.
-        exclude: names of materials that are left out, sorted.
-        run_types: wanted kinds of calculation, the preferred first.
-        limit: only so many materials, in the order of the listing.
-    """
-
-    elements: tuple[str, ...]
-    max_elements: int
-    exclude: tuple[str, ...]
-    run_types: tuple[str, ...]
-    limit: int | None
+    elements: tuple[str, ...]  # beside oxygen, sorted
+    max_elements: int  # of an oxide, oxygen included
+    exclude: tuple[str, ...]  # names of materials that are left out, sorted
+    run_types: tuple[str, ...]  # wanted kinds of calculation, the preferred first
+    limit: int | None  # only so many materials, in the order of the listing
 
     @property
     def folder(self) -> Path:
@@ -141,16 +133,11 @@ def _material(name: str) -> str:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A complete download.
-
-    Attributes:
-        record: the content of its record file.
-        oxides: the materials of the query, in the order of the listing.
-    """
+    """A complete download."""
 
     folder: Path
-    record: dict[str, Any]
-    oxides: list[Oxide]
+    record: dict[str, Any]  # the content of its record file
+    oxides: list[Oxide]  # of the query, in the order of the listing
 
     def batches(self, rows: int = 256) -> Iterable[pa.RecordBatch]:
         """The downloaded rows (``ROWS``), a few at a time, in the order of file names."""

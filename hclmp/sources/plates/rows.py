@@ -35,34 +35,21 @@ PatchRows = NDArray[np.void]
 
 @dataclass(frozen=True)
 class Header:
-    """The first line of a plate's CSV file.
-
-    Attributes:
-        names: all its columns.
-        metals: those named after elements, alphabetical.
-        unknown: those that are neither elements nor in the record's description.
-    """
+    """The first line of a plate's CSV file."""
 
     file: Path
-    names: list[str]
-    metals: list[str]
-    unknown: list[str]
+    names: list[str]  # all its columns
+    metals: list[str]  # those named after elements, alphabetical
+    unknown: list[str]  # those that are neither elements nor in the record's description
 
 
 @dataclass(frozen=True)
 class Patches:
-    """Usable patches of a block.
+    """Usable patches of a block, of a plate with m metals."""
 
-    Attributes:
-        parts: [n, m] int32, amounts of the plate's m metals in millionths, summing to one million
-            but for rounding.
-        signals: [n, 9] transmissions, finite.
-        counts: what became of all patches of the block.
-    """
-
-    parts: NDArray[np.int32]
-    signals: NDArray[np.float64]
-    counts: Counter[str]
+    parts: NDArray[np.int32]  # [n, m] amounts in millionths; they sum to a million but for rounding
+    signals: NDArray[np.float64]  # [n, 9] transmissions, finite
+    counts: Counter[str]  # what became of all patches of the block
 
 
 def read_header(file: Path) -> Header:
@@ -89,12 +76,9 @@ def read_header(file: Path) -> Header:
             f"{file}: no column {join_some(missing, most=9)} (optical transmission); "
             f"the file has {join_some(names, most=20)}"
         )
-    metals = sorted(name for name in names if Element.is_valid_symbol(name))
-    if not metals:
-        raise UserError(
-            f"{file}: no metal column: none of {join_some(names, most=20)} is the symbol of an "
-            "element"
-        )
+    if not (metals := sorted(name for name in names if Element.is_valid_symbol(name))):
+        shown = join_some(names, most=20)
+        raise UserError(f"{file}: no metal column: none of {shown} is the symbol of an element")
     known = {*SIGNALS, *IDENTIFIERS, *metals, ""}
     return Header(file, names, metals, sorted(set(names) - known))
 
@@ -239,7 +223,9 @@ class Buckets(ExitStack):
             [("hash", "u8"), ("parts", "i4", (len(metals),)), ("signals", "f8", (len(SIGNALS),))]
         )
         self._paths = [folder / str(i) for i in range(2**self.bits)]
-        self._keys = np.array([_key(metal) for metal in metals], dtype=np.uint64)
+        # an odd number of 64 bits for each element
+        hashes = [hashlib.sha256(metal.encode()).digest()[:8] for metal in metals]
+        self._keys = np.array([int.from_bytes(h, "little") | 1 for h in hashes], dtype=np.uint64)
         self._files = [self.enter_context(path.open("wb")) for path in self._paths]
 
     def add(self, metals: Sequence[str], patches: Patches) -> None:
@@ -265,11 +251,6 @@ class Buckets(ExitStack):
             if len(rows):
                 keys = (*rows["signals"].T[::-1], *rows["parts"].T[::-1], rows["hash"])
                 yield rows[np.lexsort(keys)]
-
-
-def _key(metal: str) -> int:
-    """An odd number of 64 bits for an element."""
-    return int.from_bytes(hashlib.sha256(metal.encode()).digest()[:8], "little") | 1
 
 
 def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:

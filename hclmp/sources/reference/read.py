@@ -37,6 +37,7 @@ DOS_PARTS = {part: f"{DOS}/{part}_idx.npy" for part in ("train", "test")}
 # Absorption at ten photon energies. The release does not say which (nor in which unit), so the
 # properties have no coordinates; `targets.properties` can give them.
 LABEL_COUNT = 10
+LABEL_NAMES = [f"fom_{i}" for i in range(LABEL_COUNT)]
 FEATURE_COUNT = 161  # of `gen_dos_fea`, which is not used: our own generator makes the feature
 TOLERANCE = 0.01  # of the sum of fractions, which may be rounded
 FORMULA_DECIMALS = 8  # of a fraction in a formula: fractions may be 32-bit
@@ -51,19 +52,12 @@ Entries = dict[int, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class HeldOutSystem:
-    """A system that the archive holds out.
+    """A system that the archive holds out."""
 
-    Attributes:
-        name: its elements, alphabetical, joined by ``-``.
-        published: the samples that the archive tests it with.
-        ours: the samples whose system it is.
-        validation_seen: of the archive's validation samples, those that it trains on as well.
-    """
-
-    name: str
-    published: frozenset[int]
-    ours: frozenset[int]
-    validation_seen: int
+    name: str  # its elements, alphabetical, joined by ``-``
+    published: frozenset[int]  # the samples that the archive tests it with
+    ours: frozenset[int]  # the samples whose system it is
+    validation_seen: int  # of the archive's validation samples, those that it trains on as well
 
 
 def read_targets(config: TargetsConfig) -> RawTargets:
@@ -76,8 +70,13 @@ def read_targets(config: TargetsConfig) -> RawTargets:
     entries, other = _entries(archive)
     fractions = _compositions(archive, entries)
     values = _numbers(archive, entries, "fom", LABEL_COUNT)
-    settings = config.properties or {f"fom_{i}": PropertyConfig() for i in range(LABEL_COUNT)}
-    columns = [_position(archive, name) for name in settings]
+    settings = config.properties or dict.fromkeys(LABEL_NAMES, PropertyConfig())
+    if unknown := [name for name in settings if name not in LABEL_NAMES]:
+        raise UserError(
+            f"{archive.path}: no property `{unknown[0]}` (`targets.properties`); there are "
+            f"{join_some(LABEL_NAMES, most=LABEL_COUNT)}"
+        )
+    columns = [LABEL_NAMES.index(name) for name in settings]
     systems = _held_out(archive, entries, fractions)
     split, overlaps = _random_split(archive, entries)
     n = min(len(entries), config.limit or len(entries))
@@ -276,16 +275,6 @@ def _check_fractions(fractions: Floats, names: list[str], origin: str) -> None:
 def _formulas(fractions: Floats) -> list[object]:
     rows = np.round(fractions, FORMULA_DECIMALS).tolist()
     return [formula_text(PAPER_CATIONS, row) for row in rows]
-
-
-def _position(archive: Archive, name: str) -> int:
-    known = [f"fom_{i}" for i in range(LABEL_COUNT)]
-    if name not in known:
-        raise UserError(
-            f"{archive.path}: no property `{name}` (`targets.properties`); there are "
-            f"{join_some(known, most=LABEL_COUNT)}"
-        )
-    return known.index(name)
 
 
 def _float_array(archive: Archive, name: str, what: str) -> Floats:
