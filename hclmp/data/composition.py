@@ -13,17 +13,11 @@ from hclmp.errors import UserError, join_some
 
 @dataclass(frozen=True)
 class Compositions:
-    """Compositions as padded arrays, indexed by row.
+    """Compositions as padded arrays, indexed by row."""
 
-    Attributes:
-        vocabulary: the V element symbols that ``elements`` indexes, alphabetical.
-        elements: [n, k] int64, index of each element; padding is 0.
-        fractions: [n, k] float32, fraction of each element; padding is 0, rows sum to 1.
-    """
-
-    vocabulary: tuple[str, ...]
-    elements: NDArray[np.int64]
-    fractions: NDArray[np.float32]
+    vocabulary: tuple[str, ...]  # the V element symbols that `elements` indexes, alphabetical
+    elements: NDArray[np.int64]  # [n, k] index of each element; padding is 0
+    fractions: NDArray[np.float32]  # [n, k] of each element; padding is 0, rows sum to 1
 
     def __len__(self) -> int:
         return len(self.elements)

@@ -69,11 +69,7 @@ def _load(name: str) -> dict[str, NDArray[np.float64]]:
 
 
 def check_elements(
-    parsed: Sequence[Fractions],
-    formulas: Sequence[object],
-    names: Sequence[str],
-    *,
-    origin: str,
+    parsed: Sequence[Fractions], formulas: Sequence[object], names: Sequence[str], *, origin: str
 ) -> None:
     """Check that the embeddings have all elements of the compositions.
 

@@ -1,5 +1,6 @@
 """Folds: which systems are held out together, and how the samples divide around them."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from hclmp.config import Config
@@ -19,18 +19,13 @@ RowNumbers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class FoldRows:
-    """The rows of one fold.
-
-    Attributes:
-        train, validation, test: row numbers, ascending; no row is in two of them.
-        left_out: rows in none of these: their elements are a strict superset of a held-out or a
-            validation system.
-    """
+    """The rows of one fold: row numbers, ascending; no row is in two of them."""
 
     train: RowNumbers
     validation: RowNumbers
     test: RowNumbers
     left_out: RowNumbers
+    """In none of these: their elements are a strict superset of a held-out or validation system."""
 
 
 def read_systems(path: str | Path) -> dict[str, tuple[str, ...]]:
@@ -70,10 +65,10 @@ def _folds_of(path: str | Path, text: str) -> dict[str, tuple[str, ...]]:
         fold_of[system] = fold
     if not fold_of:
         raise UserError(f"{path}: no systems in it; `hclmp systems` makes a sheet from a table")
-    folds: dict[str, list[str]] = {}
+    folds: dict[str, tuple[str, ...]] = {}
     for system, fold in fold_of.items():
-        folds.setdefault(fold, []).append(system)
-    return {fold: tuple(members) for fold, members in folds.items()}
+        folds[fold] = (*folds.get(fold, ()), system)
+    return folds
 
 
 def _sheet_rows(path: str | Path, text: str) -> list[tuple[str, str | None]]:
@@ -88,16 +83,15 @@ def _sheet_rows(path: str | Path, text: str) -> list[tuple[str, str | None]]:
             raise UserError(
                 f"{path}: row {row} has {len(found)} cells, but the header has {len(header)}"
             )
-    padded = [found + [""] * (len(header) - len(found)) for found in rows]
+        found += [""] * (len(header) - len(found))
     system = header.index("system")
     fold = header.index("fold") if "fold" in header else None
-    return [(found[system], None if fold is None else found[fold]) for found in padded]
+    return [(found[system], None if fold is None else found[fold]) for found in rows]
 
 
 def sheet_text(sheet: dict[str, str]) -> str:
     """The sheet as it is written: tab-separated, system and fold."""
-    lines = [f"{system}\t{fold}" for system, fold in sheet.items()]
-    return "\n".join(["system\tfold", *lines]) + "\n"
+    return "".join(f"{system}\t{fold}\n" for system, fold in [("system", "fold"), *sheet.items()])
 
 
 def held_out_systems(config: Config) -> dict[str, tuple[str, ...]]:
@@ -190,8 +184,7 @@ def split_given(
     on new systems too.
 
     Args:
-        systems: the system of each sample.
-        given: what the table says of each.
+        systems, given: of each sample, its system and what the table says.
         validation_fraction: share of the training rows, or of their systems.
         seed: of the draw.
 
@@ -235,10 +228,7 @@ def split_rows(
     Raises:
         UserError: no such fold, or it cannot be made from these samples.
     """
-    drawn: dict[str, Any] = {
-        "validation_fraction": config.training.validation_fraction,
-        "seed": config.training.seed,
-    }
+    drawn: dict[str, Any] = config.training.model_dump(include={"validation_fraction", "seed"})
     if fold not in (folds := fold_names(config)):
         raise UserError(f"no fold `{fold}`; there are {join_some(folds)}")
     if config.split == "systems":
@@ -283,14 +273,15 @@ def group_systems(
         smallest = sizes.index(min(sizes))
         sizes[smallest] += chosen[names[i]]
         assigned[names[i]] = f"fold-{smallest + 1}"
-    return {s: assigned[s] for s in sorted(assigned, key=lambda s: (_number(assigned[s]), s))}
+    # sorted by the number of the fold
+    return dict(sorted(assigned.items(), key=lambda one: (int(one[1].removeprefix("fold-")), one)))
 
 
 def _large_systems(
     systems: Sequence[str], elements_per_system: int, min_samples: int
 ) -> dict[str, int]:
     """The systems of so many elements that have so many samples, and how many they have."""
-    counts = {str(s): int(n) for s, n in pd.Series(list(systems)).value_counts().items()}
+    counts = Counter(systems)
     elements = {s: len(s.split("-")) for s in counts}
     sized = {s: n for s, n in counts.items() if elements[s] == elements_per_system}
     if not sized:
@@ -306,10 +297,6 @@ def _large_systems(
             "or choose another --elements-per-system."
         )
     return chosen
-
-
-def _number(fold: str) -> int:
-    return int(fold.rsplit("-", 1)[1])
 
 
 def is_superset(system: str, others: Iterable[str]) -> bool:
@@ -329,6 +316,5 @@ def _rows(
     """Row numbers of the systems of each part; what is in no part is left out."""
     names = np.array(list(systems))
     parts = [np.isin(names, sorted(part)) for part in (train, validation, test)]
-    left_out = ~(parts[0] | parts[1] | parts[2])
-    rows = [np.flatnonzero(mask).astype(np.int64) for mask in (*parts, left_out)]
-    return FoldRows(*rows)
+    left_out = ~np.any(parts, axis=0)
+    return FoldRows(*(np.flatnonzero(mask).astype(np.int64) for mask in (*parts, left_out)))

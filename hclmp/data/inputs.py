@@ -70,13 +70,7 @@ class Labelled:
 
     @classmethod
     def of(cls, table: Targets, inputs: Inputs, rows: NDArray[np.int64]) -> "Labelled":
-        """Rows of a table with their inputs, labels and what is known of their noise.
-
-        Args:
-            table: of n samples.
-            inputs: of the same samples, in the same order.
-            rows: row numbers.
-        """
+        """Rows of a table with their inputs (in the same order), labels and known noise."""
         noise = table.transformed_noise()
         known = None if noise is None else noise[rows]
         return cls(inputs.take(rows), table.transformed()[rows], known)

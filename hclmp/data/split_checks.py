@@ -57,18 +57,9 @@ def check_sheet(
     Raises:
         UserError: ``prepare-targets`` would refuse the sheet.
     """
-    training = Config().training
+    defaults = Config().training.model_dump(include={"validation_fraction", "seed"})
     folds = (
-        (
-            fold,
-            split_fold(
-                systems,
-                [s for s, f in sheet.items() if f == fold],
-                validation_fraction=training.validation_fraction,
-                seed=training.seed,
-                fold=fold,
-            ),
-        )
+        (fold, split_fold(systems, [s for s in sheet if sheet[s] == fold], **defaults, fold=fold))
         for fold in sorted(set(sheet.values()))
     )
     check_folds(folds, np.empty((len(systems), 0)) if values is None else values, properties)

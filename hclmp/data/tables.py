@@ -5,6 +5,7 @@ interface: other tools read them.
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,8 @@ from hclmp.provenance import METADATA_KEY, Provenance
 
 Floats = NDArray[np.float64]
 
-
+SAMPLE_COLUMNS = ("sample_id", "formula", "system")
+ABOUT_DOS = ("unit", "norm", "reference")
 # The columns beside the properties in predictions and screens: no property may be called so.
 PREDICTED = ("formula", "system", "distance", "warning")
 RANKED = ("rank", "on_front", "feasible", "probability", "improvement")
@@ -63,7 +65,6 @@ class Targets:
         values: [n, L], in property units; NaN where missing.
         noise: [n, L] standard deviations of the measurement, in property units; NaN where unknown.
         simulated: whether the values are simulated, which every display must say.
-        provenance: where the table comes from.
         split: n words ``train``, ``val`` or ``test``, or "" for neither, where the source divides
             its rows itself; else None.
     """
@@ -91,17 +92,16 @@ class Targets:
 
         NaN where unknown; None where none is known at all.
         """
+        if np.isnan(self.noise).all():
+            return None
         pairs = zip(self.properties, self.values.T, self.noise.T, strict=True)
-        columns = [p.forward_std(values, std) for p, values, std in pairs]
-        known = not np.isnan(self.noise).all()
-        return np.stack(columns, axis=1) if known else None
+        return np.stack([p.forward_std(values, std) for p, values, std in pairs], axis=1)
 
 
 def correlation_of(covariance: Floats) -> Floats:
     """The correlation of a covariance: [L, L]."""
     std = np.sqrt(np.diag(covariance))
-    correlation: Floats = covariance / np.outer(std, std)
-    return correlation
+    return np.asarray(covariance / np.outer(std, std))
 
 
 def varied(values: Floats) -> NDArray[np.bool_]:
@@ -130,47 +130,26 @@ class EnergyGrid:
 
 @dataclass(frozen=True)
 class DosTable:
-    """Computed densities of states.
-
-    Attributes:
-        material_id, formula: n strings each.
-        dos: [n, D] float32, in ``unit``.
-        grid: the D energies.
-        unit: of the DOS values, such as ``states/eV/atom``.
-        norm: what the values are counted per, such as ``atom``.
-        reference: what zero energy is.
-        simulated: whether the values come from the demo's model, which every display must say.
-        provenance: where the table comes from.
-    """
+    """Computed densities of states."""
 
     material_id: list[str]
     formula: list[str]
-    dos: NDArray[np.float32]
-    grid: EnergyGrid
-    unit: str
-    norm: str
-    reference: str
-    simulated: bool
+    dos: NDArray[np.float32]  # [n, D], in `unit`
+    grid: EnergyGrid  # the D energies
+    unit: str  # of the DOS values, such as ``states/eV/atom``
+    norm: str  # what the values are counted per, such as ``atom``
+    reference: str  # what zero energy is
+    simulated: bool  # whether the values come from the demo's model, as every display must say
     provenance: Provenance = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.material_id)
 
 
-PREDICTION_COLUMNS = (
-    ("sample_id", pa.string()),
-    ("formula", pa.string()),
-    ("system", pa.string()),
-    ("fold", pa.string()),
-    ("property", pa.string()),
-    ("y_true", pa.float64()),
-    ("y_pred", pa.float64()),
-    ("y_std", pa.float64()),
-    ("t_true", pa.float64()),
-    ("t_pred", pa.float64()),
-    ("t_std_aleatoric", pa.float64()),
-    ("t_std_epistemic", pa.float64()),
-    ("train_std", pa.float64()),
+PREDICTION_COLUMNS = tuple(
+    [(name, pa.string()) for name in ("sample_id", "formula", "system", "fold", "property")]
+    + [(name, pa.float64()) for name in ("y_true", "y_pred", "y_std", "t_true", "t_pred")]
+    + [(name, pa.float64()) for name in ("t_std_aleatoric", "t_std_epistemic", "train_std")]
 )
 """Columns of a predictions table: ``y_`` in property units, ``t_`` in the transformed space."""
 LABEL_COLUMNS = ("y_true", "t_true")  # blank where a label is missing
@@ -178,20 +157,12 @@ LABEL_COLUMNS = ("y_true", "t_true")  # blank where a label is missing
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of one variant on one fold, one row per sample and property.
+    """Predictions of one variant on one fold, one row per sample and property."""
 
-    Attributes:
-        frame: the columns of ``PREDICTION_COLUMNS``.
-        properties: the L properties.
-        covariance: [L, L] in the transformed space, for variants that learn one.
-        simulated: whether the labels come from a simulation.
-        provenance: where the table comes from.
-    """
-
-    frame: pd.DataFrame
+    frame: pd.DataFrame  # the columns of ``PREDICTION_COLUMNS``
     properties: tuple[Property, ...]
-    covariance: Floats | None
-    simulated: bool
+    covariance: Floats | None  # [L, L] in the transformed space, for variants that learn one
+    simulated: bool  # whether the labels come from a simulation
     provenance: Provenance
 
 
@@ -200,29 +171,22 @@ def write_targets(path: str | Path, targets: Targets) -> None:
 
     A column ``split`` follows the system where the source divides its rows itself.
     """
-    fields = [pa.field(n, pa.string(), nullable=False) for n in ("sample_id", "formula", "system")]
-    columns: list[Any] = [targets.sample_id, targets.formula, targets.system]
+    columns = [(_text(name), getattr(targets, name)) for name in SAMPLE_COLUMNS]
     if targets.split is not None:
-        fields.append(pa.field("split", pa.string(), nullable=False))
-        columns.append(targets.split)
-    for i, prop in enumerate(targets.properties):
-        meta = {"unit": prop.unit, "transform": prop.transform}
-        values = pa.array(targets.values[:, i], from_pandas=True)  # NaN is a blank cell
-        nullable = values.null_count > 0
-        fields.append(pa.field(prop.name, pa.float64(), nullable=nullable, metadata=meta))
-        columns.append(values)
-    for i, prop in enumerate(targets.properties):
-        if not np.isnan(targets.noise[:, i]).all():
-            fields.append(pa.field(f"{prop.name}_std", pa.float64(), metadata={"unit": prop.unit}))
-            columns.append(pa.array(targets.noise[:, i], from_pandas=True))
-    about = {
-        "table": "targets",
+        columns.append((_text("split"), targets.split))
+    for prop, values in zip(targets.properties, targets.values.T, strict=True):
+        about = {"unit": prop.unit, "transform": prop.transform}
+        missing = bool(np.isnan(values).any())
+        columns.append((pa.field(prop.name, pa.float64(), missing, about), values))
+    for prop, noise in zip(targets.properties, targets.noise.T, strict=True):
+        if not np.isnan(noise).all():
+            unit = {"unit": prop.unit}
+            columns.append((pa.field(f"{prop.name}_std", pa.float64(), metadata=unit), noise))
+    more = {
         "properties": [asdict(p) for p in targets.properties],
         "missing_values": bool(np.isnan(targets.values).any()),
-        "simulated": targets.simulated,
-        "provenance": targets.provenance,
     }
-    _write(path, columns, fields, about)
+    _write(path, "targets", targets, columns, more)
 
 
 def read_targets(path: str | Path) -> Targets:
@@ -233,24 +197,18 @@ def read_targets(path: str | Path) -> Targets:
     """
     table, about = _read(path, "targets", "hclmp prepare-targets")
     properties = tuple(Property(**p) for p in about["properties"])
-    wanted = {n: pa.string() for n in ("sample_id", "formula", "system")}
-    labels = {p.name: pa.float64() for p in properties}
-    if about["missing_values"]:
-        _check_columns(path, table, wanted, labels)
-    else:
-        _check_columns(path, table, wanted | labels)
-    values = np.stack([table[p.name].to_numpy() for p in properties], axis=1)
+    labels = dict.fromkeys([p.name for p in properties], pa.float64())
+    wanted = dict.fromkeys(SAMPLE_COLUMNS, pa.string()) | labels
+    _check_columns(path, table, wanted, may_be_blank=labels if about["missing_values"] else ())
     blank = np.full(len(table), np.nan)
     noise = [
         table[f"{p.name}_std"].to_numpy() if f"{p.name}_std" in table.column_names else blank
         for p in properties
     ]
     return Targets(
-        sample_id=table["sample_id"].to_pylist(),
-        formula=table["formula"].to_pylist(),
-        system=table["system"].to_pylist(),
+        **{name: table[name].to_pylist() for name in SAMPLE_COLUMNS},
         properties=properties,
-        values=values,
+        values=np.stack([table[p.name].to_numpy() for p in properties], axis=1),
         noise=np.stack(noise, axis=1),
         simulated=about["simulated"],
         provenance=about["provenance"],
@@ -260,23 +218,18 @@ def read_targets(path: str | Path) -> Targets:
 
 def write_dos(path: str | Path, table: DosTable) -> None:
     """Write a DOS table: ``material_id, formula, dos`` (fixed-size list of float32)."""
-    fields = [
-        pa.field("material_id", pa.string(), nullable=False),
-        pa.field("formula", pa.string(), nullable=False),
-        pa.field("dos", pa.list_(pa.float32(), table.grid.n), metadata={"unit": table.unit}),
-    ]
     flat = pa.array(np.ascontiguousarray(table.dos, dtype=np.float32).ravel())
-    dos = pa.FixedSizeListArray.from_arrays(flat, table.grid.n)
-    about = {
-        "table": "dos",
-        "grid": asdict(table.grid),
-        "unit": table.unit,
-        "norm": table.norm,
-        "reference": table.reference,
-        "simulated": table.simulated,
-        "provenance": table.provenance,
-    }
-    _write(path, [table.material_id, table.formula, dos], fields, about)
+    kind = pa.list_(pa.float32(), table.grid.n)
+    columns = [
+        (_text("material_id"), table.material_id),
+        (_text("formula"), table.formula),
+        (
+            pa.field("dos", kind, metadata={"unit": table.unit}),
+            pa.FixedSizeListArray.from_arrays(flat, table.grid.n),
+        ),
+    ]
+    more = {"grid": asdict(table.grid)} | {name: getattr(table, name) for name in ABOUT_DOS}
+    _write(path, "dos", table, columns, more)
 
 
 def read_dos(path: str | Path) -> DosTable:
@@ -289,38 +242,27 @@ def read_dos(path: str | Path) -> DosTable:
     grid = EnergyGrid(**about["grid"])
     wanted = {"material_id": pa.string(), "formula": pa.string()}
     _check_columns(path, table, wanted | {"dos": pa.list_(pa.float32(), grid.n)})
-    dos = table["dos"].combine_chunks().flatten().to_numpy().reshape(len(table), grid.n)
     return DosTable(
         material_id=table["material_id"].to_pylist(),
         formula=table["formula"].to_pylist(),
-        dos=dos,
+        dos=table["dos"].combine_chunks().flatten().to_numpy().reshape(len(table), grid.n),
         grid=grid,
-        unit=about["unit"],
-        norm=about["norm"],
-        reference=about["reference"],
-        simulated=about["simulated"],
-        provenance=about["provenance"],
+        **{name: about[name] for name in (*ABOUT_DOS, "simulated", "provenance")},
     )
 
 
 def write_predictions(path: str | Path, predictions: Predictions) -> None:
     """Write a predictions table (columns: ``PREDICTION_COLUMNS``)."""
-    fields = [
-        pa.field(name, kind, nullable=name in LABEL_COLUMNS) for name, kind in PREDICTION_COLUMNS
-    ]
     columns = [
-        pa.array(predictions.frame[name], kind, from_pandas=name in LABEL_COLUMNS)
+        (pa.field(name, kind, nullable=name in LABEL_COLUMNS), predictions.frame[name])
         for name, kind in PREDICTION_COLUMNS
     ]
     covariance = predictions.covariance
-    about = {
-        "table": "predictions",
+    more = {
         "properties": [asdict(p) for p in predictions.properties],
         "covariance": None if covariance is None else covariance.tolist(),
-        "simulated": predictions.simulated,
-        "provenance": predictions.provenance,
     }
-    _write(path, columns, fields, about)
+    _write(path, "predictions", predictions, columns, more)
 
 
 def read_predictions(path: str | Path) -> Predictions:
@@ -330,8 +272,7 @@ def read_predictions(path: str | Path) -> Predictions:
         UserError: the file is missing, is no predictions table, or its columns are not as agreed.
     """
     table, about = _read(path, "predictions", "hclmp train")
-    wanted = {n: kind for n, kind in PREDICTION_COLUMNS if n not in LABEL_COLUMNS}
-    _check_columns(path, table, wanted, dict.fromkeys(LABEL_COLUMNS, pa.float64()))
+    _check_columns(path, table, dict(PREDICTION_COLUMNS), may_be_blank=LABEL_COLUMNS)
     covariance = about["covariance"]
     return Predictions(
         frame=table.to_pandas(),
@@ -342,17 +283,26 @@ def read_predictions(path: str | Path) -> Predictions:
     )
 
 
+def _text(name: str) -> pa.Field:
+    return pa.field(name, pa.string(), nullable=False)
+
+
 def _write(
-    path: str | Path, columns: list[Any], fields: list[pa.Field], about: dict[str, Any]
+    path: str | Path,
+    kind: str,
+    item: Targets | DosTable | Predictions,
+    columns: list[tuple[pa.Field, Any]],
+    more: dict[str, Any],
 ) -> None:
-    schema = pa.schema(fields, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)})
-    table = pa.Table.from_arrays(
-        [
-            c if isinstance(c, pa.Array) else pa.array(c, f.type)
-            for c, f in zip(columns, fields, strict=True)
-        ],
-        schema=schema,
-    )
+    """Write columns, and ``more`` into the metadata; NaN is a blank cell where a field has them."""
+    about = {"table": kind, "simulated": item.simulated, "provenance": item.provenance} | more
+    arrays = [
+        c if isinstance(c, pa.Array) else pa.array(c, field.type, from_pandas=field.nullable)
+        for field, c in columns
+    ]
+    metadata = {METADATA_KEY: json.dumps(about, sort_keys=True)}
+    schema = pa.schema([field for field, _ in columns], metadata=metadata)
+    table = pa.Table.from_arrays(arrays, schema=schema)
     table.validate(full=True)
     with atomic_write(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
@@ -375,16 +325,15 @@ def _check_columns(
     path: str | Path,
     table: pa.Table,
     wanted: dict[str, pa.DataType],
-    with_blanks: dict[str, pa.DataType] | None = None,
+    may_be_blank: Collection[str] = (),
 ) -> None:
-    """Columns must be there and of their type; blank cells are for ``with_blanks`` alone."""
+    """Columns must be there and of their type, and have no blank cells but where these may be."""
     wrong = [
         f"{name} ({kind})"
-        for name, kind in (wanted | (with_blanks or {})).items()
+        for name, kind in wanted.items()
         if name not in table.column_names or table.schema.field(name).type != kind
     ]
     if wrong:
         raise UserError(f"{path}: columns missing or of another type: {join_some(wrong)}")
-    empty = [name for name in wanted if table[name].null_count]
-    if empty:
+    if empty := [n for n in wanted if n not in may_be_blank and table[n].null_count]:
         raise UserError(f"{path}: empty cells in columns {join_some(empty)}")

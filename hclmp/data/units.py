@@ -53,9 +53,7 @@ def _registry() -> Any:
     import pint
 
     registry: Any = pint.UnitRegistry()
-    for name in (*COUNTED, *SHARES.values()):
-        registry.define(f"{name} = []")
-    for definition in OTHERS:
+    for definition in (*(f"{name} = []" for name in (*COUNTED, *SHARES.values())), *OTHERS):
         registry.define(definition)
     registry.preprocessors.insert(0, _with_named_shares)  # before pint's own, which splits off `%`
     return registry

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hclmp.data.tables import PREDICTED, RANKED, Floats, varied
 from hclmp.data.units import check_unit
@@ -11,11 +12,7 @@ from hclmp.sources.raw import RawTargets
 
 
 def check_names(raw: RawTargets) -> None:
-    """Check that no property is named like another column of predictions or screens.
-
-    Raises:
-        UserError: names the properties that are.
-    """
+    """Raise a UserError where a property is named like another column of predictions or screens."""
     names = [p.name for p in raw.properties]
     taken = {*PREDICTED, *RANKED}
     taken |= {f"{name}{end}" for name in names for end in ("_std", "_low", "_high")}
@@ -27,42 +24,29 @@ def check_names(raw: RawTargets) -> None:
 
 
 def check_values(raw: RawTargets) -> None:
-    """Check that values suit unit and transform, and that no measurement noise is negative.
-
-    Raises:
-        UserError: names the rows.
-    """
+    """Raise a UserError where values do not suit unit or transform, or noise is negative."""
     for i, prop in enumerate(raw.properties):
         check_unit(prop.unit, f"{raw.origin}: property `{prop.name}`")
         values, noise = raw.values[:, i], raw.noise[:, i]
-        bad = np.flatnonzero(values <= 0)
-        if prop.transform == "log10" and len(bad):
-            named = join_some(f"row {j + 1} ({values[j]:g})" for j in bad)
+        if prop.transform == "log10" and (bad := _rows(values, values <= 0)):
             raise UserError(
                 f"{raw.origin}: column `{prop.name}` is to be learned as log10, but is not "
-                f"positive in {named}. Correct these rows, or set its `transform: identity`."
+                f"positive in {bad}. Correct these rows, or set its `transform: identity`."
             )
-        if len(bad := np.flatnonzero(noise < 0)):
+        if bad := _rows(noise, noise < 0):
             raise UserError(
                 f"{raw.origin}: column `{prop.name}_std` is a standard deviation, but negative in "
-                f"{join_some(f'row {j + 1} ({noise[j]:g})' for j in bad)}. Correct or remove these "
-                "rows, or leave the column out."
+                f"{bad}. Correct or remove these rows, or leave the column out."
             )
+
+
+def _rows(values: Floats, wrong: NDArray[np.bool_]) -> str:
+    return join_some(f"row {i + 1} ({values[i]:g})" for i in np.flatnonzero(wrong))
 
 
 def check_spread(origin: str, properties: Sequence[str], values: Floats) -> None:
-    """Check that each property has two different values.
-
-    Args:
-        origin: where the values come from, for the message.
-        properties: the L names.
-        values: [n, L], NaN where missing.
-
-    Raises:
-        UserError: names the properties that have not.
-    """
-    constant = [p for p, v in zip(properties, varied(values), strict=True) if not v]
-    if constant:
+    """Raise a UserError where a property has less than two different values: [n, L], or NaN."""
+    if constant := [p for p, v in zip(properties, varied(values), strict=True) if not v]:
         raise UserError(
             f"{origin}: {join_some(constant)} has one value in every row: there is nothing to "
             "learn. Leave it out (`targets.properties` names the columns to use)."

@@ -117,8 +117,7 @@ def columns_to_learn(
     """The properties among the columns, and why the others are none: reason -> columns.
 
     Args:
-        path: of the table, for messages.
-        frame: the table.
+        path, frame: of the table.
         composition: the columns that hold amounts of elements, if any do.
         formula_column: the column of formulas, if there is one.
 
@@ -155,8 +154,9 @@ def _usable_columns(
         cells = [c for c in frame[column].dropna() if not isinstance(c, str) or c]
         values = pd.to_numeric(frame[column], errors="coerce").dropna()
         if not len(values):
+            numeric = cells and all(isinstance(c, str) and NEARLY.fullmatch(c) for c in cells)
             named = f"{column} ({_shown(cells[0]) if cells else 'blank'})"
-            (nearly if _nearly_numbers(cells) else unused[TEXTS]).append(named)
+            (nearly if numeric else unused[TEXTS]).append(named)
         elif values.nunique() == 1 and len(values) == len(cells):
             unused[CONSTANT].append(f"{column} ({float(values.iloc[0]):g})")
         else:
@@ -170,15 +170,11 @@ def _usable_columns(
     return usable, unused
 
 
-def _nearly_numbers(cells: Sequence[object]) -> bool:
-    return bool(cells) and all(isinstance(c, str) and NEARLY.fullmatch(c) for c in cells)
-
-
 def _shown(cell: object) -> str:
     """A cell as a message shows it."""
-    return (
-        repr(shorten(cell, LONGEST_CELL, placeholder="...")) if isinstance(cell, str) else str(cell)
-    )
+    if isinstance(cell, str):
+        return repr(shorten(cell, LONGEST_CELL, placeholder="..."))
+    return str(cell)
 
 
 def energies_of(path: Path, frame: pd.DataFrame) -> dict[str, Any]:
@@ -209,13 +205,12 @@ def energies_of(path: Path, frame: pd.DataFrame) -> dict[str, Any]:
                     f"{path}: the energies that name its columns ({join_some(bins)}) are not "
                     "ascending in equal steps. Interpolate the table to such a grid."
                 )
-            grid = {"start": float(energies[0]), "stop": float(energies[-1])}
-            return {**grid, "n": n, "unit": "eV"}
+            ends = {"start": float(energies[0]), "stop": float(energies[-1])}
+            return ends | {"n": n, "unit": "eV"}
     else:
         if "dos" not in frame.columns:
-            raise UserError(
-                f"{path}: no list column `dos`; it has {join_some(frame.columns, most=20)}"
-            )
+            has = join_some(frame.columns, most=20)
+            raise UserError(f"{path}: no list column `dos`; it has {has}")
         first = frame["dos"].iloc[0]
         n = len(first) if isinstance(first, np.ndarray | list) else 0
     if n < 2:

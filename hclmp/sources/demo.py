@@ -32,6 +32,7 @@ PHOTON_ENERGIES: tuple[float, ...] = (1.4, 1.6, 1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.
 ENERGY_GRID: tuple[float, float, int] = (-8.0, 8.0, 161)  # start, stop (eV, Fermi level 0), n
 ABSORPTION_UNIT = "1e5/cm"
 DOS_UNIT = "states/eV/cation"
+FACTS = {"source": "tight-binding simulation, docs/demo.md"}
 
 # 24 of the 220 systems of the twelve cations: every cation in 6 of them, 1 or 2 per fold, and
 # nearly every pair of cations once.
@@ -65,13 +66,14 @@ LEAST_COUNT = 2  # a composition's rarest cation has at least this many of the 2
 
 def simulate_targets(formulas: Sequence[str]) -> Floats:
     """Absorption with measurement noise, in `ABSORPTION_UNIT`, at `PHOTON_ENERGIES`: [n, 10]."""
-    photon_energies = np.array(PHOTON_ENERGIES)
 
     def absorption(formula: str) -> Floats:
         cells = _cells(formula)
         spectrum = physics.diagonalise(cells, with_states=True)
-        clean = physics.absorption(cells, spectrum, photon_energies)
-        return _measured(clean, formula)
+        clean = physics.absorption(cells, spectrum, np.array(PHOTON_ENERGIES))
+        relative, absolute = _rng("noise", formula).standard_normal((2, len(clean)))
+        noisy = clean * (1.0 + NOISE_RELATIVE * relative) + NOISE_ABSOLUTE * absolute
+        return np.asarray(np.maximum(noisy, 0.0))  # an instrument reports no negative absorption
 
     return _simulate("absorption", formulas, absorption)
 
@@ -119,11 +121,6 @@ def _formula(cations: Sequence[str], counts: Sequence[int]) -> str:
     return f"{metal}O{3 * physics.CATIONS}"
 
 
-def _counts(formula: str) -> dict[str, int]:
-    pairs = re.findall(r"([A-Z][a-z]?)(\d+)", formula)
-    return {symbol: int(count) for symbol, count in pairs if symbol != "O"}
-
-
 def _rng(*key: str) -> np.random.Generator:
     """A generator that depends on the words of `key` alone, on every machine."""
     digest = hashlib.sha256("/".join(key).encode()).digest()
@@ -133,12 +130,8 @@ def _rng(*key: str) -> np.random.Generator:
 def _ternaries(system: str, number: int, purpose: str) -> list[str]:
     """`number` different compositions of a three-cation system, uniform over its triangle."""
     sites = range(LEAST_COUNT, physics.CATIONS)
-    triples = [
-        (a, b, physics.CATIONS - a - b)
-        for a in sites
-        for b in sites
-        if physics.CATIONS - a - b >= LEAST_COUNT
-    ]
+    pairs = itertools.product(sites, sites)
+    triples = [(a, b, c) for a, b in pairs if (c := physics.CATIONS - a - b) >= LEAST_COUNT]
     chosen = _rng(purpose, system).choice(len(triples), size=number, replace=False)
     return [_formula(system.split("-"), triples[i]) for i in chosen]
 
@@ -153,8 +146,7 @@ def _subset(kinds: list[list[list[str]]], n: int | None) -> list[str]:
     everything = [formula for kind in kinds for system in kind for formula in system]
     if n is None or n >= len(everything):
         return everything
-    by_kind = [_in_turn(kind) for kind in kinds]
-    return _in_turn(by_kind)[:n]
+    return _in_turn([_in_turn(kind) for kind in kinds])[:n]
 
 
 def _in_turn(lists: Sequence[Sequence[str]]) -> list[str]:
@@ -164,15 +156,9 @@ def _in_turn(lists: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _cells(formula: str) -> physics.Cells:
-    return physics.build_cells(_counts(formula), CELLS, _rng("cells", formula))
-
-
-def _measured(clean: Floats, formula: str) -> Floats:
-    """`clean` with the stated noise; an instrument reports no negative absorption."""
-    relative, absolute = _rng("noise", formula).standard_normal((2, len(clean)))
-    noisy = clean * (1.0 + NOISE_RELATIVE * relative) + NOISE_ABSOLUTE * absolute
-    measured: Floats = np.maximum(noisy, 0.0)
-    return measured
+    pairs = re.findall(r"([A-Z][a-z]?)(\d+)", formula)
+    counts = {symbol: int(count) for symbol, count in pairs if symbol != "O"}
+    return physics.build_cells(counts, CELLS, _rng("cells", formula))
 
 
 def _simulate(what: str, formulas: Sequence[str], value: Callable[[str], Floats]) -> Floats:
@@ -200,10 +186,7 @@ def read_targets(config: TargetsConfig) -> RawTargets:
         values=values,
         noise=np.hypot(NOISE_RELATIVE * values, NOISE_ABSOLUTE),
         simulated=True,
-        facts={
-            "source": "tight-binding simulation, docs/demo.md",
-            "coordinate": "photon energy, eV",
-        },
+        facts=FACTS | {"coordinate": "photon energy, eV"},
     )
 
 
@@ -228,7 +211,7 @@ def read_dos(config: DosConfig) -> RawDos:
         norm="cation",
         reference="Fermi level",
         simulated=True,
-        facts={"source": "tight-binding simulation, docs/demo.md"},
+        facts=FACTS,
     )
 
 

@@ -24,7 +24,6 @@ class Download(Section):
     """One entry of the registry."""
 
     what: str
-    """What it is."""
     used_as: str
     """The configuration that uses it."""
     licence: str
@@ -62,13 +61,12 @@ def registry_file() -> Path:
     Raises:
         UserError: neither has one.
     """
-    places = [REGISTRY, Path(hclmp.__file__).parent.parent / REGISTRY]
-    for place in places:
-        if place.is_file():
-            return place
+    shipped = Path(hclmp.__file__).parent.parent / REGISTRY
+    if REGISTRY.is_file() or shipped.is_file():
+        return REGISTRY if REGISTRY.is_file() else shipped
     raise UserError(
         f"no registry of downloads: {REGISTRY} is neither in the working directory nor at "
-        f"{places[1]}. Run this in a checkout of hclmp, or copy the file from one."
+        f"{shipped}. Run this in a checkout of hclmp, or copy the file from one."
     )
 
 
@@ -91,21 +89,17 @@ def read_registry(path: Path) -> dict[str, Download]:
         try:
             entries[str(name)] = Download.model_validate(entry)
         except ValidationError as error:
-            found: list[dict[str, Any]] = [dict(problem) for problem in error.errors()]
-            problems += [explain(problem, Download, str(name)) for problem in found]
+            problems += [explain(dict(found), Download, str(name)) for found in error.errors()]
     if problems:
         raise UserError(f"{path}: {'; '.join(problems)}")
     return entries
 
 
 def fetch(name: str, folder: Path) -> Path:
-    """Download a file of the registry, or verify the one that is there already.
+    """Download a file of the registry, or verify the one that is there already; the file.
 
     Nothing is requested for a file that is there. A download is complete and, where the registry
     knows its hash, verified, or it leaves nothing behind.
-
-    Returns:
-        The file.
 
     Raises:
         UserError: no such entry, an entry to be fetched by hand, no connection, a truncated file,
@@ -152,14 +146,9 @@ def _download(url: str, file: Path, entry: Download) -> None:
 
 
 def _verify(file: Path, entry: Download, *, called: str = "") -> None:
-    """Size and hash are those of the registry, as far as it knows them.
-
-    Raises:
-        UserError: has both hashes and sizes.
-    """
+    """Refuse a file whose size or hash is not the registry's, as far as it knows them."""
     size, digest = file.stat().st_size, sha256(file)
-    known = {"sha256": (entry.sha256, digest), "size": (entry.size, size)}
-    if any(wanted not in (None, got) for wanted, got in known.values()):
+    if entry.sha256 not in (None, digest) or entry.size not in (None, size):
         short = " It is too short: the download was cut off." if size < (entry.size or 0) else ""
         end = "Nothing was kept." if called else "Move it away to download it again."
         raise UserError(
@@ -177,9 +166,5 @@ def _say(what: str, file: Path, entry: Download, name: str, registry: Path) -> N
     log.info(
         "%s: NOT VERIFIED, the registry has no hash of it. Got sha256 %s and %d bytes: record them "
         "as `sha256` and `size` of `%s` in %s, so that every later download is verified.",
-        what,
-        sha256(file),
-        file.stat().st_size,
-        name,
-        registry,
+        *(what, sha256(file), file.stat().st_size, name, registry),
     )

@@ -75,14 +75,9 @@ def row_names(n: int) -> list[str]:
 
 
 def check_dos(raw: RawDos) -> None:
-    """A density of states is finite and not negative.
-
-    Raises:
-        UserError: names the rows where it is not.
-    """
+    """A density of states is finite and not negative; UserError names the rows where it is not."""
     for wrong, word in ((~np.isfinite(raw.dos), "not finite"), (raw.dos < 0, "negative")):
-        rows = np.flatnonzero(wrong.any(axis=1))
-        if len(rows):
+        if len(rows := np.flatnonzero(wrong.any(axis=1))):
             named = join_some(
                 f"row {i + 1} ({raw.formula[i]}: {raw.dos[i][wrong[i]][0]:g})" for i in rows
             )

@@ -22,20 +22,12 @@ def source_module(name: str) -> Any:
 
 
 def read_targets(config: TargetsConfig) -> RawTargets:
-    """Read the measured properties that the configuration names.
-
-    Raises:
-        UserError: the source cannot be used.
-    """
+    """Read the measured properties that the configuration names; UserError if that cannot be."""
     raw: RawTargets = source_module(config.source).read_targets(config)
     return raw
 
 
 def read_dos(config: DosConfig) -> RawDos:
-    """Read the densities of states that the configuration names.
-
-    Raises:
-        UserError: the source cannot be used.
-    """
+    """Read the densities of states that the configuration names; UserError if that cannot be."""
     raw: RawDos = source_module(config.source).read_dos(config)
     return raw

@@ -43,8 +43,7 @@ def merge_rows(raw: RawTargets, parsed: list[Fractions], origin: Provenance) -> 
     Rows that the source puts into different parts of its split are not merged.
 
     Args:
-        raw: n rows, each with a label.
-        parsed: their fractions.
+        raw, parsed: n rows, each with a label, and their fractions.
         origin: the provenance of the table.
     """
     index: dict[tuple[object, str], int] = {}
@@ -52,11 +51,12 @@ def merge_rows(raw: RawTargets, parsed: list[Fractions], origin: Provenance) -> 
     keys = [(composition_key(f), part) for f, part in zip(parsed, parts, strict=True)]
     groups = np.array([index.setdefault(key, len(index)) for key in keys])
     first = np.unique(groups, return_index=True)[1]  # groups are numbered as they first appear
-    values = pd.DataFrame(raw.values).groupby(groups).median().to_numpy()
     # The noise of a missing value is of no interest. That of a merged value is not divided by the
     # root of the number of rows: nobody knows whether their errors are independent.
     of_values = np.where(np.isnan(raw.values), np.nan, raw.noise)
-    noise = pd.DataFrame(of_values).groupby(groups).median().to_numpy()
+    values, noise = (
+        pd.DataFrame(rows).groupby(groups).median().to_numpy() for rows in (raw.values, of_values)
+    )
     names = raw.sample_id or row_names(len(parsed))
     return Targets(
         sample_id=[names[i] for i in first],

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hclmp.config import DosConfig, PropertyConfig, TargetsConfig
 from hclmp.data.formula import formula_text
-from hclmp.data.tables import EnergyGrid, Property
+from hclmp.data.tables import EnergyGrid, Floats, Property
 from hclmp.data.units import same_unit
 from hclmp.errors import UserError, join_some
 from hclmp.provenance import sha256
@@ -84,32 +84,30 @@ def read_targets(config: TargetsConfig) -> RawTargets:
     frame = read_frame(path, limit=config.limit)
     composition = _composition_columns(path, frame, config)
     settings = _properties(path, frame, config, composition)
-    values = [_values(path, frame, c, blanks=config.allow_missing) for c in settings]
-    noise = [
-        _values(path, frame, f"{c}_std", blanks=config.allow_missing)
-        if f"{c}_std" in frame.columns
-        else np.full(len(frame), np.nan)
-        for c in settings
-    ]
-    used = {*composition, "sample_id", *settings, *(f"{c}_std" for c in settings)}
-    if config.split_column:
-        used.add(config.split_column)
+    unknown = np.full(len(frame), np.nan)
+
+    def values(column: str) -> Floats:
+        where = ~_blank(frame[column]) if config.allow_missing else None
+        return numbers(path, frame, column, where=where)
+
+    stds = [f"{c}_std" for c in settings]
+    used = {*composition, "sample_id", *settings, *stds, config.split_column}
     return RawTargets(
         origin=path,
         sample_id=_ids(path, frame, "sample_id") if "sample_id" in frame.columns else None,
         formula=formulas(path, frame, config.formula_column, config.composition_columns),
         properties=tuple(Property(name=c, **s.model_dump()) for c, s in settings.items()),
-        values=np.stack(values, axis=1),
-        noise=np.stack(noise, axis=1),
+        values=np.stack([values(c) for c in settings], axis=1),
+        noise=np.stack([values(c) if c in frame.columns else unknown for c in stds], axis=1),
         simulated=False,
-        facts={
-            "file": path,
-            "sha256": sha256(path),
-            "rows": len(frame),
-            "ignored_columns": sorted({str(c) for c in frame.columns} - used),
-        },
+        facts=_facts(path, frame)
+        | {"ignored_columns": sorted(c for c in map(str, frame.columns) if c not in used)},
         split=_split_words(path, frame, config.split_column) if config.split_column else None,
     )
+
+
+def _facts(path: str, frame: pd.DataFrame) -> dict[str, Any]:
+    return {"file": path, "sha256": sha256(path), "rows": len(frame)}
 
 
 def _composition_columns(path: str, frame: pd.DataFrame, config: TargetsConfig) -> list[str]:
@@ -159,13 +157,10 @@ def formulas(
     """
     if not composition_columns:
         return list(frame[formula_column])
-    amounts = np.stack(
-        [
-            np.nan_to_num(numbers(path, frame, c, AMOUNT_REMEDY, where=~_blank(frame[c])))
-            for c in composition_columns
-        ],
-        axis=1,
-    )
+    columns = [
+        numbers(path, frame, c, AMOUNT_REMEDY, where=~_blank(frame[c])) for c in composition_columns
+    ]
+    amounts = np.nan_to_num(np.stack(columns, axis=1))
     for wrong, word in (((amounts < 0).any(axis=1), "negative"), (~amounts.any(axis=1), "all 0")):
         if rows := [f"row {i + 1}" for i in np.flatnonzero(wrong)]:
             raise UserError(
@@ -194,17 +189,17 @@ def _properties(
             "else in hclmp's tables. Rename the column, or leave it out (`targets.properties`)."
         )
     _require(path, frame, columns, "targets.properties")
-    settings = {c: config.properties.get(c, PropertyConfig()) for c in columns}
-    for column, given in settings.items():
+    settings = {}
+    for column in columns:
+        given = config.properties.get(column, PropertyConfig())
         stored = units.get(column, given.unit)
         if given.unit and not same_unit(stored, given.unit):
             raise UserError(
                 f"{path}: column `{column}` is in {stored!r} by the file's own metadata, but in "
                 f"{given.unit!r} by `targets.properties`. Correct one of the two."
             )
-    return {
-        c: s.model_copy(update={"unit": s.unit or units.get(c, "")}) for c, s in settings.items()
-    }
+        settings[column] = given.model_copy(update={"unit": given.unit or stored})
+    return settings
 
 
 def _units_in_file(path: str) -> dict[str, str]:
@@ -215,18 +210,12 @@ def _units_in_file(path: str) -> dict[str, str]:
     return {name: unit.decode() for name, unit in stored.items() if unit}
 
 
-def _values(path: str, frame: pd.DataFrame, column: str, *, blanks: bool) -> NDArray[np.float64]:
-    """A column of numbers; NaN for blank cells where these are allowed."""
-    return numbers(path, frame, column, where=~_blank(frame[column]) if blanks else None)
-
-
 def _split_words(path: str, frame: pd.DataFrame, column: str) -> list[str]:
     """What a row is for: ``train``, ``val``, ``test``, or "" for nothing."""
     _require(path, frame, [column], "targets.split_column")
     blank = _blank(frame[column])
     words = ["" if b else str(c) for c, b in zip(frame[column], blank, strict=True)]
-    bad = [f"row {i + 1} ({w!r})" for i, w in enumerate(words) if w not in SPLIT_WORDS]
-    if bad:
+    if bad := [f"row {i + 1} ({w!r})" for i, w in enumerate(words) if w not in SPLIT_WORDS]:
         raise UserError(
             f"{path}: column `{column}` must be `train`, `val`, `test` or blank; it is not in "
             f"{join_some(bad)}. Correct these rows."
@@ -275,7 +264,7 @@ def read_dos(config: DosConfig) -> RawDos:
         norm=config.unit.rsplit("/", 1)[-1] if "/" in config.unit else "as in the table",
         reference="as in the table",
         simulated=False,
-        facts={"file": path, "sha256": sha256(path), "rows": len(frame)},
+        facts=_facts(path, frame),
     )
 
 
@@ -286,7 +275,7 @@ def numbers(
     remedy: str = REMEDY,
     *,
     where: NDArray[np.bool_] | None = None,
-) -> NDArray[np.float64]:
+) -> Floats:
     """A column as finite floats: [n]; NaN outside ``where``, the rows that must have one.
 
     Raises:
@@ -300,16 +289,13 @@ def numbers(
     wrong = ~np.isfinite(values)
     bad = np.flatnonzero(wrong if where is None else wrong & where)
     if len(bad):
-        named = join_some(f"row {i + 1} ({_shown(cells.iloc[i])})" for i in bad)
+        shown = [repr(cell) if isinstance(cell, str) else str(cell) for cell in cells.iloc[bad]]
+        named = join_some(f"row {i + 1} ({cell})" for i, cell in zip(bad, shown, strict=True))
         raise UserError(f"{path}: column `{column}` is not a finite number in {named}. {remedy}")
     return values
 
 
-def _shown(cell: object) -> str:
-    return repr(cell) if isinstance(cell, str) else str(cell)
-
-
-def _lists(path: str, cells: "pd.Series[Any]", column: str) -> NDArray[np.float64]:
+def _lists(path: str, cells: "pd.Series[Any]", column: str) -> Floats:
     """A list column as one array: [n, D]."""
     lengths = [len(c) if isinstance(c, np.ndarray | list) else 0 for c in cells]
     usual = max(set(lengths), key=lengths.count)
@@ -338,11 +324,8 @@ def _ids(path: str, frame: pd.DataFrame, column: str) -> list[str]:
     if len(blank):
         rows = join_some(f"row {i + 1}" for i in blank)
         raise UserError(f"{path}: column `{column}` is empty in {rows}; fill it or leave it out")
-    names = [str(name) for name in frame[column]]
-    repeated = frame[column].duplicated()
-    if repeated.any():
+    if len(repeated := frame[column][frame[column].duplicated()].unique()):
         raise UserError(
-            f"{path}: column `{column}` must be unique; repeated are "
-            f"{join_some(frame[column][repeated].unique())}"
+            f"{path}: column `{column}` must be unique; repeated are {join_some(repeated)}"
         )
-    return names
+    return [str(name) for name in frame[column]]

@@ -57,11 +57,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from hclmp.data.tables import Floats
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -215,8 +212,7 @@ def diagonalise(cells: Cells, *, with_states: bool) -> Spectrum:
 
 def occupation(energies: Floats, fermi: float) -> Floats:
     """Fermi function of width `SMEARING`, between 0 and 1 (per spin)."""
-    occupied: Floats = 0.5 * (1.0 - np.tanh((energies - fermi) / (2.0 * SMEARING)))
-    return occupied
+    return np.asarray(0.5 * (1.0 - np.tanh((energies - fermi) / (2.0 * SMEARING))))
 
 
 def fermi_level(energies: Floats, electrons: float) -> float:
@@ -232,8 +228,7 @@ def fermi_level(energies: Floats, electrons: float) -> float:
 def _gaussian(distance: Floats) -> Floats:
     """Normal density of standard deviation `BROADENING`, in 1/eV."""
     height = 1.0 / (BROADENING * np.sqrt(2.0 * np.pi))
-    density: Floats = height * np.exp(-0.5 * (distance / BROADENING) ** 2)
-    return density
+    return np.asarray(height * np.exp(-0.5 * (distance / BROADENING) ** 2))
 
 
 def density_of_states(spectrum: Spectrum, grid: Floats) -> Floats:
@@ -242,8 +237,7 @@ def density_of_states(spectrum: Spectrum, grid: Floats) -> Floats:
     reach = 6.0 * BROADENING
     near = relative[(relative > grid.min() - reach) & (relative < grid.max() + reach)]
     total = _gaussian(grid[:, None] - near[None, :]).sum(axis=1)
-    per_cation: Floats = 2.0 * total / (spectrum.energies.shape[0] * CATIONS)
-    return per_cation
+    return np.asarray(2.0 * total / (spectrum.energies.shape[0] * CATIONS))
 
 
 def absorption(cells: Cells, spectrum: Spectrum, photon_energies: Floats) -> Floats:
@@ -260,8 +254,7 @@ def absorption(cells: Cells, spectrum: Spectrum, photon_energies: Floats) -> Flo
     joint = _gaussian(photon_energies[:, None] - centres[None, :]) @ strength
     eps2 = 8.0 * np.pi**2 * E_SQUARED / cells.volume * joint / photon_energies**2
     per_angstrom = photon_energies * eps2 / (HBAR_C * REFRACTIVE_INDEX)
-    coefficient: Floats = per_angstrom * 1e3  # 1/A = 1e8/cm
-    return coefficient
+    return np.asarray(per_angstrom * 1e3)  # 1/A = 1e8/cm
 
 
 def _transitions(

@@ -16,6 +16,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -60,21 +61,13 @@ GO_ON = "What is downloaded is kept: run `hclmp pull-dos` again to go on"
 
 
 class Oxide(NamedTuple):
-    """A listed material.
+    """A listed material."""
 
-    Attributes:
-        material_id: such as ``mp-149``.
-        formula: reduced.
-        chemsys: its elements, alphabetical, joined by ``-``.
-        energy_above_hull: in eV/atom, or None.
-        task: identifier of the calculation of its DOS, as the table writes it, or None.
-    """
-
-    material_id: str
-    formula: str
-    chemsys: str
-    energy_above_hull: float | None
-    task: str | None
+    material_id: str  # such as ``mp-149``
+    formula: str  # reduced
+    chemsys: str  # its elements, alphabetical, joined by ``-``
+    energy_above_hull: float | None  # eV/atom
+    task: str | None  # identifier of the calculation of its DOS, as the table writes it
 
 
 class IncompleteListing(Exception):
@@ -124,24 +117,16 @@ def connect() -> "MPRester":
     return patiently(open_client, "reaching the Materials Project", attempts=CONNECT_ATTEMPTS)
 
 
-def client_version() -> str:
-    """The version of ``mp-api``."""
-    from importlib.metadata import version
-
-    return version("mp-api")
-
-
 def list_oxides(client: "MPRester", chemsys: Sequence[str]) -> list[Oxide]:
     """The materials of these chemical systems (about 200 at a time) that have a DOS.
 
-    Returns:
-        The materials by number of elements, chemical system and name.
+    They are sorted by number of elements, chemical system and name.
 
     Raises:
         UserError: the service keeps failing.
     """
     documents = patiently(lambda: _search(client, chemsys), "listing oxides")
-    oxides = [_oxide(document) for document in documents]
+    oxides = map(_oxide, documents)
     return sorted(oxides, key=lambda o: (o.chemsys.count("-"), o.chemsys, o.material_id))
 
 
@@ -176,14 +161,16 @@ def _search(client: "MPRester", chemsys: Sequence[str]) -> list[Any]:
 
 
 def _oxide(document: Any) -> Oxide:
-    dos = document.get("dos") or {}
-    task, hull = dos.get("task_id"), document.get("energy_above_hull")
+    from emmet.core.mpid import AlphaID
+
+    task, hull = (document.get("dos") or {}).get("task_id"), document.get("energy_above_hull")
     return Oxide(
         material_id=material_name(str(document["material_id"])),
         formula=str(document["formula_pretty"]),
         chemsys=str(document["chemsys"]),
         energy_above_hull=None if hull is None else float(hull),
-        task=_task_name(str(task)) if task else None,
+        # as the table names it (``aaaaaaft``)
+        task=str(AlphaID(str(task).split("-")[-1], padlen=8)) if task else None,
     )
 
 
@@ -196,13 +183,6 @@ def material_name(text: str) -> str:
     from emmet.core.mpid import AlphaID
 
     return str(AlphaID(text).string)
-
-
-def _task_name(text: str) -> str:
-    """A calculation as the table names it (``aaaaaaft``)."""
-    from emmet.core.mpid import AlphaID
-
-    return str(AlphaID(text.split("-")[-1], padlen=8))
 
 
 def known_run_types() -> set[str]:
@@ -220,10 +200,8 @@ def open_table(version: int | None) -> "DeltaTable":
     """
     from deltalake import DeltaTable
 
-    def opened() -> "DeltaTable":
-        return DeltaTable(TABLE, version=version, storage_options=STORAGE)
-
-    table = patiently(opened, "opening the table of DOS")
+    opened = partial(DeltaTable, TABLE, version=version, storage_options=STORAGE)
+    table: DeltaTable = patiently(opened, "opening the table of DOS")
     present = {field.name for field in table.schema().fields}
     if missing := sorted({*COLUMNS, "structure"} - present):
         raise UserError(
@@ -253,8 +231,8 @@ class Scan:
 
     def files(self) -> dict[str, Any]:
         """Path -> fragment, of all files that may hold wanted rows, sorted by path."""
-        fragments = self._data.get_fragments(filter=self._wanted)
-        return {fragment.path: fragment for fragment in sorted(fragments, key=lambda f: f.path)}
+        fragments = {f.path: f for f in self._data.get_fragments(filter=self._wanted)}
+        return dict(sorted(fragments.items()))
 
     def rows(self, fragment: Any) -> Iterator[pa.RecordBatch]:
         """Wanted rows of a file: ``COLUMNS`` and ``atoms``, the number of sites of the cell.

@@ -54,7 +54,7 @@ def read_dos(config: DosConfig) -> RawDos:
         kept = lowest
     norm = config.materials_project.norm
     counts = _counts(snapshot, kept, rows, skipped)
-    log.info("Materials Project: %s", ", ".join(f"{n} {what}" for what, n in _log_lines(counts)))
+    log.info("Materials Project: %s", ", ".join(_log_lines(counts)))
     return RawDos(
         origin="Materials Project",
         material_id=[oxide.material_id for oxide in kept],
@@ -72,39 +72,27 @@ def read_dos(config: DosConfig) -> RawDos:
 
 @dataclass(frozen=True)
 class Dos:
-    """One calculation on the grid.
+    """One calculation on the grid."""
 
-    Attributes:
-        preference: place of its run type among those wanted; 0 is the first.
-        values: [D] states/eV/cell.
-        atoms: in the cell.
-        polarised: whether it has two spin channels.
-        negative: whether negative densities (which some smearings make) were set to 0.
-        cut: whether its own energies do not span the window.
-    """
-
-    preference: int
-    values: Floats
-    atoms: int
-    polarised: bool
-    negative: bool
-    cut: bool
+    preference: int  # place of its run type among those wanted; 0 is the first
+    values: Floats  # [D] states/eV/cell
+    atoms: int  # in the cell
+    polarised: bool  # has two spin channels
+    negative: bool  # has negative densities (which some smearings make), set to 0
+    cut: bool  # its own energies do not span the window
 
 
 @dataclass
 class Calculations:
-    """What the downloaded rows hold, by calculation (``task``).
+    """What the downloaded rows hold, by calculation (``task``)."""
 
-    Attributes:
-        found: the usable DOS, of the preferred run type.
-        defects: why a calculation has no usable DOS.
-        unusable: number of unusable rows by reason, whether or not the calculation has another.
-        surplus: number of usable rows that another row of the same calculation made superfluous.
-    """
-
+    # the usable DOS, of the preferred run type
     found: dict[str, Dos] = field(default_factory=dict)
+    # why a calculation has no usable DOS
     defects: dict[str, str] = field(default_factory=dict)
+    # number of unusable rows by reason, whether or not the calculation has another
     unusable: Counter[str] = field(default_factory=Counter)
+    # number of usable rows that another row of the same calculation made superfluous
     surplus: int = 0
 
     def add(self, task: str, dos: Dos) -> None:
@@ -147,10 +135,7 @@ def resample(snapshot: Snapshot, grid: EnergyGrid, broadening: float) -> Calcula
 def _list(batch: pa.RecordBatch, column: str, row: int) -> Floats:
     """A cell of a list column: [m], empty where the cell is; nulls within are NaN."""
     cell = batch.column(column)[row].values
-    if cell is None:
-        return np.empty(0)
-    values: Floats = cell.to_numpy(zero_copy_only=False)
-    return values
+    return np.empty(0) if cell is None else np.asarray(cell.to_numpy(zero_copy_only=False))
 
 
 def _defect(
@@ -208,9 +193,7 @@ def _lowest(oxides: list[Oxide]) -> list[Oxide]:
 
 def _per(norm: str, oxide: Oxide, dos: Dos) -> Floats:
     """States per atom, or per atom other than oxygen."""
-    share = 1.0
-    if norm == "cation":
-        share -= parse_formula(oxide.formula)["O"]
+    share = 1.0 - (parse_formula(oxide.formula)["O"] if norm == "cation" else 0.0)
     return dos.values / (dos.atoms * share)
 
 
@@ -218,14 +201,13 @@ def _counts(
     snapshot: Snapshot, kept: list[Oxide], rows: Calculations, skipped: Counter[str]
 ) -> dict[str, Any]:
     dos = [rows.found[str(oxide.task)] for oxide in kept]
+    others = snapshot.others()["run_type"].to_pylist()
     return {
         "listed": len(snapshot.oxides),
         "with_dos": sum(oxide.task in rows.found for oxide in snapshot.oxides),
         "kept": len(kept),
         "skipped": {reason: n for reason, n in sorted(skipped.items()) if n},
-        "rows_of_other_run_types": dict(
-            sorted(Counter(map(str, snapshot.others()["run_type"].to_pylist())).items())
-        ),
+        "rows_of_other_run_types": dict(sorted(Counter(map(str, others)).items())),
         "unusable_rows_of_wanted_run_types": dict(sorted(rows.unusable.items())),
         "further_rows_of_wanted_run_types": rows.surplus,
         "spin_polarised": sum(d.polarised for d in dos),
@@ -234,12 +216,11 @@ def _counts(
     }
 
 
-def _log_lines(counts: dict[str, Any]) -> list[tuple[str, int]]:
-    """The counts that are logged."""
-    lines = [("oxides listed", counts["listed"]), ("kept", counts["kept"])]
-    lines += [(f"skipped {reason}", n) for reason, n in counts["skipped"].items()]
-    if counts["energies_do_not_span_the_window"]:
-        lines += [("cut by their own energies", counts["energies_do_not_span_the_window"])]
+def _log_lines(counts: dict[str, Any]) -> list[str]:
+    lines = [f"{counts['listed']} oxides listed", f"{counts['kept']} kept"]
+    lines += [f"{n} skipped {reason}" for reason, n in counts["skipped"].items()]
+    if cut := counts["energies_do_not_span_the_window"]:
+        lines.append(f"{cut} cut by their own energies")
     return lines
 
 

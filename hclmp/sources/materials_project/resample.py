@@ -48,8 +48,7 @@ def bin_means(energies: Floats, densities: Floats, edges: Floats) -> Floats:
     slopes = (densities[left + 1] - densities[left]) / widths[left]
     integral = areas[left] + beyond * (densities[left] + slopes * beyond / 2)
     # rounding may leave -1e-16 where there are no states
-    means: Floats = np.maximum(np.diff(integral), 0.0) / np.diff(edges)
-    return means
+    return np.asarray(np.maximum(np.diff(integral), 0.0) / np.diff(edges))
 
 
 class Resampler:

@@ -18,10 +18,10 @@ import itertools
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,9 @@ ATTRIBUTION = (
     "Project, APL Materials 1, 011002 (2013), doi:10.1063/1.4812323. Resampled by hclmp."
 )
 
+OTHER_ROWS = pa.schema([("identifier", pa.string()), ("run_type", pa.string())])
 ROWS = pa.schema(
-    [(name, pa.string()) for name in ("identifier", "run_type")]
-    + [("efermi", pa.float64())]
+    [*OTHER_ROWS, ("efermi", pa.float64())]
     + [(name, pa.list_(pa.float64())) for name in mp_client.LISTS]
     + [("atoms", pa.int32())]
 )
@@ -61,21 +61,13 @@ ROWS = pa.schema(
 
 @dataclass(frozen=True)
 class Query:
-    """What is downloaded; grid, norm, broadening and duplicates are decided afterwards.
+    """What is downloaded; grid, norm, broadening and duplicates are decided afterwards."""
 
-    Attributes:
-        elements: beside oxygen, sorted.
-        max_elements: of an oxide, oxygen included.
-        exclude: names of materials that are left out, sorted.
-        run_types: wanted kinds of calculation, the preferred first.
-        limit: only so many materials, in the order of the listing.
-    """
-
-    elements: tuple[str, ...]
-    max_elements: int
-    exclude: tuple[str, ...]
-    run_types: tuple[str, ...]
-    limit: int | None
+    elements: tuple[str, ...]  # beside oxygen, sorted
+    max_elements: int  # of an oxide, oxygen included
+    exclude: tuple[str, ...]  # names of materials that are left out, sorted
+    run_types: tuple[str, ...]  # wanted kinds of calculation, the preferred first
+    limit: int | None  # only so many materials, in the order of the listing
 
     @property
     def folder(self) -> Path:
@@ -84,22 +76,16 @@ class Query:
 
     def chemsys(self) -> list[str]:
         """All chemical systems, by number of elements, then alphabetical."""
-        return [
-            system
-            for n in range(1, self.max_elements)
-            for system in sorted(
-                "-".join(sorted((*cations, "O")))
-                for cations in itertools.combinations(self.elements, n)
-            )
-        ]
+        systems: list[str] = []
+        for n in range(1, self.max_elements):
+            cations = itertools.combinations(self.elements, n)
+            systems += sorted("-".join(sorted((*some, "O"))) for some in cations)
+        return systems
 
     def requests(self) -> list[list[str]]:
         """The chemical systems of each listing request."""
-        systems = self.chemsys()
-        return [
-            systems[i : i + SYSTEMS_PER_REQUEST]
-            for i in range(0, len(systems), SYSTEMS_PER_REQUEST)
-        ]
+        systems, size = self.chemsys(), SYSTEMS_PER_REQUEST
+        return [systems[i : i + size] for i in range(0, len(systems), size)]
 
 
 def query_of(config: DosConfig) -> Query:
@@ -147,17 +133,11 @@ def _material(name: str) -> str:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A complete download.
-
-    Attributes:
-        folder: where it is.
-        record: the content of its record file.
-        oxides: the materials of the query, in the order of the listing.
-    """
+    """A complete download."""
 
     folder: Path
-    record: dict[str, Any]
-    oxides: list[Oxide]
+    record: dict[str, Any]  # the content of its record file
+    oxides: list[Oxide]  # of the query, in the order of the listing
 
     def batches(self, rows: int = 256) -> Iterable[pa.RecordBatch]:
         """The downloaded rows (``ROWS``), a few at a time, in the order of file names."""
@@ -179,40 +159,35 @@ def fetch(query: Query, *, offline: bool) -> Snapshot:
     """
     folder = query.folder
     record = _read_record(folder)
-    if not record.get("complete"):
-        if offline:
-            raise UserError(
-                f"offline, and the download in {folder} is not complete: {_missing(query, record)}."
-                " Run `hclmp pull-dos` once with a network and without --offline"
-            )
-        with _disk_full_is_told(folder):
-            _download(query, record)
-        record = _read_record(folder)  # as any later run will see it
-    else:
+    if record.get("complete"):
         log.info("Materials Project: using the download of %s in %s", record["date"], folder)
-    changed = [name for name, digest in record["files"].items() if not _is(folder / name, digest)]
+    elif offline:
+        raise UserError(
+            f"offline, and the download in {folder} is not complete: {_missing(query, record)}."
+            " Run `hclmp pull-dos` once with a network and without --offline"
+        )
+    else:
+        try:
+            _download(query, record)
+        except OSError as error:
+            if not mp_client.is_disk_full(error):
+                raise
+            raise UserError(
+                f"{folder}: no space left on the disk while downloading. Free some. "
+                f"{mp_client.GO_ON}"
+            ) from error
+        record = _read_record(folder)  # as any later run will see it
+    changed = [
+        name
+        for name, digest in record["files"].items()
+        if not (folder / name).is_file() or sha256(folder / name) != digest
+    ]
     if changed:
         raise UserError(
             f"{folder}: {join_some(changed)} is missing or has changed since it was downloaded; "
             "delete this folder to download it again"
         )
     return Snapshot(folder, record, _oxides(query, folder))
-
-
-def _is(path: Path, digest: str) -> bool:
-    return path.is_file() and sha256(path) == digest
-
-
-@contextmanager
-def _disk_full_is_told(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if not mp_client.is_disk_full(error):
-            raise
-        raise UserError(
-            f"{folder}: no space left on the disk while downloading. Free some. {mp_client.GO_ON}"
-        ) from error
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
@@ -250,15 +225,10 @@ def _download(query: Query, record: dict[str, Any]) -> None:
         )
     table = mp_client.open_table(record.get("table_version"))
     record |= {"table": mp_client.TABLE, "table_version": table.version()}
-    _save(folder, record)
-    scan = mp_client.Scan(table, tasks, query.run_types)
-    _scan(scan, folder)
+    write_json(folder / RECORD, record)
+    _scan(mp_client.Scan(table, tasks, query.run_types), folder)
     parts = [p for p in folder.iterdir() if p.name != RECORD and not p.name.startswith(".")]
     record |= {"complete": True, "files": {p.name: sha256(p) for p in sorted(parts)}}
-    _save(folder, record)
-
-
-def _save(folder: Path, record: dict[str, Any]) -> None:
     write_json(folder / RECORD, record)
 
 
@@ -271,14 +241,14 @@ def _list(query: Query, record: dict[str, Any]) -> None:
     record |= {
         "query": asdict(query),
         "database_version": client.db_version,
-        "client": f"mp-api {mp_client.client_version()}",
+        "client": f"mp-api {version('mp-api')}",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "licence": LICENCE,
         "attribution": ATTRIBUTION,
         "listed": False,
         "complete": False,
     }
-    _save(folder, record)
+    write_json(folder / RECORD, record)
     with progress("Materials Project, listing oxides: request", len(requests)) as advance:
         found = 0
         for i, systems in enumerate(requests):
@@ -290,7 +260,7 @@ def _list(query: Query, record: dict[str, Any]) -> None:
             if query.limit and found >= query.limit:
                 break
     record["listed"] = True
-    _save(folder, record)
+    write_json(folder / RECORD, record)
 
 
 def _oxides(query: Query, folder: Path) -> list[Oxide]:
@@ -314,25 +284,18 @@ def _scan(scan: mp_client.Scan, folder: Path) -> None:
             part = folder / f"dos-{hashlib.sha256(name.encode()).hexdigest()[:12]}.parquet"
             if not part.is_file():
                 what = f"reading file {done} of {len(files)} of the table of DOS"
-                patiently(_to_file(part, ROWS, partial(scan.rows, fragment)), what)
+                patiently(partial(_write, part, ROWS, partial(scan.rows, fragment)), what)
             count += pq.read_metadata(part).num_rows
             advance(done, f"{count} densities of states")
     if not (folder / OTHERS).is_file():
-        schema = pa.schema([ROWS.field("identifier"), ROWS.field("run_type")])
-        patiently(_to_file(folder / OTHERS, schema, scan.others), "reading run types")
+        patiently(partial(_write, folder / OTHERS, OTHER_ROWS, scan.others), "reading run types")
 
 
-def _to_file(
-    path: Path, schema: pa.Schema, rows: Callable[[], Iterable[pa.RecordBatch]]
-) -> Callable[[], None]:
-    """A call that writes rows to Parquet as they come; bounded memory, and all or nothing."""
-
-    def write() -> None:
-        with (
-            atomic_write(path) as temporary,
-            pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
-        ):
-            for batch in rows():
-                writer.write_batch(batch.cast(schema))
-
-    return write
+def _write(path: Path, schema: pa.Schema, rows: Callable[[], Iterable[pa.RecordBatch]]) -> None:
+    """Write rows to Parquet as they come; bounded memory, and all or nothing."""
+    with (
+        atomic_write(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        for batch in rows():
+            writer.write_batch(batch.cast(schema))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from hclmp.config import PlatesConfig, PropertyConfig, TargetsConfig
@@ -21,14 +22,7 @@ from hclmp.data.tables import Floats, Property
 from hclmp.errors import UserError, join_some
 from hclmp.progress import progress
 from hclmp.provenance import sha256
-from hclmp.sources.plates.rows import (
-    PARTS,
-    Buckets,
-    Header,
-    patches_of,
-    read_header,
-    scratch,
-)
+from hclmp.sources.plates.rows import PARTS, Buckets, Header, patches_of, read_header, scratch
 from hclmp.sources.raw import RawTargets
 
 WAVELENGTHS = (375, 395, 455, 530, 590, 617, 660, 735, 850)
@@ -52,20 +46,18 @@ def read_targets(config: TargetsConfig) -> RawTargets:
     """Average the replicas of every composition.
 
     The values are the means over the patches that are neither impossible nor outliers. Their noise
-    is the standard error of that mean: the standard deviation of the patches (over n - 1) divided
-    by the root of their number n. The table holds the mean, so a loss should weigh it by this, not
-    by the spread of single patches. It is NaN (unknown) for a single patch. It
-    is a lower bound: errors that all patches of a print session share are not in it.
+    is the standard error of that mean: the standard deviation of the n patches (over n - 1) divided
+    by the root of n; NaN (unknown) for a single patch. It is a lower bound: errors that all patches
+    of a print session share are not in it.
 
-    Rows come in the order of a hash of the composition, so that the first of them (``limit``)
-    are a sample of all systems. Neither the names and order of the files nor the size of the blocks
-    they are read in changes a bit of the result.
+    Rows come in the order of a hash of the composition, so that the first of them (``limit``) are a
+    sample of all systems. Neither names and order of the files nor block sizes change a bit.
 
     Raises:
         UserError: no such folder, no plates in it, or a file that is not as the record says.
     """
-    folder = plate_folder(str(config.path))
-    files = plate_files(folder)
+    files = input_files(config)
+    folder = files[0].parent
     headers = [read_header(file) for file in files]
     metals = sorted({metal for header in headers for metal in header.metals})
     properties, columns = _chosen(config)
@@ -75,10 +67,10 @@ def read_targets(config: TargetsConfig) -> RawTargets:
             counts, digest = _spread(headers, buckets, config.plates)
         parts, values, noise, averaged = _averaged(buckets, config, columns)
     counts.update(averaged)
-    if not len(values):
-        raise UserError(f"{folder}: no patch can be used: {'; '.join(_sentences(counts, config))}")
-    formulas = [formula_text(metals, row / PARTS) for row in parts]
     sentences = _sentences(counts, config)
+    if not len(values):
+        raise UserError(f"{folder}: no patch can be used: {'; '.join(sentences)}")
+    formulas = [formula_text(metals, row / PARTS) for row in parts]
     facts: dict[str, Any] = ABOUT | {
         "file": str(folder),
         "sha256": digest,
@@ -119,20 +111,12 @@ def plate_folder(path: str) -> Path:
 
 
 def input_files(section: TargetsConfig) -> list[Path]:
-    """The files of the plates.
-
-    Raises:
-        UserError: there are none.
-    """
-    return plate_files(plate_folder(str(section.path)))
-
-
-def plate_files(folder: Path) -> list[Path]:
     """The CSV files of the plates, by name; hidden files are none of them.
 
     Raises:
         UserError: there are none.
     """
+    folder = plate_folder(str(section.path))
     files = sorted(f for f in folder.glob("*.csv") if f.is_file() and not f.name.startswith("."))
     if not files:
         raise UserError(
@@ -151,13 +135,13 @@ def _chosen(config: TargetsConfig) -> tuple[tuple[Property, ...], list[int]]:
             f"`quantity: {config.plates.quantity}` has {join_some(names, most=len(names))}"
         )
     columns = [i for i, name in enumerate(names) if name in (config.properties or names)]
-    chosen = []
+    properties = []
     for i in columns:
         given = config.properties.get(names[i], PropertyConfig()).model_dump()
         if given["coordinate"] is None:
             given["coordinate"] = EV_NM / WAVELENGTHS[i]
-        chosen.append(Property(name=names[i], **given))
-    return tuple(chosen), columns
+        properties.append(Property(name=names[i], **given))
+    return tuple(properties), columns
 
 
 def _spread(
@@ -227,12 +211,7 @@ def outliers(values: Floats, group: NDArray[np.int64], most: float) -> NDArray[n
         values: [n, 9].
         group: [n] number of the composition.
         most: robust standard deviations.
-
-    Returns:
-        [n].
     """
-    import pandas as pd
-
     median = pd.DataFrame(values).groupby(group).transform("median").to_numpy()
     away = np.abs(values - median)
     mad = pd.DataFrame(away).groupby(group).transform("median").to_numpy()
@@ -245,8 +224,6 @@ def mean_and_error(
     values: Floats, group: NDArray[np.int64], groups: int
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Means [groups, L] and standard errors (NaN below two patches), and numbers of patches."""
-    import pandas as pd
-
     by_group = pd.DataFrame(values).groupby(group)
     n = np.bincount(group, minlength=groups)
     mean = by_group.mean().reindex(range(groups)).to_numpy()

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
@@ -36,35 +35,21 @@ PatchRows = NDArray[np.void]
 
 @dataclass(frozen=True)
 class Header:
-    """The first line of a plate's file.
-
-    Attributes:
-        file: the CSV file.
-        names: all its columns.
-        metals: those named after elements, alphabetical.
-        unknown: those that are neither elements nor in the record's description.
-    """
+    """The first line of a plate's CSV file."""
 
     file: Path
-    names: list[str]
-    metals: list[str]
-    unknown: list[str]
+    names: list[str]  # all its columns
+    metals: list[str]  # those named after elements, alphabetical
+    unknown: list[str]  # those that are neither elements nor in the record's description
 
 
 @dataclass(frozen=True)
 class Patches:
-    """Usable patches of a block.
+    """Usable patches of a block, of a plate with m metals."""
 
-    Attributes:
-        parts: [n, m] int32, amounts of the plate's m metals in millionths, summing to one million
-            but for rounding.
-        signals: [n, 9] transmissions, finite.
-        counts: what became of all patches of the block.
-    """
-
-    parts: NDArray[np.int32]
-    signals: NDArray[np.float64]
-    counts: Counter[str]
+    parts: NDArray[np.int32]  # [n, m] amounts in millionths; they sum to a million but for rounding
+    signals: NDArray[np.float64]  # [n, 9] transmissions, finite
+    counts: Counter[str]  # what became of all patches of the block
 
 
 def read_header(file: Path) -> Header:
@@ -91,12 +76,9 @@ def read_header(file: Path) -> Header:
             f"{file}: no column {join_some(missing, most=9)} (optical transmission); "
             f"the file has {join_some(names, most=20)}"
         )
-    metals = sorted(name for name in names if Element.is_valid_symbol(name))
-    if not metals:
-        raise UserError(
-            f"{file}: no metal column: none of {join_some(names, most=20)} is the symbol of an "
-            "element"
-        )
+    if not (metals := sorted(name for name in names if Element.is_valid_symbol(name))):
+        shown = join_some(names, most=20)
+        raise UserError(f"{file}: no metal column: none of {shown} is the symbol of an element")
     known = {*SIGNALS, *IDENTIFIERS, *metals, ""}
     return Header(file, names, metals, sorted(set(names) - known))
 
@@ -113,10 +95,11 @@ def patches_of(header: Header, *, positive: bool) -> Iterator[Patches]:
             (data rows from 1).
     """
     done = 0
-    for cells in _blocks(header):
-        amounts, signals = cells[:, : len(header.metals)], cells[:, len(header.metals) :]
+    for batch in _batches(header, pa.float64()):
+        columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
+        amounts, signals = np.split(np.stack(columns, axis=1), [len(header.metals)], axis=1)
         _check_amounts(header, amounts, done)
-        done += len(cells)
+        done += len(batch)
         yield _usable(amounts, signals, positive=positive)
 
 
@@ -143,15 +126,8 @@ def _usable(
     return Patches(np.rint(fractions).astype(np.int32), signals[good], counts)
 
 
-def _blocks(header: Header) -> Iterator[NDArray[np.float64]]:
-    """Metals, then signals, of one block of rows after another: [rows, m + 9]; blanks are NaN."""
-    for batch in _batches(header, pa.float64()):
-        columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
-        yield np.stack(columns, axis=1)
-
-
 def _batches(header: Header, kind: pa.DataType) -> Iterator[pa.RecordBatch]:
-    """The columns in use as numbers, or as text."""
+    """Metals, then signals, as numbers or as text; blanks are null."""
     wanted = [*header.metals, *SIGNALS]
     try:
         yield from pacsv.open_csv(
@@ -177,17 +153,12 @@ def _batches(header: Header, kind: pa.DataType) -> Iterator[pa.RecordBatch]:
 
 def _reason(error: pa.ArrowInvalid) -> str:
     """Of a row of another length, in short: Arrow counts from the header and shows it whole."""
-    found = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", str(error))
-    if not found:
-        return str(error)
-    row, expected, got = map(int, found.groups())
-    return f"row {row - 1}: expected {expected} columns, got {got}"
+    found = re.search(r"Row #(\d+): Expected (\d+ columns, got \d+)", str(error))
+    return f"row {int(found[1]) - 1}: expected {found[2]}" if found else str(error)
 
 
 def _raise_for_cells(header: Header) -> None:
     """Name the cells that are no numbers, in a second reading, of text."""
-    import pandas as pd
-
     done, bad = 0, dict[str, list[str]]()
     for batch in _batches(header, pa.string()):
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
@@ -231,11 +202,12 @@ def scratch() -> Iterator[Path]:
         ) from error
 
 
-class Buckets:
+class Buckets(ExitStack):
     """Patches on disk, by a hash of their composition.
 
     The hash depends on the composition alone and its first bits choose the bucket, so buckets one
-    after another give one order of the compositions, however many buckets there are.
+    after another give one order of the compositions, however many buckets there are. Their files
+    are open for `add` until the end of the ``with`` block.
 
     Args:
         folder: where the files go.
@@ -244,27 +216,17 @@ class Buckets:
     """
 
     def __init__(self, folder: Path, metals: Sequence[str], size: int) -> None:
+        super().__init__()
         self.metals = list(metals)
         self.bits = min(max((size // BUCKET).bit_length(), 1), MOST_BITS)
         self.kind = np.dtype(
             [("hash", "u8"), ("parts", "i4", (len(metals),)), ("signals", "f8", (len(SIGNALS),))]
         )
         self._paths = [folder / str(i) for i in range(2**self.bits)]
-        self._keys = np.array([_key(metal) for metal in metals], dtype=np.uint64)
-        self._files: list[BinaryIO] = []
-        self._stack = ExitStack()
-
-    def __enter__(self) -> "Buckets":
-        self._files = [self._stack.enter_context(path.open("wb")) for path in self._paths]
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
+        # an odd number of 64 bits for each element
+        hashes = [hashlib.sha256(metal.encode()).digest()[:8] for metal in metals]
+        self._keys = np.array([int.from_bytes(h, "little") | 1 for h in hashes], dtype=np.uint64)
+        self._files = [self.enter_context(path.open("wb")) for path in self._paths]
 
     def add(self, metals: Sequence[str], patches: Patches) -> None:
         """Append patches of a plate with these metals."""
@@ -289,11 +251,6 @@ class Buckets:
             if len(rows):
                 keys = (*rows["signals"].T[::-1], *rows["parts"].T[::-1], rows["hash"])
                 yield rows[np.lexsort(keys)]
-
-
-def _key(metal: str) -> int:
-    """An odd number of 64 bits for an element."""
-    return int.from_bytes(hashlib.sha256(metal.encode()).digest()[:8], "little") | 1
 
 
 def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -57,7 +57,6 @@ class Archive:
         return full in self._names if self._zip else (self.path / full).is_file()
 
     def _holds(self, folder: str) -> bool:
-        """Whether there is such a folder."""
         if self._zip is None:
             return (self.path / folder).is_dir()
         return any(name.startswith(f"{folder}/") for name in self._names)
@@ -87,27 +86,20 @@ class Archive:
         self._used.add(name)
         full = self._root + name
         try:
-            size = self._size(full)
+            if self._zip is None:
+                size = (self.path / full).stat().st_size
+            else:  # what the zip says, beyond which ``zipfile`` reads none
+                size = self._zip.getinfo(full).file_size
             if size <= LARGEST:
-                return self._bytes(full)
+                return self._zip.read(full) if self._zip else (self.path / full).read_bytes()
         except DAMAGED as error:
             reason = str(error) or type(error).__name__
-            raise UserError(
-                f"{self.origin(name)}: cannot be read: {reason}. Download the archive again"
-            ) from error
+            message = f"{self.origin(name)}: cannot be read: {reason}. Download the archive again"
+            raise UserError(message) from error
         raise UserError(
             f"{self.origin(name)}: has {size} bytes, and is not read: no file of the archive has "
             f"more than {LARGEST}. Download the archive again"
         )
-
-    def _size(self, full: str) -> int:
-        """Bytes of a file once unpacked: what the zip says, beyond which ``zipfile`` reads none."""
-        if self._zip is None:
-            return (self.path / full).stat().st_size
-        return self._zip.getinfo(full).file_size
-
-    def _bytes(self, full: str) -> bytes:
-        return (self.path / full).read_bytes() if self._zip is None else self._zip.read(full)
 
     def sha256(self) -> str:
         """Of the zip file's bytes; of a folder, over the names and bytes of the files read."""

@@ -9,8 +9,9 @@ zip without unpacking.
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from hclmp.config import DosConfig, PropertyConfig, TargetsConfig
 from hclmp.config.data import PAPER_CATIONS
-from hclmp.data.formula import formula_text
+from hclmp.data.formula import formula_text, system_of
 from hclmp.data.tables import EnergyGrid, Floats, Property
 from hclmp.errors import UserError, join_some
 from hclmp.sources.raw import RawDos, RawTargets, row_names
@@ -36,6 +37,7 @@ DOS_PARTS = {part: f"{DOS}/{part}_idx.npy" for part in ("train", "test")}
 # Absorption at ten photon energies. The release does not say which (nor in which unit), so the
 # properties have no coordinates; `targets.properties` can give them.
 LABEL_COUNT = 10
+LABEL_NAMES = [f"fom_{i}" for i in range(LABEL_COUNT)]
 FEATURE_COUNT = 161  # of `gen_dos_fea`, which is not used: our own generator makes the feature
 TOLERANCE = 0.01  # of the sum of fractions, which may be rounded
 FORMULA_DECIMALS = 8  # of a fraction in a formula: fractions may be 32-bit
@@ -50,19 +52,12 @@ Entries = dict[int, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class HeldOutSystem:
-    """A system that the archive holds out.
+    """A system that the archive holds out."""
 
-    Attributes:
-        name: its elements, alphabetical, joined by ``-``.
-        published: the samples that the archive tests it with.
-        ours: the samples whose system it is.
-        validation_seen: of the archive's validation samples, those that it trains on as well.
-    """
-
-    name: str
-    published: frozenset[int]
-    ours: frozenset[int]
-    validation_seen: int
+    name: str  # its elements, alphabetical, joined by ``-``
+    published: frozenset[int]  # the samples that the archive tests it with
+    ours: frozenset[int]  # the samples whose system it is
+    validation_seen: int  # of the archive's validation samples, those that it trains on as well
 
 
 def read_targets(config: TargetsConfig) -> RawTargets:
@@ -75,22 +70,19 @@ def read_targets(config: TargetsConfig) -> RawTargets:
     entries, other = _entries(archive)
     fractions = _compositions(archive, entries)
     values = _numbers(archive, entries, "fom", LABEL_COUNT)
-    settings = config.properties or {f"fom_{i}": PropertyConfig() for i in range(LABEL_COUNT)}
-    columns = [_position(archive, name) for name in settings]
+    settings = config.properties or dict.fromkeys(LABEL_NAMES, PropertyConfig())
+    if unknown := [name for name in settings if name not in LABEL_NAMES]:
+        raise UserError(
+            f"{archive.path}: no property `{unknown[0]}` (`targets.properties`); there are "
+            f"{join_some(LABEL_NAMES, most=LABEL_COUNT)}"
+        )
+    columns = [LABEL_NAMES.index(name) for name in settings]
     systems = _held_out(archive, entries, fractions)
     split, overlaps = _random_split(archive, entries)
     n = min(len(entries), config.limit or len(entries))
     sentences = _about_systems(systems) + _about_split(split, overlaps)
     if other:
         sentences.append(f"keys that are no samples, not used: {join_some(other)}")
-    facts: dict[str, Any] = {
-        "file": str(config.path),
-        "sha256": archive.sha256(),
-        "citation": CITATION,
-        "license": LABEL_LICENSE,
-        "held_out_systems": len(systems),
-        "sentences": sentences,
-    }
     return RawTargets(
         origin=str(config.path),
         sample_id=[f"uvis-{key}" for key in entries][:n],
@@ -99,7 +91,7 @@ def read_targets(config: TargetsConfig) -> RawTargets:
         values=values[:n, columns],
         noise=np.full((n, len(columns)), np.nan),
         simulated=False,
-        facts=facts,
+        facts=_facts(config, archive, LABEL_LICENSE, sentences, held_out_systems=len(systems)),
         split=None if split is None else split[:n],
     )
 
@@ -113,7 +105,9 @@ def read_dos(config: DosConfig) -> RawDos:
     """
     archive = Archive(str(config.path), top=[DOS])
     origin = archive.origin(DENSITIES)
-    table = _float_table(load_npy(archive.read(DENSITIES), origin=origin), origin)
+    table = _float_array(archive, DENSITIES, "numbers")
+    if table.ndim != 2 or not len(table):
+        raise UserError(f"{origin}: shape {table.shape}, where rows of fractions and DOS belong")
     found = table.shape[1] - len(PAPER_CATIONS)
     if found != config.energies.n:
         raise UserError(
@@ -123,23 +117,14 @@ def read_dos(config: DosConfig) -> RawDos:
     fractions, dos = np.split(table, [len(PAPER_CATIONS)], axis=1)
     _check_fractions(fractions, [f"row {i + 1}" for i in range(len(table))], origin)
     parts = {p: _indices(archive, name) for p, name in DOS_PARTS.items() if name in archive}
-    counts = {part: len(index) for part, index in parts.items()}
-    sentence = (
-        "its own division into "
-        + join_some(f"{n} {part}" for part, n in counts.items())
-        + " rows is "
-        "not used: whole systems are held out to measure the generator"
-    )
-    facts: dict[str, Any] = {
-        "file": str(config.path),
-        "sha256": archive.sha256(),
-        "citation": CITATION,
-        "license": DOS_LICENSE,
-        "rows": len(table),
-        "sentences": [sentence] if counts else [],
-    }
-    if counts:
-        log.info("%s: %s", config.path, sentence)
+    sentences = []
+    if parts:
+        counts = join_some(f"{len(index)} {part}" for part, index in parts.items())
+        sentences.append(
+            f"its own division into {counts} rows is not used: whole systems are held out to "
+            "measure the generator"
+        )
+        log.info("%s: %s", config.path, sentences[0])
     n = min(len(table), config.limit or len(table))
     return RawDos(
         origin=str(config.path),
@@ -151,8 +136,15 @@ def read_dos(config: DosConfig) -> RawDos:
         norm="as published (formula unit or cell)",
         reference="as published",
         simulated=False,
-        facts=facts,
+        facts=_facts(config, archive, DOS_LICENSE, sentences, rows=len(table)),
     )
+
+
+def _facts(
+    config: TargetsConfig | DosConfig, archive: Archive, terms: str, sentences: list[str], **n: int
+) -> dict[str, Any]:
+    about = {"file": str(config.path), "sha256": archive.sha256(), "citation": CITATION}
+    return about | {"license": terms, "sentences": sentences} | n
 
 
 def held_out_systems(path: str | Path) -> list[HeldOutSystem]:
@@ -245,12 +237,8 @@ def _compositions(archive: Archive, entries: Entries) -> Floats:
     origin = archive.origin(LABELS)
     fractions = _numbers(archive, entries, "composition", len(PAPER_CATIONS))
     _check_fractions(fractions, [f"sample {number}" for number in entries], origin)
-    wrong = [
-        str(number)
-        for row, (number, entry) in zip(fractions, entries.items(), strict=True)
-        if not _agrees(row, entry)
-    ]
-    if wrong:
+    rows = zip(entries.items(), fractions, strict=True)
+    if wrong := [number for (number, entry), row in rows if not _agrees(row, entry)]:
         raise UserError(
             f"{origin}: `composition_nonzero`, `composition_nonzero_idx` or `nonzero_element_name` "
             f"do not agree with `composition` in sample {join_some(wrong)}"
@@ -285,45 +273,32 @@ def _check_fractions(fractions: Floats, names: list[str], origin: str) -> None:
 
 
 def _formulas(fractions: Floats) -> list[object]:
-    return [
-        formula_text(PAPER_CATIONS, row) for row in np.round(fractions, FORMULA_DECIMALS).tolist()
-    ]
+    rows = np.round(fractions, FORMULA_DECIMALS).tolist()
+    return [formula_text(PAPER_CATIONS, row) for row in rows]
 
 
-def _position(archive: Archive, name: str) -> int:
-    known = [f"fom_{i}" for i in range(LABEL_COUNT)]
-    if name not in known:
-        raise UserError(
-            f"{archive.path}: no property `{name}` (`targets.properties`); there are "
-            f"{join_some(known, most=LABEL_COUNT)}"
-        )
-    return known.index(name)
-
-
-def _float_table(array: NDArray[Any], origin: str) -> Floats:
-    if array.ndim != 2 or not len(array):
-        raise UserError(f"{origin}: shape {array.shape}, where rows of fractions and DOS belong")
+def _float_array(archive: Archive, name: str, what: str) -> Floats:
+    """An array of the archive as numbers."""
+    origin = archive.origin(name)
+    array = load_npy(archive.read(name), origin=origin)
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{origin}: holds more than numbers: {error}") from error
+        raise UserError(f"{origin}: holds more than {what}: {error}") from error
 
 
 def _indices(archive: Archive, name: str) -> NDArray[np.int64]:
     """An index array: [k]."""
-    origin = archive.origin(name)
-    array = load_npy(archive.read(name), origin=origin).reshape(-1)
-    try:
-        numbers = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{origin}: holds more than indices: {error}") from error
+    numbers = _float_array(archive, name, "indices").reshape(-1)
     if not (np.isfinite(numbers) & (numbers == np.floor(numbers)) & (numbers >= 0)).all():
-        raise UserError(f"{origin}: holds more than indices (whole numbers from 0)")
+        raise UserError(f"{archive.origin(name)}: holds more than indices (whole numbers from 0)")
     return numbers.astype(np.int64)
 
 
 def _samples(archive: Archive, name: str, entries: Entries) -> frozenset[int]:
-    """The samples that an index array names."""
+    """The samples that an index array names; none where it is not there."""
+    if name not in archive:
+        return frozenset()
     samples = frozenset(_indices(archive, name).tolist())
     if unknown := sorted(samples - entries.keys()):
         raise UserError(f"{archive.origin(name)}: index {join_some(unknown)} is of no sample")
@@ -333,17 +308,17 @@ def _samples(archive: Archive, name: str, entries: Entries) -> frozenset[int]:
 def _held_out(archive: Archive, entries: Entries, fractions: Floats) -> list[HeldOutSystem]:
     members: dict[str, set[int]] = {}
     for number, row in zip(entries, fractions, strict=True):
-        system = _joined(PAPER_CATIONS[i] for i in np.flatnonzero(row))
+        system = system_of({PAPER_CATIONS[i]: row[i] for i in np.flatnonzero(row)})
         members.setdefault(system, set()).add(number)
     found = []
     for name in archive.names(f"{UVIS}/idx/test", ".npy"):
         parts = re.findall(r"[A-Z][a-z]?", stem := PurePosixPath(name).stem)
         if re.sub(r"[-_ ]", "", stem) != "".join(parts) or not set(parts) <= set(PAPER_CATIONS):
             raise UserError(f"{archive.origin(name)}: not named after a system of known cations")
-        system = _joined(parts)
+        system = system_of(dict.fromkeys(parts, 1.0))
         train, validation = (
-            _samples(archive, other, entries) if other in archive else frozenset()
-            for other in (name.replace("/test/", f"/{p}/") for p in ("train", "val_from_train"))
+            _samples(archive, name.replace("/test/", f"/{part}/"), entries)
+            for part in ("train", "val_from_train")
         )
         ours = frozenset(members.get(system, ()))
         published = _samples(archive, name, entries)
@@ -355,33 +330,21 @@ def _held_out(archive: Archive, entries: Entries, fractions: Floats) -> list[Hel
     return sorted(found, key=lambda s: s.name)
 
 
-def _joined(elements: Iterable[str]) -> str:
-    return "-".join(sorted(set(elements)))
-
-
 def _random_split(
     archive: Archive, entries: Entries
 ) -> tuple[list[str] | None, dict[tuple[str, str], int]]:
     """The part of each sample in the archive's random split, and how many stand in two parts."""
-    if not {RANDOM["train"], RANDOM["test"]} <= {n for n in RANDOM.values() if n in archive}:
+    if RANDOM["train"] not in archive or RANDOM["test"] not in archive:
         return None, {}
-    nobody: frozenset[int] = frozenset()
-    parts = {
-        p: _samples(archive, n, entries) if n in archive else nobody for p, n in RANDOM.items()
-    }
-    chosen: dict[int, str] = {}
+    parts = {part: _samples(archive, name, entries) for part, name in RANDOM.items()}
     # The later wins: what is tested or chosen by must not be trained on.
-    for part, samples in parts.items():
-        chosen |= dict.fromkeys(samples, part)
-    pairs = [("train", "val"), ("train", "test"), ("val", "test")]
-    overlaps = {(a, b): len(parts[a] & parts[b]) for a, b in pairs}
+    chosen = {number: part for part, samples in parts.items() for number in samples}
+    overlaps = {(a, b): len(parts[a] & parts[b]) for a, b in combinations(parts, 2)}
     return [chosen.get(number, "") for number in entries], overlaps
 
 
 def _about_systems(systems: list[HeldOutSystem]) -> list[str]:
-    if not systems:
-        return []
-    lines = [about_systems(systems)]
+    lines = [about_systems(systems)] if systems else []
     if seen := [s for s in systems if s.validation_seen]:
         lines.append(
             f"the validation samples of {len(seen)} of its systems are trained on as well; here "
@@ -393,14 +356,13 @@ def _about_systems(systems: list[HeldOutSystem]) -> list[str]:
 def _about_split(split: list[str] | None, overlaps: dict[tuple[str, str], int]) -> list[str]:
     if split is None:
         return ["no random split in it"]
-    counts = {part: split.count(part) for part in RANDOM}
-    lines = ["its random split: " + join_some(f"{n} {part}" for part, n in counts.items())]
+    counts = join_some(f"{split.count(part)} {part}" for part in RANDOM)
+    lines = [f"its random split: {counts}"]
     if rest := split.count(""):
         lines.append(f"{rest} samples are in no part of its random split")
-    for (first, second), count in overlaps.items():
-        if count:
-            lines.append(
-                f"{count} samples of the random split stand in {first} and {second}: they are kept "
-                f"in {second} alone"
-            )
-    return lines
+    return lines + [
+        f"{count} samples of the random split stand in {first} and {second}: they are kept in "
+        f"{second} alone"
+        for (first, second), count in overlaps.items()
+        if count
+    ]

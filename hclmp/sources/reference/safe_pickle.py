@@ -17,7 +17,9 @@ import io
 import math
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -48,8 +50,6 @@ class _Refused(Exception):
 class _Budget:
     """How many items (of containers, characters of text) may still come of a file."""
 
-    __slots__ = ("copies", "left")
-
     def __init__(self, data: bytes) -> None:
         self.left = GROWTH * (len(data) + GROWTH)
         self.copies = len(data) + GROWTH
@@ -68,7 +68,7 @@ class _Budget:
 
 
 class _Unchangeable:
-    """Nothing of it can be changed by a pickle."""
+    """What no pickle can change."""
 
     __slots__ = ()
 
@@ -118,26 +118,16 @@ class _Array:
         _, shape, described, fortran, raw = state
         self._parts = shape, described, "F" if fortran else "C", raw, None
 
-    @classmethod
-    def from_buffer(cls, raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> Any:
-        """As NumPy writes it since protocol 5 of pickles."""
-        return cls(shape, dtype, order, raw, axes)
-
     def value(self, assembly: "_Assembly") -> NDArray[Any]:
         shape, described, order, raw, axes = self._parts
         dtype: np.dtype[Any] = described.dtype
         layout: Literal["C", "F"] = "F" if order == "F" else "C"
-        items = assembly.objects(raw) if dtype.kind == "O" else _numbers(raw, dtype, assembly)
+        if isinstance(raw, str) and dtype.kind != "O":  # bytes of Python 2 have become text
+            assembly.budget.copy(len(raw))
+            raw = raw.encode("latin1")
+        items = assembly.objects(raw) if dtype.kind == "O" else np.frombuffer(raw, dtype)
         array: NDArray[Any] = items.reshape(shape, order=layout)
         return array.transpose(axes) if order == "K" and axes is not None else array
-
-
-def _numbers(raw: Any, dtype: np.dtype[Any], assembly: "_Assembly") -> NDArray[Any]:
-    """A view of the bytes; those of Python 2 have become text, whose bytes are a copy."""
-    if isinstance(raw, str):
-        assembly.budget.copy(len(raw))
-        raw = raw.encode("latin1")
-    return np.frombuffer(raw, dtype)
 
 
 class _Storage(_Unchangeable):
@@ -145,8 +135,8 @@ class _Storage(_Unchangeable):
 
     __slots__ = ("data", "dtype")
 
-    def __init__(self, dtype: str) -> None:
-        self.dtype, self.data = np.dtype(dtype), b""
+    def __init__(self, dtype: str, data: bytes) -> None:
+        self.dtype, self.data = np.dtype(dtype), data
 
 
 class _Tensor(_Unchangeable):
@@ -179,6 +169,11 @@ def _text(value: Any) -> str:
     return value
 
 
+def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> _Array:
+    """An array as NumPy writes it since protocol 5 of pickles."""
+    return _Array(shape, dtype, order, raw, axes)
+
+
 def _scalar(described: _Dtype, raw: Any = b"") -> Any:
     if described.dtype.kind == "O":
         raise _Refused("a scalar object")
@@ -195,16 +190,13 @@ def _admitted(budget: _Budget) -> dict[str, Any]:
         budget.copy(len(text))
         return text.encode("latin1")
 
-    def container(kind: type[Any]) -> _Maker:
-        def made(items: Any = ()) -> Any:
-            budget.copy(len(items))
-            return kind(items)
-
-        return _Maker(made)
+    def made(kind: type[Any], items: Any = ()) -> Any:
+        budget.copy(len(items))
+        return kind(items)
 
     names: dict[str, Any] = {
         "_codecs.encode": _Maker(encoded),
-        "collections.OrderedDict": container(dict),
+        "collections.OrderedDict": _Maker(partial(made, dict)),
         "numpy.dtype": _Maker(_Dtype),
         "numpy.ndarray": None,  # an argument of `_reconstruct`, never called
         "torch._utils._rebuild_tensor_v2": _Maker(_Tensor),
@@ -212,9 +204,9 @@ def _admitted(budget: _Budget) -> dict[str, Any]:
     for core in ("numpy.core", "numpy._core"):  # before and after NumPy 2
         names[f"{core}.multiarray._reconstruct"] = _Maker(lambda *_: _Array())
         names[f"{core}.multiarray.scalar"] = _Maker(_scalar)
-        names[f"{core}.numeric._frombuffer"] = _Maker(_Array.from_buffer)
+        names[f"{core}.numeric._frombuffer"] = _Maker(_from_buffer)
     for builtins in ("builtins", "__builtin__"):
-        names[f"{builtins}.set"] = container(set)
+        names[f"{builtins}.set"] = _Maker(partial(made, set))
     return names | {f"torch.{name}": dtype for name, dtype in STORAGES.items()}
 
 
@@ -230,18 +222,17 @@ class _Unpickler(pickle.Unpickler):
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        if f"{module}.{name}" not in self._names:
-            raise _Refused(f"`{module}.{name}`")
-        return self._names[f"{module}.{name}"]
+        if (full := f"{module}.{name}") not in self._names:
+            raise _Refused(f"`{full}`")
+        return self._names[full]
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key = _text(pid[0]), pid[1], _text(pid[2])
         if kind != "storage" or dtype not in STORAGES.values() or (len(pid) > 5 and pid[5]):
             raise _Refused(f"a stored {kind}")
         if key not in self.storages:
-            self.storages[key] = _Storage(dtype)
-            if self._stored is not None:
-                self.storages[key].data = self._stored[key]
+            data = b"" if self._stored is None else self._stored[key]
+            self.storages[key] = _Storage(dtype, data)
         return self.storages[key]
 
 
@@ -253,40 +244,55 @@ def load_torch(data: bytes, *, origin: str) -> Any:
         origin: its name, for messages.
 
     Returns:
-        Plain containers, numbers and NumPy arrays; tensors have become arrays.
+        Plain containers, numbers and NumPy arrays, which tensors have become too.
 
     Raises:
         UserError: the file asks for anything else, which is named, or cannot be read.
     """
-    return _guarded(lambda: _torch(data), origin)
+    with _told(origin):
+        budget = _Budget(data)
+        if data[:2] == b"PK":
+            name, stored = _parts(data)
+            value = _Unpickler(io.BytesIO(stored.pop(name)), budget, stored).load()
+            return _Assembly(budget)(value)
+        file = io.BytesIO(data)
+        value = _Unpickler(file, budget).load()
+        return _Assembly(budget)(_legacy(file, budget) if value == LEGACY_MAGIC else value)
 
 
 def load_npy(data: bytes, *, origin: str) -> NDArray[Any]:
     """An array that ``numpy.save`` wrote; one of objects comes through the same unpickler.
 
-    Args:
-        data: the bytes of the file.
-        origin: its name, for messages.
-
     Raises:
         UserError: the file asks for anything but arrays and plain containers, or cannot be read.
     """
-    array = _guarded(lambda: _npy(data), origin)
+    with _told(origin):
+        array = _npy(data)
     if not isinstance(array, np.ndarray):
         raise UserError(f"{origin}: holds no array")
     return array
 
 
-def _torch(data: bytes) -> Any:
-    budget = _Budget(data)
-    if data[:2] == b"PK":
-        name, stored = _parts(data)
-        reader = _Unpickler(io.BytesIO(stored.pop(name)), budget, stored)
-        return _Assembly(budget)(reader.load())
-    file = io.BytesIO(data)
-    first = _Unpickler(file, budget).load()
-    if first != LEGACY_MAGIC:
-        return _Assembly(budget)(first)
+@contextmanager
+def _told(origin: str) -> Iterator[None]:
+    """Any error from a bad file becomes one message."""
+    try:
+        yield
+    except _Refused as error:
+        raise UserError(
+            f"{origin}: asks for {error}, and is not read: only arrays and plain containers are. A "
+            "pickle can run any program; take the file from its publisher."
+        ) from None
+    # whatever a damaged or hostile pickle provokes in the parser or in NumPy
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise UserError(
+            f"{origin}: cannot be read: {reason}. Take the file from its publisher again"
+        ) from error
+
+
+def _legacy(file: io.BytesIO, budget: _Budget) -> Any:
+    """What ``torch.save`` wrote before PyTorch 1.6, from behind its first object on."""
     for _ in range(2):  # version of the protocol, and of the machine
         _Unpickler(file, budget).load()
     value = (reader := _Unpickler(file, budget)).load()
@@ -294,7 +300,7 @@ def _torch(data: bytes) -> Any:
         storage = reader.storages[_text(key)]
         count = int.from_bytes(file.read(8), "little")
         storage.data = file.read(count * storage.dtype.itemsize)
-    return _Assembly(budget)(value)
+    return value
 
 
 def _parts(data: bytes) -> tuple[str, dict[str, bytes]]:
@@ -308,20 +314,18 @@ def _parts(data: bytes) -> tuple[str, dict[str, bytes]]:
         # `torch.save` does not compress, so parts larger than their file are meant to fill memory
         if sum(member.file_size for member in members) > len(data):
             raise ValueError("its parts are larger than the file: not written by torch.save")
-        stored = {m.filename.removeprefix(folder): archive.read(m) for m in members}
-    return name, stored
+        return name, {m.filename.removeprefix(folder): archive.read(m) for m in members}
 
 
 def _npy(data: bytes) -> Any:
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
-    readers: dict[tuple[int, int], Callable[[io.BytesIO], Any]] = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
         raise ValueError(f"version {version} of the .npy format")
-    shape, _, dtype = readers[version](file)
     if dtype.hasobject:
         budget = _Budget(data)
         return _Assembly(budget)(_Unpickler(file, budget).load())
@@ -333,10 +337,9 @@ def _npy(data: bytes) -> Any:
 
 
 class _Assembly:
-    """Puts every array and tensor in a value together.
+    """Puts every array and tensor in a value together: each is made once, and counted every time.
 
-    Each object is made once however often it is held. It is counted every time, since whoever reads
-    the result may visit every place.
+    Whoever reads the result may visit every place that holds it.
     """
 
     def __init__(self, budget: _Budget) -> None:
@@ -347,8 +350,7 @@ class _Assembly:
         if not isinstance(value, _COMPOUND):
             return value
         if id(value) in self._made:
-            known = self._made[id(value)]
-            if known is None:
+            if (known := self._made[id(value)]) is None:
                 raise ValueError("it holds itself")
             self.budget.spend(known[1])
             return known[0]
@@ -383,20 +385,3 @@ class _Assembly:
 
 
 _COMPOUND = (dict, list, tuple, set, _Array, _Tensor, _Maker, _Dtype, _Storage)
-
-
-def _guarded(read: Callable[[], Any], origin: str) -> Any:
-    """Run a reader; any error from a bad file becomes one message."""
-    try:
-        return read()
-    except _Refused as error:
-        raise UserError(
-            f"{origin}: asks for {error}, and is not read: only arrays and plain containers are. A "
-            "pickle can run any program; take the file from its publisher."
-        ) from None
-    # whatever a damaged or hostile pickle provokes in the parser or in NumPy
-    except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise UserError(
-            f"{origin}: cannot be read: {reason}. Take the file from its publisher again"
-        ) from error
