@@ -13,6 +13,8 @@ from hclmp.errors import UserError, join_some
 from hclmp.pipeline.jobs import Job, jobs, makers
 from hclmp.provenance import Provenance, differing, hash_of, read_provenance, sha256
 
+HASH = 64  # characters, which say nothing to a reader
+
 
 def check_inputs(job: Job) -> None:
     """The inputs of a job must be there and belong to this run: same settings, same data.
@@ -41,7 +43,7 @@ def _check_origin(maker: Job, path: Path, digest: Callable[[Path], str]) -> None
     if hash_of(found.get("config")) != hash_of(maker.settings):
         raise UserError(
             f"{path}: made with another configuration than this run's "
-            f"({_difference(found.get('config') or {}, maker.settings)}). {again}"
+            f"({join_some(_differences(found.get('config') or {}, maker.settings))}). {again}"
         )
     recorded = found.get("inputs", {})
     here = {name: file for name, file in maker.inputs.items() if file.is_file()}
@@ -49,17 +51,19 @@ def _check_origin(maker: Job, path: Path, digest: Callable[[Path], str]) -> None
         raise UserError(f"{path}: made from other {join_some(other)} than this run's. {again}")
 
 
-def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def _differences(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], within: str = ""
+) -> list[str]:
+    """Each key that differs, such as ``training.seed: 0 there, 1 here``."""
     texts = []
     for key in sorted({*found, *wanted}):
-        a, b = found.get(key), wanted.get(key)
-        if hash_of(a) == hash_of(b):
-            continue
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            texts.append(f"{key}.{_difference(a, b)}")
-        else:
-            texts.append(f"{key}: {a} there, {b} here")
-    return join_some(texts)
+        there, here, name = found.get(key), wanted.get(key), f"{within}{key}"
+        if isinstance(there, Mapping) and isinstance(here, Mapping):
+            texts += _differences(there, here, f"{name}.")
+        elif hash_of(there) != hash_of(here):
+            hashed = isinstance(here, str) and len(here) == HASH
+            texts.append(name if hashed else f"{name}: {there} there, {here} here")
+    return texts
 
 
 def check_results(config: Config, step: str) -> None:

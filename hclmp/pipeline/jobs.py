@@ -37,7 +37,7 @@ class Step:
 
     Attributes:
         settings: given the configuration and a scope, like outputs and inputs.
-        outputs: what is written; the first stands for all.
+        outputs: what is written; ``workflow/stage.py`` asks Snakemake for the first.
         inputs: what is read, besides the user's own files of ``targets.path`` and ``dos.path``.
         scopes: the jobs that a run has; none where the step has nothing to do.
         options: what names a scope on the command line.
@@ -199,7 +199,7 @@ def _trained(config: Config, variant: str, fold: str) -> Settings:
 def _training_inputs(config: Config, variant: str, fold: str) -> Files:
     """What a variant is trained from on a fold."""
     shared = config.scope_of(fold)
-    inputs = TARGETS | Job(config, "featurize", shared).outputs
+    inputs = TARGETS | {"features": Job(config, "featurize", shared).outputs["features"]}
     if config.starts_pretrained(variant):
         inputs["encoder"] = Job(config, "pretrain-encoder", shared).outputs["encoder"]
     return inputs
@@ -209,6 +209,7 @@ def _training_outputs(config: Config, variant: str, fold: str) -> Files:
     """Predictions and settings; of H-CLMP weights and history too."""
     files = _in("predictions", variant, predictions=f"{fold}.parquet")
     files |= _in("models", variant, fold, settings="model.json")
+    # For a wildcard `{variant}` of Snakemake: the files of a network.
     if variant in config.variants and variant not in config.neural:
         return files
     return files | _in("models", variant, fold, weights="model.safetensors", history="history.csv")
@@ -260,7 +261,7 @@ def _final_settings(config: Config) -> Settings:
 
 
 def _final_inputs(config: Config) -> Files:
-    """The evaluation, the folds' models and what they were made from, and what has seen all DOS."""
+    """The evaluation, the folds' models with their inputs, generator and encoder of all DOS."""
     variant = config.final_variant
     assert variant is not None
     inputs = TARGETS | {"metrics": Job(config, "aggregate").outputs["metrics"]}
