@@ -25,16 +25,11 @@ LIKELY = 0.5  # a candidate with a larger probability counts as meeting the cond
 
 @dataclass(frozen=True)
 class Measured:
-    """What the model was trained on.
-
-    Attributes:
-        formulas, fractions: of n compositions; the fractions without what is left out.
-        values: [n, L], in property units, NaN where not measured.
-    """
+    """What the model was trained on: n compositions."""
 
     formulas: list[str]
-    fractions: list[Fractions]
-    values: Floats
+    fractions: list[Fractions]  # without what is left out
+    values: Floats  # [n, L], in property units, NaN where not measured
 
     def take(self, rows: Sequence[int]) -> "Measured":
         return Measured(

@@ -41,18 +41,12 @@ MAKERS = "`hclmp pretrain-gan` or, from a published one, `hclmp import-generator
 
 @dataclass(frozen=True)
 class DosScaler:
-    """Scaled DOS: u = (log(1 + dos / unit) - mean) / std, per energy.
+    """Scaled DOS: u = (log(1 + dos / unit) - mean) / std, per energy."""
 
-    Attributes:
-        unit: the median of the positive training values, in the unit of the DOS.
-        mean, std: [D], of the logarithm over the training DOS.
-        top: the largest logarithm in training; samples are not taken beyond it.
-    """
-
-    unit: float
-    mean: Tensor
-    std: Tensor
-    top: float
+    unit: float  # the median of the positive training values, in the unit of the DOS
+    mean: Tensor  # [D], of the logarithm over the training DOS
+    std: Tensor  # [D]
+    top: float  # the largest logarithm in training; samples are not taken beyond it
 
     @classmethod
     def fit(cls, dos: NDArray[np.float32]) -> "DosScaler":
