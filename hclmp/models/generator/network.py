@@ -94,8 +94,7 @@ class Generator(nn.Module):
         vectors: [V, d] fixed element vectors, part of the condition; d may be 0.
         seen: [V] 1 for elements of the training DOS, 0 for those known by their vector only.
         noise, hidden, grid: sizes of the noise and of the hidden layers; the D energies.
-        scaler: between scaled values and the unit of the DOS; None if it is not known.
-        recalls: whether it recalls DOS; the published one does not.
+        scaler, recalls: None if the unit of the DOS is not known; whether it recalls DOS.
 
     Attributes:
         memory: materials that it recalls; None before training, and if it does not recall. A
