@@ -63,8 +63,7 @@ def summarise(
 def by_system(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The table of ``by_system.csv``: ``mae`` and ``mae_std`` per held-out system and property.
 
-    ``n`` is the number of labels of a property, and of samples of ``all``. ``frames`` has labelled
-    rows alone.
+    ``n`` is the number of labels of a property, and of samples of ``all``. All rows have labels.
     """
     parts = []
     metrics = ["mae", "mae_std"]

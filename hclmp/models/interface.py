@@ -20,21 +20,15 @@ if TYPE_CHECKING:
 class Part:
     """The samples that a model of one fold is fitted to.
 
-    Attributes:
-        train: the training samples.
-        validation: samples that choose the best epoch and measure the uncertainty; None where the
-            number of epochs is given.
-        key: what else determines the result (its provenance); names the checkpoint.
-        start: the pretrained encoder that H-CLMP starts from, if any.
-        whole_systems: whether the model is to predict systems that it has no training sample of;
-            None: as the validation samples have it.
+    Validation samples choose the best epoch and measure the uncertainty; there are none where the
+    number of epochs is given.
     """
 
     train: Labelled
     validation: Labelled | None
-    key: dict[str, Any]
-    start: "Pretrained | None" = None
-    whole_systems: bool | None = None
+    key: dict[str, Any]  # what else determines the result (its provenance); names the checkpoint
+    start: "Pretrained | None" = None  # the pretrained encoder that H-CLMP starts from, if any
+    whole_systems: bool | None = None  # as ``holds_out_systems``; None: as validation has it
 
     def holds_out_systems(self) -> bool:
         """Whether the model is to predict systems that it has no training sample of."""
@@ -57,19 +51,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A prediction with its uncertainty, in the transformed space.
-
-    Attributes:
-        mean: [n, L].
-        std_aleatoric: [n, L], the scatter that more training data would not reduce.
-        std_epistemic: [n, L], the disagreement between members or trees; 0 for a single model.
-        covariance: [L, L] of the aleatoric scatter, for models that learn one.
-    """
+    """A prediction with its uncertainty, in the transformed space: [n, L] each."""
 
     mean: Floats
-    std_aleatoric: Floats
-    std_epistemic: Floats
-    covariance: Floats | None = None
+    std_aleatoric: Floats  # the scatter that more training data would not reduce
+    std_epistemic: Floats  # the disagreement between members or trees; 0 for a single model
+    covariance: Floats | None = None  # [L, L] of the aleatoric scatter, for models that learn one
 
     @property
     def std(self) -> Floats:

@@ -36,11 +36,10 @@ class Record(NamedTuple):
         front: [m, goals], the measured rows that meet all conditions and that no other one beats
             (``on_front``). In the transformed space, negated where a goal is to be low, first goal
             ascending; m = 0 where no row meets the conditions.
-        rows: [m] which rows of the table they are.
     """
 
     front: Floats
-    rows: NDArray[np.int64]
+    rows: NDArray[np.int64]  # [m] which rows of the table they are
 
     @classmethod
     def of(cls, question: Question, values: Floats) -> "Record":

@@ -25,10 +25,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Condition:
-    """Two bounds of a property, in its unit; a missing bound is infinite.
-
-    The bounds themselves do not meet it: ``<= 2`` is stored as the next number above 2.
-    """
+    """Bounds of a property in its unit, or infinite; ``<= 2`` is ``<`` the next number above 2."""
 
     column: int
     low: float

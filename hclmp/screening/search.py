@@ -25,16 +25,11 @@ LIKELY = 0.5  # a candidate with a larger probability counts as meeting the cond
 
 @dataclass(frozen=True)
 class Measured:
-    """What the model was trained on.
-
-    Attributes:
-        formulas, fractions: of n compositions; the fractions without what is left out.
-        values: [n, L], in property units, NaN where not measured.
-    """
+    """What the model was trained on: n compositions."""
 
     formulas: list[str]
-    fractions: list[Fractions]
-    values: Floats
+    fractions: list[Fractions]  # without what is left out
+    values: Floats  # [n, L], in property units, NaN where not measured
 
     def take(self, rows: Sequence[int]) -> "Measured":
         return Measured(
@@ -100,16 +95,12 @@ class Screened:
             with conditions; ``probability`` and, with one goal, ``improvement`` as in
             ``acquisition.Chances``; ``on_front`` with two goals: of the candidates that likely meet
             the conditions none beats it. ``attrs["units"]`` has the units.
-        candidates: how many were predicted.
-        known: how many were passed over because their goals have been measured.
-        feasible: how many are likelier than not to meet the conditions.
-        reference: the record that they are compared with.
     """
 
     frame: pd.DataFrame
-    candidates: int
-    known: int
-    feasible: int
+    candidates: int  # how many were predicted
+    known: int  # how many were passed over because their goals have been measured
+    feasible: int  # how many are likelier than not to meet the conditions
     reference: Reference
 
 

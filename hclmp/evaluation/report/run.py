@@ -22,33 +22,22 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Run:
-    """The results that the page shows.
-
-    Attributes:
-        frames: variant -> predictions of all folds, columns as in ``PREDICTION_COLUMNS``; a label
-            may be missing.
-        covariances: variant -> [L, L] per fold, in the transformed space; none of a baseline.
-        histories: neural variant -> fold -> training history.
-        simulated: whether the labels come from a simulation.
-        targets, dos: the records of the two tables; no ``dos`` where no generator is trained.
-        gan: fold, or ``all``, -> metrics of its generator.
-        examples: true and generated DOS of some materials, by the first generator.
-        sheet: fold -> its systems; empty where no systems are held out.
-    """
+    """The results that the page shows."""
 
     config: Config
     properties: tuple[Property, ...]
+    # variant -> predictions of all folds, columns as in PREDICTION_COLUMNS; a label may be missing
     frames: Mapping[str, pd.DataFrame]
-    covariances: Mapping[str, list[Floats]]
-    histories: Mapping[str, Mapping[str, pd.DataFrame]]
+    covariances: Mapping[str, list[Floats]]  # of H-CLMP variants: [L, L] per fold, transformed
+    histories: Mapping[str, Mapping[str, pd.DataFrame]]  # of H-CLMP variants, by fold
     summary: pd.DataFrame
     by_system: pd.DataFrame
-    simulated: bool
-    targets: Mapping[str, Any]
-    dos: Mapping[str, Any] | None
-    gan: Mapping[str, Mapping[str, Any]]
-    examples: pd.DataFrame | None
-    sheet: Mapping[str, tuple[str, ...]]
+    simulated: bool  # whether the labels come from a simulation
+    targets: Mapping[str, Any]  # the record of the table
+    dos: Mapping[str, Any] | None  # the record of the table; None if no generator is trained
+    gan: Mapping[str, Mapping[str, Any]]  # fold, or "all", -> metrics of its generator
+    examples: pd.DataFrame | None  # true and generated DOS of materials, by the first generator
+    sheet: Mapping[str, tuple[str, ...]]  # fold -> systems; empty where no systems are held out
 
     @cached_property
     def overall(self) -> pd.DataFrame:

@@ -22,19 +22,13 @@ from hclmp.models.weights import label_weights, weighted_mean
 
 @dataclass(frozen=True)
 class Baseline:
-    """A fitted baseline; ``fit_baseline`` makes one.
+    """A fitted baseline; ``fit_baseline`` makes one."""
 
-    Attributes:
-        kind: as the configuration calls it: the name of its module.
-        std_aleatoric: [L], the scatter about a prediction, the same for all compositions.
-        std_scale: [L], factor from the spread over trees to an epistemic standard deviation.
-    """
-
-    kind: str
+    kind: str  # the name of its module
     seed: int
     rows: int
-    std_aleatoric: Floats
-    std_scale: Floats
+    std_aleatoric: Floats  # [L], the scatter about a prediction, the same for all compositions
+    std_scale: Floats  # [L], from the spread over trees to an epistemic standard deviation
     _fit: "_Fit" = field(repr=False)
 
     def predict(self, inputs: Inputs) -> Prediction:

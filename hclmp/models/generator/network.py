@@ -41,18 +41,12 @@ MAKERS = "`hclmp pretrain-gan` or, from a published one, `hclmp import-generator
 
 @dataclass(frozen=True)
 class DosScaler:
-    """Scaled DOS: u = (log(1 + dos / unit) - mean) / std, per energy.
+    """Scaled DOS: u = (log(1 + dos / unit) - mean) / std, per energy."""
 
-    Attributes:
-        unit: the median of the positive training values, in the unit of the DOS.
-        mean, std: [D], of the logarithm over the training DOS.
-        top: the largest logarithm in training; samples are not taken beyond it.
-    """
-
-    unit: float
-    mean: Tensor
-    std: Tensor
-    top: float
+    unit: float  # the median of the positive training values, in the unit of the DOS
+    mean: Tensor  # [D], of the logarithm over the training DOS
+    std: Tensor  # [D]
+    top: float  # the largest logarithm in training; samples are not taken beyond it
 
     @classmethod
     def fit(cls, dos: NDArray[np.float32]) -> "DosScaler":
@@ -100,8 +94,7 @@ class Generator(nn.Module):
         vectors: [V, d] fixed element vectors, part of the condition; d may be 0.
         seen: [V] 1 for elements of the training DOS, 0 for those known by their vector only.
         noise, hidden, grid: sizes of the noise and of the hidden layers; the D energies.
-        scaler: between scaled values and the unit of the DOS; None if it is not known.
-        recalls: whether it recalls DOS; the published one does not.
+        scaler, recalls: None if the unit of the DOS is not known; whether it recalls DOS.
 
     Attributes:
         memory: materials that it recalls; None before training, and if it does not recall. A

@@ -13,22 +13,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 
 class Batch(NamedTuple):
-    """The input for b compositions; the first axis may be 1 if all members see the same ones.
+    """The input for b compositions; m is 1 if all members see the same ones."""
 
-    Attributes:
-        elements, fractions: [m or 1, b, k].
-        statistics: [m or 1, b, S] statistics of the elements, standardised (``descriptors``).
-        present: [m or 1, b, V] 1 for the elements of the composition, else 0.
-        dos: [m or 1, b, D] the DOS feature, or None.
-        longest: ``composition_encoder.longest_of_parts``; None if it is not known yet.
-    """
-
-    elements: Tensor
-    fractions: Tensor
-    statistics: Tensor
-    present: Tensor
-    dos: Tensor | None
-    longest: Sequence[int] | None = None
+    elements: Tensor  # [m, b, k]
+    fractions: Tensor  # [m, b, k]
+    statistics: Tensor  # [m, b, S], of the elements, standardised (``descriptors``)
+    present: Tensor  # [m, b, V], 1 for the elements of the composition, else 0
+    dos: Tensor | None  # [m, b, D], the DOS feature
+    longest: Sequence[int] | None = None  # ``longest_of_parts``; None if it is not known yet
 
     def rows(self, rows: Tensor, fold: Tensor | None = None) -> "Batch":
         """Rows of tables [F, n, ...]: [b] for all members, or [m, b].

@@ -112,9 +112,8 @@ def pretrain(
     Args:
         inputs: n compositions without DOS feature.
         dos: [n, D], scaled.
-        model, training: settings, as ``EncoderConfig.training`` makes them.
-        key: what else determines the result (its provenance), for the checkpoint.
-        checkpoints: of the step.
+        model, training: as ``EncoderConfig.training`` makes them.
+        key, checkpoints: what else determines the result (its provenance) names the checkpoint.
 
     Returns:
         The weights and the history (one row per member and epoch).
@@ -146,12 +145,8 @@ def train_stage(
 ) -> list[Trained]:
     """Train folds for one stage, those with the same steps as one model.
 
-    Args:
-        name: of the stage, in the checkpoints.
-        parts, ensembles: of each fold its samples, and its model as the stage starts. Without
-            validation samples the last epoch is kept.
-        settings, checkpoints: of the stage.
-        seeds: of the members of a fold.
+    Each fold has its samples and its model as the stage starts, and all have the seeds of the
+    members. Without validation samples the last epoch is kept.
 
     Returns:
         Of each fold its model, which remembers its training samples, and its history: a row per

@@ -27,17 +27,11 @@ BIAS = "material.statistics_map.bias"
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights to start from.
+    """Weights to start from."""
 
-    Attributes:
-        vocabulary: the V elements whose fractions are the first of the statistics.
-        statistics: standardisation of the S statistics, for which the weights hold.
-        tensors: parameters of the network by name, [m, ...] of m members.
-    """
-
-    vocabulary: tuple[str, ...]
-    statistics: Scaler
-    tensors: dict[str, Tensor]
+    vocabulary: tuple[str, ...]  # the V elements whose fractions are the first of the statistics
+    statistics: Scaler  # of the S statistics, for which the weights hold
+    tensors: dict[str, Tensor]  # parameters of the network by name, [m, ...] of m members
 
     @classmethod
     def of(cls, network: HCLMP, *, vocabulary: tuple[str, ...], statistics: Scaler) -> "Pretrained":
