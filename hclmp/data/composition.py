@@ -62,8 +62,7 @@ def pad(compositions: Sequence[Fractions], vocabulary: Sequence[str]) -> Composi
         UserError: an element is not in the vocabulary.
     """
     index = {element: i for i, element in enumerate(vocabulary)}
-    missing = sorted({e for fractions in compositions for e in fractions} - index.keys())
-    if missing:
+    if missing := sorted(set(vocabulary_of(compositions)) - index.keys()):
         raise UserError(
             f"elements {join_some(missing)} are unknown here; known are: {' '.join(vocabulary)}"
         )

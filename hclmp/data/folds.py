@@ -169,9 +169,8 @@ def split_random(n: int, *, validation_fraction: float, seed: int) -> FoldRows:
     drawn = np.random.default_rng([seed, 2]).permutation(n)
     tested = round(RANDOM_TEST_FRACTION * n)
     validated = max(1, round(validation_fraction * (n - tested)))
-    test, validation, train = np.split(drawn, [tested, tested + validated])
-    empty = np.array([], dtype=np.int64)
-    return FoldRows(np.sort(train), np.sort(validation), np.sort(test), empty)
+    test, validation, train = map(np.sort, np.split(drawn, [tested, tested + validated]))
+    return FoldRows(train, validation, test, np.array([], dtype=np.int64))
 
 
 def split_given(
@@ -209,9 +208,8 @@ def split_given(
             f"the given split has {len(train)} rows `train`, {len(validation)} `val` and "
             f"{len(test)} `test`; each of them needs some"
         )
-    rest = np.ones(len(words), dtype=bool)
-    rest[np.concatenate([train, validation, test])] = False
-    return FoldRows(train, validation, test, np.flatnonzero(rest).astype(np.int64))
+    rest = np.setdiff1d(np.arange(len(words)), np.concatenate([train, validation, test]))
+    return FoldRows(train, validation, test, rest)
 
 
 def split_rows(

@@ -52,8 +52,7 @@ def parse_formula(formula: object, *, left_out: Sequence[str] = ()) -> Fractions
     except (ValueError, KeyError, TypeError) as error:
         one = "; write one formula: `Al2Si2O7` for `Al2O3·2SiO2`" if JOINED.search(text) else ""
         raise ValueError(f"{formula!r} does not parse as a formula ({error}){one}") from error
-    unknown = [symbol for symbol in amounts if not Element.is_valid_symbol(symbol)]
-    if unknown:
+    if unknown := [symbol for symbol in amounts if not Element.is_valid_symbol(symbol)]:
         raise ValueError(f"{formula!r} names no real element: {join_some(unknown)}")
     if not all(np.isfinite(amount) for amount in amounts.values()):
         raise ValueError(f"{formula!r} has an amount that is not a finite number")
@@ -68,8 +67,7 @@ def parse_formula(formula: object, *, left_out: Sequence[str] = ()) -> Fractions
 
 def _refuse_hydrate(text: str) -> None:
     """Refuse a dot before the water of a hydrate, which reads as a decimal point."""
-    found = HYDRATE.fullmatch(text)
-    if not found:
+    if not (found := HYDRATE.fullmatch(text)):
         return
     point, n = found["dot"] == ".", (found["n"] or "").replace("½", "0.5")
     if point and (not n or NO_AMOUNT.search(found["salt"])):
@@ -108,10 +106,8 @@ def _may_join(text: str, joint: re.Match[str]) -> bool:
 def formula_text(elements: Sequence[str], amounts: Iterable[float]) -> str:
     """A formula of elements and their amounts, those of 0 left out: ``Fe0.25Ti0.75``."""
     # ten digits: thirds come back as thirds to the precision of `composition_key`
-    parts = [
-        (e, f"{x:.10f}".rstrip("0").rstrip(".")) for e, x in zip(elements, amounts, strict=True)
-    ]
-    return "".join(f"{element}{amount}" for element, amount in parts if amount != "0")
+    texts = [f"{x:.10f}".rstrip("0").rstrip(".") for x in amounts]
+    return "".join(f"{e}{text}" for e, text in zip(elements, texts, strict=True) if text != "0")
 
 
 def parse_formulas(
@@ -120,9 +116,8 @@ def parse_formulas(
     """Parse a column of formulas, reporting every bad row at once.
 
     Args:
-        formulas: n formulas.
+        formulas, origin: n formulas, and the file and column that they are from.
         left_out: elements dropped before fractions are normalised (oxygen, for cation fractions).
-        origin: the file and column, for the message.
 
     Raises:
         UserError: names the rows (data rows counted from 1) whose formula cannot be used, or what

@@ -49,10 +49,8 @@ def check_sheet(
     """Check a new sheet of held-out systems, with the default training settings.
 
     Args:
-        systems: the system of each of n samples.
-        sheet: system -> fold.
-        values: [n, L], where they are known.
-        properties: the L names.
+        systems, sheet: the system of each of n samples, and the fold of each system.
+        values, properties: [n, L] and the L names, where they are known.
 
     Raises:
         UserError: ``prepare-targets`` would refuse the sheet.

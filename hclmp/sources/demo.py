@@ -71,9 +71,7 @@ def simulate_targets(formulas: Sequence[str]) -> Floats:
         cells = _cells(formula)
         spectrum = physics.diagonalise(cells, with_states=True)
         clean = physics.absorption(cells, spectrum, np.array(PHOTON_ENERGIES))
-        relative, absolute = _rng("noise", formula).standard_normal((2, len(clean)))
-        noisy = clean * (1.0 + NOISE_RELATIVE * relative) + NOISE_ABSOLUTE * absolute
-        return np.asarray(np.maximum(noisy, 0.0))  # an instrument reports no negative absorption
+        return _measured(clean, formula)
 
     return _simulate("absorption", formulas, absorption)
 
@@ -159,6 +157,13 @@ def _cells(formula: str) -> physics.Cells:
     pairs = re.findall(r"([A-Z][a-z]?)(\d+)", formula)
     counts = {symbol: int(count) for symbol, count in pairs if symbol != "O"}
     return physics.build_cells(counts, CELLS, _rng("cells", formula))
+
+
+def _measured(clean: Floats, formula: str) -> Floats:
+    """`clean` with the stated noise; an instrument reports no negative absorption."""
+    relative, absolute = _rng("noise", formula).standard_normal((2, len(clean)))
+    noisy = clean * (1.0 + NOISE_RELATIVE * relative) + NOISE_ABSOLUTE * absolute
+    return np.asarray(np.maximum(noisy, 0.0))
 
 
 def _simulate(what: str, formulas: Sequence[str], value: Callable[[str], Floats]) -> Floats:

@@ -287,8 +287,7 @@ def numbers(
     else:
         values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     wrong = ~np.isfinite(values)
-    bad = np.flatnonzero(wrong if where is None else wrong & where)
-    if len(bad):
+    if len(bad := np.flatnonzero(wrong if where is None else wrong & where)):
         shown = [repr(cell) if isinstance(cell, str) else str(cell) for cell in cells.iloc[bad]]
         named = join_some(f"row {i + 1} ({cell})" for i, cell in zip(bad, shown, strict=True))
         raise UserError(f"{path}: column `{column}` is not a finite number in {named}. {remedy}")
@@ -320,8 +319,7 @@ def _require(path: str, frame: pd.DataFrame, columns: list[str], key: str) -> No
 
 
 def _ids(path: str, frame: pd.DataFrame, column: str) -> list[str]:
-    blank = np.flatnonzero(_blank(frame[column]))
-    if len(blank):
+    if len(blank := np.flatnonzero(_blank(frame[column]))):
         rows = join_some(f"row {i + 1}" for i in blank)
         raise UserError(f"{path}: column `{column}` is empty in {rows}; fill it or leave it out")
     if len(repeated := frame[column][frame[column].duplicated()].unique()):

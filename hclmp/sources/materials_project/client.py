@@ -212,13 +212,7 @@ def open_table(version: int | None) -> "DeltaTable":
 
 
 class Scan:
-    """The wanted rows of the table, file by file.
-
-    Args:
-        table: the table at one version.
-        tasks: identifiers of the wanted calculations.
-        run_types: the wanted kinds of calculation.
-    """
+    """The rows of the table, file by file, of the wanted calculations (``tasks``) and run types."""
 
     def __init__(self, table: "DeltaTable", tasks: Sequence[str], run_types: Sequence[str]) -> None:
         self._data = table.to_pyarrow_dataset()

@@ -18,14 +18,10 @@ TRUNCATE = 4.0
 def bin_edges(grid: EnergyGrid, *, padding: int = 0) -> Floats:
     """The edges of the bins around the grid energies: [D + 2 padding + 1], in ``grid.unit``.
 
-    Args:
-        grid: the D energies; bins reach half a step to either side.
-        padding: further bins at either end.
+    Bins reach half a step to either side; ``padding`` is the number of further bins at either end.
     """
-    edges: Floats = grid.start + grid.step * (
-        np.arange(-padding, grid.n + padding + 1, dtype=np.float64) - 0.5
-    )
-    return edges
+    steps = np.arange(-padding, grid.n + padding + 1, dtype=np.float64) - 0.5
+    return np.asarray(grid.start + grid.step * steps)
 
 
 def bin_means(energies: Floats, densities: Floats, edges: Floats) -> Floats:
