@@ -20,7 +20,7 @@ def rules() -> dict[str, str]:
 
 
 def test_every_rule_states_threads_and_memory_and_time_that_grow_with_the_attempt() -> None:
-    assert len(rules()) == 13
+    assert len(rules()) == 11
     for name, body in rules().items():
         derived = " as " in name  # from a rule, whose threads it has, and what else it leaves out
         assert "threads:" in body or derived, name
