@@ -362,7 +362,7 @@ def test_a_bad_wide_dos_table(
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (config_for(), "`dos.source` is `none`: there is no DOS to pull"),
+        (config_for(), "`dos.source` is `none`, so there is no density of states to pull"),
         (dos_config("none.parquet"), "none.parquet: no such file"),
         (dos_config("d.csv", id_column="mp"), "d.csv: no column mp (`dos.id_column`)"),
         (
