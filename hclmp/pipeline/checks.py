@@ -27,11 +27,12 @@ def check_inputs(job: Job) -> None:
     """
     made_by, digest = makers(job.config), cache(sha256)
     for path in job.inputs.values():
-        maker = made_by.get(path)
         if not path.is_file():
             own = "`gan.path` names it, `hclmp import-generator` makes one"
-            remedy = f"`{maker.command}` makes it" if maker else own
+            remedy = f"`{made_by[path].command}` makes it" if path in made_by else own
             raise UserError(f"{path}: no such file; {remedy}")
+    for path in job.inputs.values():
+        maker = made_by.get(path)
         if maker is not None and path in maker.stamped:
             _check_origin(maker, path, digest)
 
