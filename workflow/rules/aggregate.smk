@@ -1,24 +1,3 @@
-# What `snakemake --report` shows: category and caption by the beginning of an output's name.
-SHOWN = {
-    "summary": ("Tables", "tables"),
-    "by_system": ("Tables", "tables"),
-    "parity_": ("Errors", "parity"),
-    "mae_by": ("Errors", "errors"),
-    "loss_curves": ("Training", "losses"),
-    "correlation": ("Correlation", "correlation"),
-    "generated_dos": ("Density of states", "dos"),
-    "gan_curves": ("Density of states", "dos"),
-}
-
-
-def shown(name, path):
-    """An output of aggregate, in the report if it belongs there."""
-    for start, place in SHOWN.items():
-        if name.startswith(start):
-            return in_report(path, *place)
-    return path
-
-
 rule aggregate:
     input:
         inputs("aggregate"),

@@ -39,6 +39,18 @@ except UserError as error:
     raise WorkflowError(str(error))
 validate(config, "../schemas/config.schema.json", set_default=False)
 
+# What `snakemake --report` shows: category and caption by the beginning of an output's name.
+SHOWN = {
+    "summary": ("Tables", "tables"),
+    "by_system": ("Tables", "tables"),
+    "parity_": ("Errors", "parity"),
+    "mae_by": ("Errors", "errors"),
+    "loss_curves": ("Training", "losses"),
+    "correlation": ("Correlation", "correlation"),
+    "generated_dos": ("Density of states", "dos"),
+    "gan_curves": ("Density of states", "dos"),
+}
+
 # What the training asks a cluster for, beside memory and time.
 GPU = {"gpu": 1} if SETTINGS.training.device.startswith("cuda") else {}
 STARTED = time.time()
@@ -73,7 +85,7 @@ def settings_of(step, *scope):
 
 
 def inputs(step):
-    """What a rule reads: a function of its wildcards."""
+    """What a rule reads, as a function of its wildcards."""
     return lambda wildcards: read_by(step, *scope_of(step, wildcards))
 
 
@@ -110,6 +122,14 @@ def in_report(file, category, caption):
         category=category,
         labels={"what": Path(file).stem.replace("_", " ")},
     )
+
+
+def shown(name, path):
+    """An output of aggregate, in the report if it belongs there."""
+    for start, place in SHOWN.items():
+        if name.startswith(start):
+            return in_report(path, *place)
+    return path
 
 
 METRICS = [outputs("aggregate")[name] for name in ("summary", "metrics")]
