@@ -60,7 +60,7 @@ def test_snakemake_and_dvc_make_and_record_the_same(recorded: Repository, tmp_pa
 
     run.config(training={"epochs": 3})
     text = run.refused("python", "-m", "workflow.stage", "commit")
-    assert "results/models/hclmp_t/first/model.json: not what this run would make" in text
+    assert "results/predictions/hclmp_t/first.parquet: not what this run would make" in text
     run.config()
     left = run / "results/models/hclmp"
     shutil.copytree(run / "results/models/hclmp_t", left)
