@@ -190,7 +190,7 @@ def test_metrics_of_other_predictions_are_refused(
     ):
         report(changed, job(changed, "report"))
     (run / "results/models/hclmp/b/history.csv").unlink()
-    with pytest.raises(UserError, match=r"hclmp/b/history\.csv: no such file; `hclmp train`"):
+    with pytest.raises(UserError, match=r"hclmp/b/history\.csv: no such file; `hclmp train "):
         report(demo.config, job(demo.config, "report"))
     assert not (run / "results/report.html").exists()
 
