@@ -8,6 +8,7 @@ import pytest
 
 from hclmp.config import Config, resolve
 from hclmp.errors import UserError
+from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Job
 from hclmp.pipeline.steps.pretrain_gan import _divide
 
@@ -76,3 +77,11 @@ def test_every_part_of_the_dos_has_whole_systems(n: int) -> None:
     assert not names[0] & names[2]
     assert not names[1] & names[2]
     assert len(names[0]) >= 3 * max(len(names[1]), len(names[2]))
+
+
+def test_a_damaged_input_says_what_makes_it_again() -> None:
+    table = Path("data/processed/dos.parquet")
+    table.parent.mkdir(parents=True)
+    table.touch()
+    with pytest.raises(UserError, match=r"dos\.parquet: damaged.*again: `hclmp pull-dos`"):
+        check_inputs(Job(resolve({}), "pretrain-gan"))

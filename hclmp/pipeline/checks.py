@@ -39,8 +39,11 @@ def check_inputs(job: Job) -> None:
 
 def _check_origin(maker: Job, path: Path, digest: Callable[[Path], str]) -> None:
     """A result must have been made with its job's settings and from its job's inputs."""
-    found = read_provenance(path)
     again = f"Make it again: `{maker.command}`."
+    try:
+        found = read_provenance(path)
+    except UserError as error:
+        raise UserError(f"{error}. {again}") from error
     if hash_of(found.get("config")) != hash_of(maker.settings):
         raise UserError(
             f"{path}: made with another configuration than this run's "

@@ -271,7 +271,8 @@ def test_without_dos_its_outs_are_empty(recorded: Repository, tmp_path: Path) ->
     assert run.is_clean("pretrain-gan")
     run.config()  # plain Snakemake does not take the empty file for a table
     text = run.refused("snakemake", "--cores", "2", "results/gan/generator.safetensors")
-    assert "data/processed/dos.parquet: not a dos table" in text
+    assert "data/processed/dos.parquet: damaged" in text
+    assert "Make it again: `hclmp pull-dos`" in text
     assert ran(run.done("dvc", "repro", "pretrain-gan")) == [], "both are still in DVC's cache"
     assert (run / "results/gan/generator.safetensors").is_file()
 
