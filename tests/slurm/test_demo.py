@@ -88,7 +88,8 @@ def test_a_cancelled_job_leaves_no_half_file(cancelled: Run, left: list[str]) ->
 def test_the_same_command_goes_on_to_the_end(finished: Run, submission: Submission) -> None:
     assert finished.code == 0, finished.text
     assert {job.state for job in finished.jobs} == {"COMPLETED"}
-    assert any("going on after epoch" in text for text in training_logs(submission))
+    logs = training_logs(submission)
+    assert any("resuming an interrupted training after epoch" in log for log in logs)
     assert "simulated held-out samples" in finished.text, "the table of results ends the run"
     assert "Nothing to be done" in succeeded(snakemake(submission.directory))
 

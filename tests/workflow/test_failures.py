@@ -190,7 +190,7 @@ def assert_same_results(run: Path, whole: Path) -> None:
 
 def assert_resumed(run: Path) -> None:
     logs = [p.read_text() for p in (run / "logs/train").glob("hclmp.*.log")]
-    assert any("going on after epoch" in log for log in logs)
+    assert any("resuming an interrupted training after epoch" in log for log in logs)
 
 
 @pytest.mark.slow
