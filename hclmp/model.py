@@ -33,7 +33,6 @@ ABOUT = {"left_out", "trained_on", "far", "transfer", "properties", "citation"} 
 ROWS_AT_ONCE = 10_000  # bounds the memory of a prediction
 # Of the training samples, from which on the model and its uncertainty are those for computed DOS.
 MOSTLY = 0.5
-Z90 = 1.6448536269514722  # half the width of the central 90 % of a Gaussian
 MAKER = "`snakemake --cores all` makes it, or `hclmp finalize`"
 AGAIN = "Copy the whole folder again, or make it anew (`snakemake --cores all`, `hclmp finalize`)."
 
@@ -243,12 +242,12 @@ def _formulas(data: pd.DataFrame | Sequence[str], column: str) -> list[Any]:
 
 def _in_units(predicted: Prediction, properties: Sequence[Property]) -> dict[str, Floats]:
     """Prediction, standard deviation and 90 % interval of each property, in its unit."""
-    std = np.hypot(predicted.std_aleatoric, predicted.std_epistemic)
+    std, (low, high) = predicted.std, predicted.interval()
     values = {}
     for i, prop in enumerate(properties):
-        t, half = predicted.mean[:, i], Z90 * std[:, i]
+        t = predicted.mean[:, i]
         values[prop.name] = prop.inverse(t)
         values[f"{prop.name}_std"] = prop.inverse_std(t, std[:, i])
-        values[f"{prop.name}_low"] = prop.inverse(t - half)
-        values[f"{prop.name}_high"] = prop.inverse(t + half)
+        values[f"{prop.name}_low"] = prop.inverse(low[:, i])
+        values[f"{prop.name}_high"] = prop.inverse(high[:, i])
     return values

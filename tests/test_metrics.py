@@ -12,6 +12,7 @@ import pytest
 
 from hclmp.evaluation.metrics import SUMMARY_COLUMNS, SYSTEM_COLUMNS, by_system, summarise
 from tests.conftest import Command
+from tests.made_up.predictions import with_interval
 
 BASIC = {"mae", "rmse", "r2", "mae_std", "mae_std_certain", "coverage90", "nll"}
 
@@ -35,7 +36,7 @@ def tiny() -> pd.DataFrame:
     for kind in ("true", "pred"):
         values = frame[f"t_{kind}"]
         frame[f"y_{kind}"] = np.where(decades, 10.0**values, values)
-    return frame
+    return with_interval(frame)
 
 
 def noisy(seed: int, size: float, systems: int = 12) -> pd.DataFrame:
@@ -44,7 +45,7 @@ def noisy(seed: int, size: float, systems: int = 12) -> pd.DataFrame:
     n = systems * 4
     true = np.random.default_rng(99).normal(size=2 * n)
     pred = true + size * rng.normal(size=2 * n)
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "sample_id": [f"s{i}" for i in range(n)] * 2,
             "system": [f"Fe-X{i % systems}" for i in range(n)] * 2,
@@ -58,6 +59,7 @@ def noisy(seed: int, size: float, systems: int = 12) -> pd.DataFrame:
             "train_std": 1.0,
         }
     )
+    return with_interval(frame)
 
 
 def values(summary: pd.DataFrame, variant: str, prop: str) -> dict[str, float]:
@@ -178,7 +180,7 @@ def of_four(**uncertain: float) -> dict[str, pd.DataFrame]:
     for sample, std in uncertain.items():
         row = (frame["sample_id"] == sample) & (frame["property"] == "rate")
         frame.loc[row, "t_std_epistemic"] = std
-    return {"v": frame}
+    return {"v": with_interval(frame)}
 
 
 def test_the_least_certain_quarter_is_set_aside() -> None:
@@ -222,7 +224,7 @@ def test_coverage_counts_the_central_ninety_percent() -> None:
     frame = noisy(1, 0.7, systems=2000)
     coverage = values(summarise({"v": frame}), "v", "all")["coverage90"]
     assert coverage == pytest.approx(0.9, abs=0.01)
-    wide = frame.assign(t_std_aleatoric=7.0)
+    wide = with_interval(frame.assign(t_std_aleatoric=7.0))
     assert values(summarise({"v": wide}), "v", "all")["coverage90"] == 1.0
 
 

@@ -18,6 +18,7 @@ from hclmp.models.baselines.fit import fit_baseline
 from hclmp.models.interface import Part
 from hclmp.models.weights import few_rows_factor
 from tests.conftest import Command, assert_refused
+from tests.made_up.predictions import with_interval
 from tests.made_up.synthetic import fit_one, labelled
 from tests.made_up.tables import (
     config_for,
@@ -172,7 +173,7 @@ def test_how_sure_a_variant_is_of_a_sample_does_not_hang_on_its_labels() -> None
             "train_std": 1.0,
         }
     )
-    frame = frame.assign(y_true=frame["t_true"], y_pred=frame["t_pred"])
+    frame = with_interval(frame.assign(y_true=frame["t_true"], y_pred=frame["t_pred"]))
     summary = summarise({"v": frame}).query("property == 'x'").set_index("metric")["value"]
     assert summary["mae_std"] == pytest.approx((3 * 1 + 8) / 4)
     assert summary["mae_std_certain"] == pytest.approx(1.0)
@@ -195,6 +196,7 @@ def test_intervals_bear_systems_without_a_label() -> None:
         t_std_epistemic=0.0,
         train_std=1.0,
     )
+    frame = with_interval(frame)
     worse = frame.assign(t_pred=frame["t_true"] + 2 * (frame["t_pred"] - frame["t_true"]))
     summary = summarise({"good": frame, "bad": worse}).set_index(["variant", "metric"])["value"]
     assert summary["good", "mae_std_vs_bad_low"] == pytest.approx(0.5)

@@ -22,6 +22,9 @@ from hclmp.provenance import METADATA_KEY, Provenance
 
 Floats = NDArray[np.float64]
 
+COVERAGE = 0.90  # share of the labels that an interval is to hold
+Z90 = 1.6448536269514722  # half of that interval of a Gaussian, in standard deviations
+
 SAMPLE_COLUMNS = ("sample_id", "formula", "system")
 ABOUT_DOS = ("unit", "norm", "reference")
 # The columns beside the properties in predictions and screens: no property may be called so.
@@ -148,10 +151,12 @@ class DosTable:
 
 PREDICTION_COLUMNS = tuple(
     [(name, pa.string()) for name in ("sample_id", "formula", "system", "fold", "property")]
-    + [(name, pa.float64()) for name in ("y_true", "y_pred", "y_std", "t_true", "t_pred")]
+    + [(name, pa.float64()) for name in ("y_true", "y_pred", "y_std", "y_low", "y_high")]
+    + [(name, pa.float64()) for name in ("t_true", "t_pred", "t_low", "t_high")]
     + [(name, pa.float64()) for name in ("t_std_aleatoric", "t_std_epistemic", "train_std")]
 )
-"""Columns of a predictions table: ``y_`` in property units, ``t_`` in the transformed space."""
+"""Columns of a predictions table: ``y_`` in property units, ``t_`` in the transformed space.
+``low`` and ``high`` are the ends of the interval that is to hold 90 % of the labels."""
 LABEL_COLUMNS = ("y_true", "t_true")  # blank where a label is missing
 
 

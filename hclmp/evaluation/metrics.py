@@ -10,7 +10,6 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from hclmp.data.tables import Floats, Property, correlation_of
 
 ALL = "all"  # the property that stands for the mean over properties
-COVERAGE = 0.90
 SET_ASIDE = 4  # one sample in so many, the least certain, does not count in `mae_std_certain`
 BOOTSTRAPS = 2000
 INTERVAL = (0.025, 0.975)
@@ -27,7 +26,7 @@ def summarise(
     Rows of all folds are pooled per property; property ``all`` is the mean over properties.
     ``mae``, ``rmse`` and ``r2`` are in property units; ``mae_std`` (the headline) is the mean of
     |t_pred - t_true| / train_std; ``mae_std_certain`` the same of the samples that are `certain`;
-    ``coverage90`` the share of labels in the central 90 % interval; ``nll`` the negative
+    ``coverage90`` the share of labels in the 90 % interval; ``nll`` the negative
     log-likelihood of the standardised label under a Gaussian; ``nll_joint`` (of ``all``) that of
     all labels of a sample together, per label, with the correlations that the variant learned;
     ``mae_std_vs_{other}_low`` and ``_high`` a 95 % bootstrap interval over systems of the ratio of
@@ -140,7 +139,7 @@ def _metrics(frame: pd.DataFrame) -> dict[str, float]:
     """Metrics of one property; ``frame`` has the column ``certain`` too."""
     y_true, y_pred, std = frame["y_true"], frame["y_pred"], predicted_std(frame)
     deviation = frame["t_pred"] - frame["t_true"]
-    inside = deviation.abs() <= norm.ppf((1 + COVERAGE) / 2) * std
+    inside = frame["t_true"].between(frame["t_low"], frame["t_high"])
     scaled, scaled_std = deviation / frame["train_std"], std / frame["train_std"]
     return {
         "mae": float(mean_absolute_error(y_true, y_pred)),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from hclmp.data.inputs import Inputs, Labelled
-from hclmp.data.tables import Floats, correlation_of
+from hclmp.data.tables import Z90, Floats, correlation_of
 
 if TYPE_CHECKING:
     from hclmp.models.hclmp.pretrained import Pretrained
@@ -57,6 +57,12 @@ class Prediction:
     std_aleatoric: Floats  # the scatter that more training data would not reduce
     std_epistemic: Floats  # the disagreement between members or trees; 0 for a single model
     covariance: Floats | None = None  # [L, L] of the aleatoric scatter, for models that learn one
+    ends: tuple[Floats, Floats] | None = None  # of the 90 % intervals, where they are not Gaussian
+
+    def interval(self) -> tuple[Floats, Floats]:
+        """Lower and upper ends of the intervals that are to hold 90 % of the labels."""
+        half = Z90 * self.std
+        return self.ends or (self.mean - half, self.mean + half)
 
     @property
     def std(self) -> Floats:

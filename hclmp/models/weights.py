@@ -1,11 +1,10 @@
 """The weights of labels in a fit, from the noise of their measurement."""
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.stats import t
 
-from hclmp.data.tables import Floats
+from hclmp.data.tables import COVERAGE, Z90, Floats
 
-UPPER = 0.95  # quantile: the upper end of a central 90 % interval
 MODEL_ERROR = 0.3  # of a good model on held-out systems, in standard deviations of the labels
 
 
@@ -48,7 +47,7 @@ def few_rows_factor(weights: Floats) -> Floats:
     Student's distribution with n degrees of freedom, not in that of the Gaussian. The factor is
     1.005 for 400 rows, 1.2 for 10, 2 for 3.
     """
-    ends = t.ppf(UPPER, effective_rows(weights)) / norm.ppf(UPPER)
+    ends = t.ppf((1 + COVERAGE) / 2, effective_rows(weights)) / Z90
     return np.square(np.asarray(ends, dtype=np.float64))
 
 

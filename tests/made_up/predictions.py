@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from hclmp.data.tables import PREDICTION_COLUMNS, Property
+from hclmp.data.tables import PREDICTION_COLUMNS, Z90, Property
 
 ELEMENTS = ["Co", "Cr", "Cu", "Fe", "Mn", "Mo", "Nb", "Ni", "Ti"]
 
@@ -33,8 +33,12 @@ def predictions(
             "y_true": prop.inverse(true),
             "y_pred": prop.inverse(predicted),
             "y_std": error,
+            "y_low": prop.inverse(predicted - Z90 * np.hypot(error, 0.1)),
+            "y_high": prop.inverse(predicted + Z90 * np.hypot(error, 0.1)),
             "t_true": true,
             "t_pred": predicted,
+            "t_low": predicted - Z90 * np.hypot(error, 0.1),
+            "t_high": predicted + Z90 * np.hypot(error, 0.1),
             "t_std_aleatoric": error,
             "t_std_epistemic": 0.1,
             "train_std": 1.0,
@@ -43,3 +47,9 @@ def predictions(
     frame = pd.concat(frames, ignore_index=True)
     assert list(frame) == [name for name, _ in PREDICTION_COLUMNS]
     return frame
+
+
+def with_interval(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the Gaussian 90 % interval of its standard deviations."""
+    half = Z90 * np.hypot(frame["t_std_aleatoric"], frame["t_std_epistemic"])
+    return frame.assign(t_low=frame["t_pred"] - half, t_high=frame["t_pred"] + half)

@@ -76,9 +76,8 @@ def test_a_system_in_full_is_that_of_the_predictions(demo: Made) -> None:
             rows = rows.set_index("formula").loc[detail["formulas"]]
             assert detail["true"][i] == pytest.approx(rows["y_true"], rel=1e-3)
             assert detail["predicted"][i] == pytest.approx(rows["y_pred"], rel=1e-3)
-            half = 1.6449 * np.hypot(rows["t_std_aleatoric"], rows["t_std_epistemic"])
-            assert detail["low"][i] == pytest.approx(rows["t_pred"] - half, rel=2e-3, abs=1e-3)
-            assert detail["high"][i] == pytest.approx(rows["t_pred"] + half, rel=2e-3, abs=1e-3)
+            assert detail["low"][i] == pytest.approx(rows["y_low"], rel=2e-3, abs=1e-3)
+            assert detail["high"][i] == pytest.approx(rows["y_high"], rel=2e-3, abs=1e-3)
 
 
 def test_parity_has_every_label_of_a_small_table(demo: Made) -> None:

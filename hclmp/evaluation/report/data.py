@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from hclmp.data.formula import parse_formulas
-from hclmp.data.tables import Floats, Property
-from hclmp.evaluation.metrics import COVERAGE, correlations, predicted_std, standardised_error
+from hclmp.data.tables import Floats
+from hclmp.evaluation.metrics import correlations, standardised_error
 from hclmp.evaluation.plots import materials_of
 from hclmp.evaluation.report.run import Run
 from hclmp.evaluation.styles import variant_styles
@@ -125,14 +124,13 @@ def has_map(system: str) -> bool:
 
 def _detail(run: Run, frame: pd.DataFrame, most: int) -> Json:
     names = [p.name for p in run.properties]
-    frame = frame.assign(std=predicted_std(frame), error=standardised_error(frame))
+    frame = frame.assign(error=standardised_error(frame))
     wide = frame.pivot(index=["fold", "sample_id", "formula"], columns="property")
     wide = wide.sort_index().iloc[evenly(len(wide), most)]
-    true, t, width, predicted = (
-        pd.DataFrame(wide[v]).reindex(columns=names).to_numpy()
-        for v in ("y_true", "t_pred", "std", "y_pred")
-    )
-    width = float(norm.ppf((1 + COVERAGE) / 2)) * width
+    values = {
+        short: numbers(pd.DataFrame(wide[f"y_{short}"]).reindex(columns=names).to_numpy().T)
+        for short in ("true", "pred", "low", "high")
+    }
     formulas = wide.index.get_level_values("formula").tolist()
     errors = pd.DataFrame(wide["error"]).mean(axis=1)
     known = errors.dropna().sort_values(kind="stable")
@@ -145,17 +143,11 @@ def _detail(run: Run, frame: pd.DataFrame, most: int) -> Json:
         "fractions": [numbers([x.get(e, 0.0) for x in parsed]) for e in elements],
         "errors": numbers(errors, 3),
         "middle": middle,
-        "true": numbers(true.T),
-        "predicted": numbers(predicted.T),
-        "low": numbers(_inverse(run.properties, t - width)),
-        "high": numbers(_inverse(run.properties, t + width)),
+        "true": values["true"],
+        "predicted": values["pred"],
+        "low": values["low"],
+        "high": values["high"],
     }
-
-
-def _inverse(properties: tuple[Property, ...], transformed: Floats) -> Floats:
-    """[n, L] of the transformed space in property units, transposed: [L, n]."""
-    columns = zip(properties, transformed.T, strict=True)
-    return np.stack([p.inverse(column) for p, column in columns])
 
 
 def _correlation(run: Run) -> Json | None:

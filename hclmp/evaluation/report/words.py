@@ -6,8 +6,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from hclmp.data.tables import COVERAGE
 from hclmp.errors import join_some
-from hclmp.evaluation.metrics import COVERAGE, SET_ASIDE
+from hclmp.evaluation.metrics import SET_ASIDE
 from hclmp.evaluation.report.run import Run
 
 FEW_SYSTEMS = 8  # with fewer, the bootstrap interval is not used to say which model is better
