@@ -17,6 +17,20 @@ class PropertyConfig(Section):
     coordinate: float | None = None
     """Position of the property on a common axis (a photon energy, say); it orders and labels
     plots."""
+    minimum: float | None = None
+    """The smallest possible value (0 of a positive property). Predictions and their intervals stay
+    above it; a smaller value in the table is an error. Null: none."""
+    maximum: float | None = None
+    """The largest possible value (1 of a fraction), likewise."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "PropertyConfig":
+        low, high = self.minimum, self.maximum
+        if low is not None and high is not None and low >= high:
+            raise ValueError(f"`minimum` ({low:g}) must be less than `maximum` ({high:g})")
+        if self.transform == "log10" and high is not None and high <= 0:
+            raise ValueError("`maximum` of a property learned as log10 must be positive")
+        return self
 
 
 class PlatesConfig(Section):

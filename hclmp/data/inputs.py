@@ -62,18 +62,20 @@ class Labelled:
         t: [n, L], NaN where missing.
         noise: [n, L], standard deviation of the measurement of each label, NaN where unknown; None
             where none is known. `hclmp.models.weights.label_weights` says what it weighs.
+        limits: [2, L], the smallest and the largest possible label (infinite: none); None: none.
     """
 
     inputs: Inputs
     t: Floats
     noise: Floats | None = None
+    limits: Floats | None = None
 
     @classmethod
     def of(cls, table: Targets, inputs: Inputs, rows: NDArray[np.int64]) -> "Labelled":
         """Rows of a table with their inputs (in the same order), labels and known noise."""
         noise = table.transformed_noise()
         known = None if noise is None else noise[rows]
-        return cls(inputs.take(rows), table.transformed()[rows], known)
+        return cls(inputs.take(rows), table.transformed()[rows], known, table.limits())
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -86,4 +88,5 @@ class Labelled:
             noise = np.concatenate(
                 [np.full_like(p.t, np.nan) if p.noise is None else p.noise for p in both]
             )
-        return Labelled(self.inputs.joined(other.inputs), np.concatenate([self.t, other.t]), noise)
+        inputs, t = self.inputs.joined(other.inputs), np.concatenate([self.t, other.t])
+        return Labelled(inputs, t, noise, self.limits)

@@ -34,12 +34,14 @@ RANKED = ("rank", "on_front", "feasible", "probability", "improvement")
 
 @dataclass(frozen=True)
 class Property:
-    """A property of the targets: its column, unit, transform and place on a common axis."""
+    """A property of the targets: its column, unit, transform, place on a common axis and limits."""
 
     name: str
     unit: str = ""
     transform: Literal["identity", "log10"] = "identity"
     coordinate: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
 
     def forward(self, values: Floats) -> Floats:
         """Values in property units to the transformed space that the models learn."""
@@ -56,6 +58,14 @@ class Property:
     def inverse_std(self, transformed: Floats, std: Floats) -> Floats:
         """A standard deviation in property units: half the width of the one-sigma interval."""
         return (self.inverse(transformed + std) - self.inverse(transformed - std)) / 2
+
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest possible value in the transformed space; maybe infinite."""
+        low = -np.inf if self.minimum is None else self.minimum
+        high = np.inf if self.maximum is None else self.maximum
+        if self.transform == "log10":
+            low, high = (np.log10(v) if v > 0 else -np.inf for v in (low, high))
+        return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,10 @@ class Targets:
         """Labels in the transformed space: [n, L]; NaN where missing."""
         columns = [p.forward(self.values[:, i]) for i, p in enumerate(self.properties)]
         return np.stack(columns, axis=1)
+
+    def limits(self) -> Floats:
+        """The smallest and the largest possible label in the transformed space: [2, L]."""
+        return np.array([p.limits() for p in self.properties]).T
 
     def transformed_noise(self) -> Floats | None:
         """Standard deviation of the measurement in the transformed space: [n, L].

@@ -33,6 +33,13 @@ def check_values(raw: RawTargets) -> None:
                 f"{raw.origin}: column `{prop.name}` is to be learned as log10, but is not "
                 f"positive in {bad}. Correct these rows, or set its `transform: identity`."
             )
+        low = -np.inf if prop.minimum is None else prop.minimum
+        high = np.inf if prop.maximum is None else prop.maximum
+        if bad := _rows(values, (values < low) | (values > high)):
+            raise UserError(
+                f"{raw.origin}: column `{prop.name}` is not from {low:g} to {high:g} in "
+                f"{bad}. Correct these rows, or `minimum` and `maximum` in `targets.properties`."
+            )
         if bad := _rows(noise, noise < 0):
             raise UserError(
                 f"{raw.origin}: column `{prop.name}_std` is a standard deviation, but negative in "
