@@ -301,19 +301,22 @@ def test_joint_samples_of_a_trained_model_follow_its_covariance() -> None:
 def test_calibration_finds_the_variance_that_made_the_residuals() -> None:
     rng = np.random.default_rng(0)
     spread, apart = rng.uniform(0.1, 2.0, size=(2, 20_000, 1))
-    variance = 0.3 + 2.0 * spread**2 + 0.5 * apart**2
+    new = np.where(rng.random((20_000, 2)) < 0.3, rng.random((20_000, 2)), 0.0)
+    variance = 0.3 + 2.0 * spread**2 + 0.5 * apart**2 + new @ [[5.0], [1.0]]
     residuals = rng.normal(size=variance.shape) * np.sqrt(variance)
     found = Calibration.fit(
         residuals,
         spread,
         apart,
+        new,
         unmeasured=np.ones(1),
         weights=np.ones_like(residuals),
         learned=np.ones((1, 1)),
     )
-    aleatoric, epistemic = found.stds(spread, apart)
+    aleatoric, epistemic = found.stds(spread, apart, new)
     np.testing.assert_allclose(np.hypot(aleatoric, epistemic), np.sqrt(variance), rtol=0.08)
     assert found.spread_weight[0] == pytest.approx(2.0, rel=0.15)
+    assert found.novelty_weight[:, 0] == pytest.approx([5.0, 1.0], rel=0.3)
     assert found.typical[0] == pytest.approx(np.sqrt((aleatoric**2).mean()), rel=1e-6)
 
 
@@ -325,13 +328,19 @@ def test_calibration_without_spread_or_labels() -> None:
         residuals,
         zero,
         zero,
+        zero[:, :2],
         unmeasured=np.array([1.0, 7.0, 2e6]),
         weights=zero + 1,
         learned=learned,
     )
     widened = 3.0 * student.ppf(0.95, 2) / norm.ppf(0.95)  # two residuals tell little
-    np.testing.assert_allclose(found.stds(zero, zero)[0][0], [widened, 7.0, 2.0], rtol=1e-4)
-    assert (found.stds(zero, zero)[1] == 0).all()
+    aleatoric, epistemic = found.stds(zero, zero, zero[:, :2])
+    np.testing.assert_allclose(aleatoric[0], [widened, 7.0, 2.0], rtol=1e-4)
+    assert (epistemic == 0).all()
+    # Nobody knows how large errors are with a new element: as large as the labels differ.
+    half_new = np.array([[0.5, 0.0]])
+    epistemic = found.stds(zero[:1], zero[:1], half_new)[1]
+    np.testing.assert_allclose(epistemic[0], np.sqrt(0.5) * np.array([1.0, 7.0, 2e6]))
     # no row has all three labels: what was learned is all there is
     np.testing.assert_allclose(found.correlation, [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]])
 
@@ -353,11 +362,12 @@ def test_intervals_from_few_rows_are_wide_enough(rows: int) -> None:
             residuals[:rows],
             spread[:rows],
             apart[:rows],
+            np.zeros((rows, 2)),
             unmeasured=unit,
             weights=np.ones((rows, 1)),
             learned=np.ones((1, 1)),
         )
-        std = np.hypot(*found.stds(spread[rows:], apart[rows:]))
+        std = np.hypot(*found.stds(spread[rows:], apart[rows:], np.zeros((200, 2))))
         inside.append(np.abs(residuals[rows:]) <= norm.ppf(0.95) * std)
         surprise.append(-norm.logpdf(residuals[rows:], scale=std).mean())
     assert 0.87 <= np.mean(inside) <= 0.93
@@ -371,7 +381,7 @@ def test_correlation_of_validation_residuals_outweighs_what_was_learned() -> Non
     zero = np.zeros_like(residuals)
     learned = np.array([[1.0, -0.9], [-0.9, 1.0]])
     found = Calibration.fit(
-        residuals, zero, zero, unmeasured=np.ones(2), weights=zero + 1, learned=learned
+        residuals, zero, zero, zero, unmeasured=np.ones(2), weights=zero + 1, learned=learned
     )
     assert found.correlation[0, 1] == pytest.approx(0.3, abs=0.04)
     np.testing.assert_allclose(np.diag(found.covariance()), [1, 4], rtol=0.1)
@@ -387,6 +397,7 @@ def test_the_correlation_is_that_of_residuals_over_their_standard_deviations() -
         fitted = Calibration.fit(
             z * spread,
             spread,
+            np.zeros_like(z),
             np.zeros_like(z),
             unmeasured=np.ones(2),
             weights=np.ones_like(z),

@@ -42,6 +42,10 @@ class Compositions:
         np.add.at(dense, (np.arange(len(self))[:, None], self.elements), self.fractions)
         return dense
 
+    def sizes(self) -> NDArray[np.int64]:
+        """The number of elements of each row: [n]."""
+        return np.asarray((self.fractions > 0).sum(axis=1), dtype=np.int64)
+
     def systems(self) -> list[str]:
         """The chemical system of each row: its elements, alphabetical, joined by ``-``."""
         return [

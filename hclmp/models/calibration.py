@@ -1,6 +1,6 @@
 """The size of the uncertainty, fitted to the residuals on the validation systems."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
@@ -20,9 +20,10 @@ SMALLEST_SHARE, LARGEST_SHARE = -9.0, 4.0  # of the mean squared residual, as lo
 
 @dataclass(frozen=True)
 class Calibration:
-    """Variance of a prediction: constant + a * spread^2 + b * disagreement^2, per property.
+    """Variance of a prediction, per property.
 
-    The spread of the recalled labels is aleatoric, the disagreement between the members epistemic.
+    It is constant + a * spread^2 + b * disagreement^2 + c * novelty. The spread of the recalled
+    labels is aleatoric, the disagreement between the members and the novelty are epistemic.
     """
 
     constant: Floats  # [L], the variance that is the same for all compositions
@@ -30,15 +31,18 @@ class Calibration:
     disagreement_weight: Floats  # [L], b
     typical: Floats  # [L], root mean square of the aleatoric part over the validation rows
     correlation: Floats  # [L, L], between the standardised residuals of the properties
+    novelty_weight: Floats  # [2, L], c, of both columns of ``Seen.novelty``
 
     def covariance(self) -> Floats:
         """Aleatoric covariance of a typical composition: [L, L]."""
         return self.correlation * np.outer(self.typical, self.typical)
 
-    def stds(self, spread: Floats, disagreement: Floats) -> tuple[Floats, Floats]:
-        """Aleatoric and epistemic standard deviations: [n, L] each."""
+    def stds(self, spread: Floats, disagreement: Floats, novelty: Floats) -> tuple[Floats, Floats]:
+        """Aleatoric and epistemic standard deviations, [n, L] each; ``novelty`` is [n, 2]."""
         aleatoric = np.sqrt(self.constant + self.spread_weight * spread**2)
-        return aleatoric, np.sqrt(self.disagreement_weight) * disagreement
+        # column by column, as ``Seen.novelty``
+        new = sum(part[:, None] * c for part, c in zip(novelty.T, self.novelty_weight, strict=True))
+        return aleatoric, np.hypot(np.sqrt(self.disagreement_weight) * disagreement, np.sqrt(new))
 
     @classmethod
     def fit(
@@ -46,6 +50,7 @@ class Calibration:
         residuals: Floats,
         spread: Floats,
         disagreement: Floats,
+        novelty: Floats,
         *,
         unmeasured: Floats,
         weights: Floats,
@@ -56,26 +61,30 @@ class Calibration:
         Args:
             residuals: [n, L] on validation rows, NaN where the label is missing.
             spread, disagreement: [n, L] on these rows; all 0 if a model has none.
+            novelty: [n, 2] of these rows. If none has a new element, of which nothing is known
+                then, one of only new elements has the variance of the labels.
             unmeasured: [L], the standard deviation to use for a property without validation labels.
             weights: [n, L], of the residuals.
             learned: [L, L], a covariance whose correlation counts like ``PRIOR_ROWS`` more rows.
         """
-        shares = np.zeros((3, residuals.shape[1]))
+        shares = np.zeros((5, residuals.shape[1]))
         for i in range(residuals.shape[1]):
             rows = ~np.isnan(residuals[:, i])
             if not rows.any():
                 shares[0, i] = unmeasured[i] ** 2
                 continue
-            parts = np.stack(
-                [np.ones(rows.sum()), spread[rows, i] ** 2, disagreement[rows, i] ** 2]
-            )
+            same, squares = np.ones(rows.sum()), (spread[rows, i] ** 2, disagreement[rows, i] ** 2)
+            parts = np.stack([same, *squares, *novelty[rows].T])
             shares[:, i] = _most_likely(residuals[rows, i] ** 2, parts, weights[rows, i])
         shares[0] = np.maximum(shares[0], (LEAST * unmeasured) ** 2)
-        aleatoric = shares[0] + shares[1] * (spread**2).mean(axis=0)
+        if not novelty[:, 0].any():
+            shares[3] = unmeasured**2
+        typical = np.sqrt(shares[0] + shares[1] * (spread**2).mean(axis=0))
+        fitted = cls(shares[0], shares[1], shares[2], typical, np.eye(len(learned)), shares[3:])
         # Each over its own standard deviation, so that very uncertain rows do not dominate.
-        stds = np.sqrt(shares[0] + shares[1] * spread**2 + shares[2] * disagreement**2)
+        stds = np.hypot(*fitted.stds(spread, disagreement, novelty))
         correlation = _correlation(residuals / stds, weights.mean(axis=1), learned)
-        return cls(shares[0], shares[1], shares[2], np.sqrt(aleatoric), correlation)
+        return replace(fitted, correlation=correlation)
 
 
 def calibrate_spread(residuals: Floats, spread: Floats, weights: Floats) -> tuple[Floats, Floats]:

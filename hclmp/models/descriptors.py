@@ -22,7 +22,7 @@ def descriptors(inputs: Inputs, *, with_range: bool = True) -> Floats:
     Returns:
         [n, V + 6 p + 2], or [n, V + 5 p + 2] without the range.
     """
-    compositions = _in_order(inputs.compositions)
+    compositions = in_vocabulary_order(inputs.compositions)
     weights = compositions.fractions.astype(np.float64)
     weights = weights / _over_elements(weights)[:, None]
     present = weights > 0
@@ -40,7 +40,7 @@ def descriptors(inputs: Inputs, *, with_range: bool = True) -> Floats:
     return np.column_stack([compositions.dense(), *statistics, count, entropy]).astype(np.float64)
 
 
-def _in_order(compositions: Compositions) -> Compositions:
+def in_vocabulary_order(compositions: Compositions) -> Compositions:
     """The same compositions with each row's elements in the vocabulary's order, padding last."""
     padding = len(compositions.vocabulary)
     keys = np.where(compositions.fractions > 0, compositions.elements, padding)

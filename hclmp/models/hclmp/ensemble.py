@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hclmp.config import ModelConfig
+from hclmp.data.composition import Compositions
 from hclmp.data.inputs import Inputs, Labelled
 from hclmp.data.tables import Floats
 from hclmp.models.calibration import Calibration
@@ -20,6 +22,9 @@ from hclmp.models.hclmp.network import HCLMP, PREDICTED_AT_ONCE
 from hclmp.models.hclmp.pretrained import Pretrained
 from hclmp.models.hclmp.training import predict_tables
 from hclmp.models.interface import Prediction
+from hclmp.models.intervals import Intervals, kinds_of
+from hclmp.models.limits import Limits
+from hclmp.models.novelty import Seen
 from hclmp.models.recall import HIDDEN, is_superset_of, remembered_rows
 from hclmp.models.scaling import FARTHEST, ROUNDING, Scaler
 from hclmp.models.weights import label_weights
@@ -87,20 +92,26 @@ class Outputs(NamedTuple):
 class HeldOut:
     """Errors of a model on n samples that it had not seen, in the transformed space.
 
-    All are [n, L]; spread and disagreement are as in ``Outputs``.
+    All are [n, L] but for the last two; spread and disagreement are as in ``Outputs``.
     """
 
+    predicted: Floats
     residuals: Floats  # label minus prediction, NaN where there is no label
     spread: Floats
     disagreement: Floats
     weights: Floats  # how much each label counts
+    novelty: Floats  # [n, 2]
+    sizes: NDArray[np.int64]  # [n], numbers of elements
 
     @classmethod
     def of(cls, model: "Ensemble", data: Labelled) -> "HeldOut":
         """Predict samples that the model has not seen."""
         outputs = model.outputs(data.inputs)
         weights = label_weights(data.t, data.noise, model.scalers.labels.std)
-        return cls(data.t - outputs.mean, outputs.spread, outputs.disagreement, weights)
+        compositions = data.inputs.compositions
+        new, sizes = model.novelty(compositions), compositions.sizes()
+        errors = (outputs.mean, data.t - outputs.mean, outputs.spread, outputs.disagreement)
+        return cls(*errors, weights, new, sizes)
 
     @classmethod
     def concatenate(cls, parts: "Sequence[HeldOut]") -> "HeldOut":
@@ -115,13 +126,16 @@ class Ensemble:
     """Members with the scalers that they share.
 
     The prediction is the mean of the members. The calibration, the size of the uncertainty, comes
-    from held-out rows; it is None in training.
+    from held-out rows; it is None in training. Files of hclmp 1 have neither ``seen`` nor
+    ``intervals``: their intervals are Gaussian.
     """
 
     network: HCLMP
     vocabulary: tuple[str, ...]
     scalers: Scalers
     calibration: Calibration | None = None
+    seen: Seen | None = None  # in training
+    intervals: Intervals | None = None
 
     @classmethod
     def untrained(
@@ -145,22 +159,52 @@ class Ensemble:
             start.put_into(network)
         return cls(network, vocabulary, scalers)
 
-    def with_calibration(self, held_out: HeldOut) -> "Ensemble":
-        """The same with its uncertainty fitted to the errors on samples it has not seen."""
+    def with_calibration(self, held_out: HeldOut, limits: Floats | None = None) -> "Ensemble":
+        """The same with its uncertainty fitted to the errors on samples it has not seen.
+
+        ``limits`` [2, L] are those of the properties.
+        """
+        parts = (held_out.spread, held_out.disagreement, held_out.novelty)
         calibration = Calibration.fit(
-            **vars(held_out),
+            held_out.residuals,
+            *parts,
             unmeasured=self.scalers.labels.std,
+            weights=held_out.weights,
             learned=_learned_covariance(self.network),
         )
-        return replace(self, calibration=calibration)
+        intervals = Intervals.fit(
+            held_out.predicted,
+            held_out.residuals,
+            np.hypot(*calibration.stds(*parts)),
+            kinds_of(held_out.sizes, held_out.novelty),
+            weights=held_out.weights,
+            limits=limits,
+        )
+        return replace(self, calibration=calibration, intervals=intervals)
+
+    def trained_on(self, data: Labelled, network: HCLMP) -> "Ensemble":
+        """The same with a trained network, which remembers its training samples."""
+        network.remember(self.scalers.table(data))
+        return replace(self, network=network, seen=Seen.of(data.inputs.compositions))
+
+    def novelty(self, compositions: Compositions) -> Floats:
+        """How new n compositions are: ``Seen.novelty``."""
+        if self.seen is None:
+            return np.zeros((len(compositions), 2))
+        return self.seen.novelty(compositions)
 
     def predict(self, inputs: Inputs) -> Prediction:
         """Predict n compositions; nothing is drawn, and a row does not depend on its batch."""
         assert self.calibration is not None
-        outputs = self.outputs(inputs)
-        aleatoric, epistemic = self.calibration.stds(outputs.spread, outputs.disagreement)
+        outputs, new = self.outputs(inputs), self.novelty(inputs.compositions)
+        stds = self.calibration.stds(outputs.spread, outputs.disagreement, new)
         covariance = self.calibration.covariance() if self.network.config.covariance else None
-        return Prediction(outputs.mean, aleatoric, epistemic, covariance)
+        if self.intervals is None:
+            return Prediction(outputs.mean, *stds, covariance)
+        mean = self.intervals.limits.clip(outputs.mean)
+        kinds = kinds_of(inputs.compositions.sizes(), new)
+        ends = self.intervals.ends(mean, np.hypot(*stds), kinds)
+        return Prediction(mean, *stds, covariance, ends)
 
     @torch.no_grad()
     def outputs(self, inputs: Inputs) -> Outputs:
@@ -183,7 +227,11 @@ class Ensemble:
             if (scaler := getattr(self.scalers, name)) is not None:
                 tensors |= pack(name, vars(scaler))
         assert self.calibration is not None
-        tensors |= pack("calibration", vars(self.calibration))
+        assert self.seen is not None
+        tensors |= pack("calibration", vars(self.calibration)) | pack("seen", vars(self.seen))
+        if self.intervals is not None:
+            factors = vars(self.intervals) | vars(self.intervals.limits)
+            tensors |= pack("intervals", {k: v for k, v in factors.items() if k != "limits"})
         header = {
             "config": self.network.config.model_dump(mode="json"),
             "vocabulary": self.vocabulary,
@@ -203,9 +251,18 @@ class Ensemble:
             config = ModelConfig.model_validate(header["config"])
             scalers = Scalers(*(_scaler(name, tensors) for name in SCALERS))  # type: ignore[arg-type]
             network = _from_tensors(config, scalers, tensors)
-            sizes = unpack("calibration", tensors).items()
-            calibration = Calibration(**{name: tensor.numpy() for name, tensor in sizes})
-        return cls(network, tuple(header["vocabulary"]), scalers, calibration)
+            calibrated, seen, intervals = (
+                {name: tensor.numpy() for name, tensor in unpack(part, tensors).items()}
+                for part in ("calibration", "seen", "intervals")
+            )
+        return cls(
+            network,
+            tuple(header["vocabulary"]),
+            scalers,
+            _calibration(**calibrated),
+            Seen(**seen) if seen else None,
+            _intervals(**intervals) if intervals else None,
+        )
 
 
 @torch.no_grad()
@@ -277,6 +334,16 @@ def _learned_covariance(network: HCLMP) -> Floats:
     covariance = learned.numpy().astype(np.float64)
     fitted = network.config.covariance and network.config.likelihood_weight > 0
     return covariance if fitted else np.eye(len(covariance))
+
+
+def _calibration(**arrays: Floats) -> Calibration:
+    """The calibration of a file; hclmp 1 knew no novelty."""
+    return Calibration(**{"novelty_weight": np.zeros((2, len(arrays["constant"]))), **arrays})
+
+
+def _intervals(by_property: Floats, by_kind: Floats, **limits: Floats) -> Intervals:
+    """The intervals of a file."""
+    return Intervals(by_property, by_kind, Limits(**limits))
 
 
 def _scaler(name: str, tensors: dict[str, Tensor]) -> Scaler | None:

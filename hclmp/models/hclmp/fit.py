@@ -8,7 +8,6 @@ the last digits: its batches, random numbers and best epochs are its own.
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -62,15 +61,15 @@ def fit_hclmp(
     calibrated = []
     for part, (ensemble, _) in zip(parts, selected, strict=True):
         assert part.validation is not None
-        calibrated.append(ensemble.with_calibration(HeldOut.of(ensemble, part.validation)))
+        held_out = HeldOut.of(ensemble, part.validation)
+        calibrated.append(ensemble.with_calibration(held_out, part.train.limits))
     joined = [part.with_validation() for part in parts]
     if (refit := training.refit()) is not None:
         seeds = [seed + REFIT_SEED for seed in seeds]
         trained = train_stage("refit", joined, calibrated, refit, seeds, checkpoints)
     else:
-        trained = [(ensemble, []) for ensemble in calibrated]
-        for part, ensemble in zip(joined, calibrated, strict=True):
-            ensemble.network.remember(ensemble.scalers.table(part.train))
+        pairs = zip(joined, calibrated, strict=True)
+        trained = [(e.trained_on(part.train, e.network), []) for part, e in pairs]
     return [
         (ensemble, join_stages(selection=first, refit=second))
         for (_, first), (ensemble, second) in zip(selected, trained, strict=True)
@@ -92,7 +91,7 @@ def fit_final(
     seeds = member_seeds(training)
     untrained = Ensemble.untrained(part.train, model, seeds, part.start)
     ((ensemble, history),) = train_stage("final", [part], [untrained], training, seeds, checkpoints)
-    return ensemble.with_calibration(held_out), history
+    return ensemble.with_calibration(held_out, part.train.limits), history
 
 
 def pretrain(
@@ -231,13 +230,12 @@ def _train_as_one(
         whole_systems=folds[0][0].holds_out_systems(),
     )
     members, results = len(seeds), list[Trained]()
-    for i, (table, (_, ensemble)) in enumerate(zip(train, folds, strict=True)):
+    for i, (part, ensemble) in enumerate(folds):
         own = take_members(network, slice(i * members, (i + 1) * members))
-        own.remember(table)
         rows = [
             row | {"member": row["member"] % members}
             for row in history
             if row["member"] // members == i
         ]
-        results.append((replace(ensemble, network=own), rows))
+        results.append((ensemble.trained_on(part.train, own), rows))
     return results
