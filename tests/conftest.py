@@ -14,7 +14,7 @@ from hclmp.cli.main import main
 
 # Fixtures that take a minute and serve many tests (`on_page` copies `fresh` or `finished`). Tests
 # of one go to one worker of xdist, which makes it once; there can be one Slurm at a time anyway.
-SHARED = ("slurm", "demo_run", "recorded", "on_page", "uninterrupted")
+SHARED = ("slurm", "demo_run", "recorded", "on_page", "uninterrupted", "audited")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
