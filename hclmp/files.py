@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +16,20 @@ if TYPE_CHECKING:
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary name beside ``path``, renamed to it once the block has ended without an error.
 
-    A reader therefore finds the whole file or none, whenever the writer is killed.
+    A reader therefore finds the whole file or none, whenever the writer is killed. Its mode is what
+    the umask gives, whatever the writer did: safetensors makes files that no one else can read.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        # The system applies the umask to a new file. It cannot be read without being set, for all
+        # threads at once.
+        with open(temporary, "wb") as file:
+            mode = os.fstat(file.fileno()).st_mode
         yield temporary
+        if temporary.stat().st_mode != mode:
+            temporary.chmod(stat.S_IMODE(mode))
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -7,6 +7,7 @@ print(model.predict(["Fe0.3Ti0.5W0.2", "Fe2O3"]))
 """
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,11 +70,17 @@ def _read_about(files: ModelFiles) -> dict[str, Any]:
 
 
 def _check_complete(files: ModelFiles, *, transfer: bool) -> None:
-    """Refuse a folder of which a file was left behind."""
+    """Refuse a folder of which a file was left behind, or may not be read."""
     needed = [files.weights, files.elements, *([files.generator] if transfer else [])]
     if missing := [path.name for path in needed if not path.is_file()]:
         missed = join_some(missing)
         raise UserError(f"{files.folder}: not a whole model: no {missed} in it. {AGAIN}")
+    # safetensors says of such a file that it does not exist
+    if barred := [path.name for path in needed if not os.access(path, os.R_OK)]:
+        raise UserError(
+            f"{files.folder}: you may not read {join_some(barred)}. Its owner can permit it: "
+            f"`chmod -R a+rX {files.folder}`"
+        )
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,17 @@ def _logger_as_before() -> Iterator[None]:
     logger.handlers[:] = handlers
 
 
+@pytest.fixture(scope="session")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two whole runs of made-up oxides, with `dos.held_out` `drop` and `keep`."""
+    from tests.made_up.oxides import new_run
+
+    folder = tmp_path_factory.mktemp("audited")
+    for held_out in ("drop", "keep"):
+        new_run(folder / held_out, held_out)
+    return folder
+
+
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A new working directory, entered."""

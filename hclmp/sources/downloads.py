@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -11,6 +11,7 @@ import hclmp
 from hclmp.config.base import Positive, Section
 from hclmp.config.explain import explain
 from hclmp.errors import UserError, join_some
+from hclmp.files import atomic_write
 from hclmp.provenance import sha256
 
 log = logging.getLogger(__name__)
@@ -125,19 +126,13 @@ def fetch(name: str, folder: Path) -> Path:
 
 
 def _download(url: str, file: Path, entry: Download) -> None:
-    """Download through pooch: to a temporary name, verified, then renamed."""
-    import pooch
+    """Download to a temporary name, verify, then rename."""
+    from pooch import HTTPDownloader
 
-    http = pooch.HTTPDownloader(timeout=TIMEOUT)
-
-    def download(url: str, temporary: str, caller: Any) -> None:
-        http(url, temporary, caller)
-        # here, while the file is temporary still: pooch removes it where this raises
-        _verify(Path(temporary), entry, called=url)
-
-    pooch.get_logger().setLevel(logging.WARNING)  # we report the hashes ourselves
     try:
-        pooch.retrieve(url, entry.sha256, fname=file.name, path=file.parent, downloader=download)
+        with atomic_write(file) as temporary:
+            HTTPDownloader(timeout=TIMEOUT)(url, str(temporary), None)
+            _verify(temporary, entry, called=url)
     except OSError as error:  # the exceptions of requests are these too
         raise UserError(
             f"{url}: cannot be downloaded to {file}: {error}. Nothing was kept; try again, or "
