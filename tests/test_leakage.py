@@ -18,19 +18,35 @@ import pytest
 
 from hclmp.config import DEFAULT_VARIANTS, load_config
 from hclmp.data.folds import FoldRows, split_rows
+from hclmp.data.formula import parse_formulas
 from hclmp.data.tables import LABEL_COLUMNS, read_predictions, read_targets
 from tests.made_up.oxides import HELD_OUT, OF_DOS, OF_LABELS, materials, run
 
 TRANSFER = {name for name, variant in DEFAULT_VARIANTS.items() if variant.get("transfer")}
 
 
-def rows_of(folder: Path) -> FoldRows:
+def split(folder: Path) -> FoldRows:
     """How the samples divide, which are the rows of the table here."""
     config = load_config(folder / "config.yaml")
     with contextlib.chdir(folder):
         table = read_targets("data/processed/targets.parquet")
         assert table.sample_id == [f"row-{i + 1}" for i in range(len(table))]
         return split_rows(config, "a", systems=table.system, given=None)
+
+
+def elements() -> list[set[str]]:
+    """The cations of each row of the table."""
+    return [set(m) - {"O"} for m in parse_formulas(materials()[0]["formula"].tolist(), origin="")]
+
+
+def held_out() -> np.ndarray:
+    """The rows that are held out, by their formulas and not by the code that is audited."""
+    return np.flatnonzero([any(e == set(h.split("-")) for h in HELD_OUT) for e in elements()])
+
+
+def supersets() -> np.ndarray:
+    """The rows that hold all elements of a held-out system, and another."""
+    return np.flatnonzero([any(e > set(h.split("-")) for h in HELD_OUT) for e in elements()])
 
 
 def predicted(folder: Path) -> dict[str, pd.DataFrame]:
@@ -110,7 +126,8 @@ def test_held_out_labels_change_no_prediction(
     audited: Path, tmp_path: Path, change: Change
 ) -> None:
     base = audited / "drop"
-    copy = with_labels(base, tmp_path, change, rows_of(base).test)
+    assert split(base).test.tolist() == held_out().tolist()
+    copy = with_labels(base, tmp_path, change, held_out())
     assert differing(predicted(base), predicted(copy)) == set()
 
 
@@ -120,9 +137,8 @@ def test_labels_of_samples_in_no_set_change_no_prediction(
 ) -> None:
     """Supersets of held-out and of validation systems, which would tell of them."""
     base = audited / "drop"
-    table = read_targets(base / "data/processed/targets.parquet")
-    rows = rows_of(base).left_out
-    assert any(set(HELD_OUT[0].split("-")) < set(table.system[i].split("-")) for i in rows)
+    rows = np.union1d(supersets(), split(base).left_out)
+    assert len(rows) >= len(supersets()) == 4
     copy = with_labels(base, tmp_path, change, rows)
     assert differing(predicted(base), predicted(copy)) == set()
 
@@ -133,7 +149,7 @@ def test_control_labels_that_models_learn_from_change_predictions(
 ) -> None:
     """One label among those of training, or of the validation systems that size the uncertainty."""
     base = audited / "drop"
-    copy = with_labels(base, tmp_path, shifted, getattr(rows_of(base), part)[:1])
+    copy = with_labels(base, tmp_path, shifted, getattr(split(base), part)[:1])
     assert differing(predicted(base), predicted(copy)) == set(DEFAULT_VARIANTS)
 
 
@@ -141,10 +157,8 @@ def with_dos(folder: Path, tmp_path: Path, kind: str) -> Path:
     """The run again without the DOS of held-out systems and their supersets, or with other ones."""
     copy = shutil.copytree(folder, tmp_path / "changed")
     labels, dos = materials()
-    table = read_targets(folder / "data/processed/targets.parquet")
-    assert table.formula == dos["formula"].tolist() == labels["formula"].tolist()
-    elements = [set(system.split("-")) for system in table.system]
-    hidden = np.array([any(e >= set(h.split("-")) for h in HELD_OUT) for e in elements])
+    assert labels["formula"].tolist() == dos["formula"].tolist()
+    hidden = np.isin(np.arange(len(dos)), np.union1d(held_out(), supersets()))
     assert hidden.sum() == len(HELD_OUT) * 4 + 4  # and four of the five four-cation systems
     if kind == "removed":
         dos = dos[~hidden]
@@ -177,5 +191,5 @@ def test_control_held_out_dos_change_predictions_if_they_are_kept(
 
 
 def test_variants_without_transfer_predict_the_same_whatever_becomes_of_dos(audited: Path) -> None:
-    drop, keep = (predicted(audited / held_out) for held_out in ("drop", "keep"))
+    drop, keep = (predicted(audited / kind) for kind in ("drop", "keep"))
     assert differing(drop, keep) == TRANSFER
