@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,8 @@ def run(folder: Path, *steps: str) -> None:
     """Steps of fold `a`, which is the only one, in this process."""
     config = load_config(folder / "config.yaml")
     per_fold = config.dos.held_out == "drop"
+    logger = logging.getLogger("hclmp")
+    level = logger.level  # --quiet changes it for the whole process
     with contextlib.chdir(folder):
         for step in steps:
             scoped = ["--fold", "a"] if step == "train" or (per_fold and step in SCOPED) else []
@@ -95,6 +98,7 @@ def run(folder: Path, *steps: str) -> None:
                 named = [] if variant is None else ["--variant", variant]
                 options = ["--config", "config.yaml", *named, *scoped]
                 app(["--quiet", step, *options], standalone_mode=False)
+    logger.setLevel(level)
 
 
 def new_run(folder: Path, held_out: str) -> Path:
