@@ -182,9 +182,12 @@ class Ensemble:
         )
         return replace(self, calibration=calibration, intervals=intervals)
 
-    def trained_on(self, data: Labelled, network: HCLMP) -> "Ensemble":
-        """The same with a trained network, which remembers its training samples."""
-        network.remember(self.scalers.table(data))
+    def trained_on(self, data: Labelled, table: Table, network: HCLMP) -> "Ensemble":
+        """The same with a trained network, which remembers its training samples.
+
+        ``table`` has the tensors of the samples, as the scalers make them.
+        """
+        network.remember(table)
         return replace(self, network=network, seen=Seen.of(data.inputs.compositions))
 
     def novelty(self, compositions: Compositions) -> Floats:

@@ -68,8 +68,10 @@ def fit_hclmp(
         seeds = [seed + REFIT_SEED for seed in seeds]
         trained = train_stage("refit", joined, calibrated, refit, seeds, checkpoints)
     else:
-        pairs = zip(joined, calibrated, strict=True)
-        trained = [(e.trained_on(part.train, e.network), []) for part, e in pairs]
+        trained = []
+        for part, ensemble in zip(joined, calibrated, strict=True):
+            table = ensemble.scalers.table(part.train)
+            trained.append((ensemble.trained_on(part.train, table, ensemble.network), []))
     return [
         (ensemble, join_stages(selection=first, refit=second))
         for (_, first), (ensemble, second) in zip(selected, trained, strict=True)
@@ -230,12 +232,12 @@ def _train_as_one(
         whole_systems=folds[0][0].holds_out_systems(),
     )
     members, results = len(seeds), list[Trained]()
-    for i, (part, ensemble) in enumerate(folds):
+    for i, (table, (part, ensemble)) in enumerate(zip(train, folds, strict=True)):
         own = take_members(network, slice(i * members, (i + 1) * members))
         rows = [
             row | {"member": row["member"] % members}
             for row in history
             if row["member"] // members == i
         ]
-        results.append((ensemble.trained_on(part.train, own), rows))
+        results.append((ensemble.trained_on(part.train, table, own), rows))
     return results

@@ -136,7 +136,7 @@ def prediction_frame(
     table: Targets, rows: RowNumbers, predicted: Prediction, *, train_std: Floats, fold: str
 ) -> pd.DataFrame:
     """Predictions as one row per sample and property, in property units and transformed."""
-    t_low, t_high = predicted.interval()
+    t_std, (t_low, t_high) = predicted.std, predicted.interval()
     labels = table.transformed()[rows]
     frames = []
     for i, prop in enumerate(table.properties):
@@ -149,7 +149,7 @@ def prediction_frame(
             "property": prop.name,
             "y_true": table.values[rows, i],
             "y_pred": prop.inverse(t_pred),
-            "y_std": prop.inverse_std(t_pred, predicted.std[:, i]),
+            "y_std": prop.inverse_std(t_pred, t_std[:, i]),
             "y_low": prop.inverse(t_low[:, i]),
             "y_high": prop.inverse(t_high[:, i]),
             "t_true": labels[:, i],
