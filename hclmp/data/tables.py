@@ -59,10 +59,14 @@ class Property:
         """A standard deviation in property units: half the width of the one-sigma interval."""
         return (self.inverse(transformed + std) - self.inverse(transformed - std)) / 2
 
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest possible value in property units; maybe infinite."""
+        low = -np.inf if self.minimum is None else self.minimum
+        return low, np.inf if self.maximum is None else self.maximum
+
     def limits(self) -> tuple[float, float]:
         """The smallest and the largest possible value in the transformed space; maybe infinite."""
-        low = -np.inf if self.minimum is None else self.minimum
-        high = np.inf if self.maximum is None else self.maximum
+        low, high = self.range()
         if self.transform == "log10":
             low, high = (np.log10(v) if v > 0 else -np.inf for v in (low, high))
         return float(low), float(high)

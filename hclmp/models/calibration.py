@@ -73,8 +73,8 @@ class Calibration:
             if not rows.any():
                 shares[0, i] = unmeasured[i] ** 2
                 continue
-            same, squares = np.ones(rows.sum()), (spread[rows, i] ** 2, disagreement[rows, i] ** 2)
-            parts = np.stack([same, *squares, *novelty[rows].T])
+            squares = spread[rows, i] ** 2, disagreement[rows, i] ** 2
+            parts = np.stack([np.ones(rows.sum()), *squares, *novelty[rows].T])
             shares[:, i] = _most_likely(residuals[rows, i] ** 2, parts, weights[rows, i])
         shares[0] = np.maximum(shares[0], (LEAST * unmeasured) ** 2)
         if not novelty[:, 0].any():

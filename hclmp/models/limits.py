@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hclmp.data.tables import Floats
+from hclmp.models.weights import weighted_mean
 
 # Of the softness: so far beyond a limit the scale goes on, so that a label at the limit itself has
 # a finite place. An interval that ends there is cut at the limit, and holds that label.
@@ -33,7 +35,7 @@ class Limits:
     @classmethod
     def of(cls, limits: Floats | None, residuals: Floats, weights: Floats) -> "Limits":
         """Limits [2, L], with the size of residuals [n, L] as softness."""
-        size = np.sqrt((weights * np.nan_to_num(residuals) ** 2).sum(axis=0) / weights.sum(axis=0))
+        size = np.sqrt(weighted_mean(residuals**2, weights))
         low, high = np.full((2, len(size)), [[-np.inf], [np.inf]]) if limits is None else limits
         softness = np.minimum(size, SOFTEST * (high - low))
         return cls(low, high, np.where(softness > 0, softness, 1.0))
@@ -44,27 +46,31 @@ class Limits:
 
     def warp(self, t: Floats) -> Floats:
         """Values [n, L] within the limits to the scale."""
-        limit, sign = self._nearest(t)
-        far = ~np.isfinite(limit)
-        z = np.where(far, 1.0, sign * (t - np.where(far, 0.0, limit))) / self.softness + BEYOND
+        limit, sign, free, z = self._from_limit(t)
         # log(exp(z) - 1), exact where z is small and where it is large
         stretched = (z + np.log(-np.expm1(-z)) - BEYOND) * self.softness
-        return np.where(far, t, np.where(far, 0.0, limit) + sign * stretched)
+        return np.where(free, t, limit + sign * stretched)
 
     def unwarp(self, u: Floats) -> Floats:
         """Values [n, L] of the scale back, cut at the limits."""
-        limit, sign = self._nearest(u)
-        far = ~np.isfinite(limit)
-        z = np.where(far, 1.0, sign * (u - np.where(far, 0.0, limit))) / self.softness + BEYOND
+        limit, sign, free, z = self._from_limit(u)
         back = (np.logaddexp(0.0, z) - BEYOND) * self.softness
-        t = np.where(far, u, np.where(far, 0.0, limit) + sign * back)
+        t = np.where(free, u, limit + sign * back)
         both = np.isfinite(self.high - self.low)
         middle = np.where(both, self.low, 0.0) + np.where(both, self.high - self.low, 0.0) / 2
         # The two halves overlap a little in the middle, where they are cut.
         cut = np.where(sign > 0, np.minimum(t, middle), np.maximum(t, middle))
         return self.clip(np.where(both, cut, t))
 
-    def _nearest(self, values: Floats) -> tuple[Floats, Floats]:
-        """The nearer limit of each value, infinite where there is none; and 1 of the lower one."""
+    def _from_limit(self, values: Floats) -> tuple[Floats, Floats, NDArray[np.bool_], Floats]:
+        """Where values [n, L] are, seen from the nearer limit.
+
+        The limit; 1 if it is the lower one, else -1; whether there is none (then the others are of
+        no use); and how far the value is from ``BEYOND`` the limit, in softnesses.
+        """
         low = values - self.low <= self.high - values
-        return np.where(low, self.low, self.high), np.where(low, 1.0, -1.0)
+        limit, sign = np.where(low, self.low, self.high), np.where(low, 1.0, -1.0)
+        free = ~np.isfinite(limit)
+        limit = np.where(free, 0.0, limit)
+        distance = np.where(free, 1.0, sign * (values - limit))
+        return limit, sign, free, distance / self.softness + BEYOND

@@ -33,8 +33,7 @@ def check_values(raw: RawTargets) -> None:
                 f"{raw.origin}: column `{prop.name}` is to be learned as log10, but is not "
                 f"positive in {bad}. Correct these rows, or set its `transform: identity`."
             )
-        low = -np.inf if prop.minimum is None else prop.minimum
-        high = np.inf if prop.maximum is None else prop.maximum
+        low, high = prop.range()
         if bad := _rows(values, (values < low) | (values > high)):
             raise UserError(
                 f"{raw.origin}: column `{prop.name}` is not from {low:g} to {high:g} in "

@@ -127,10 +127,7 @@ def _detail(run: Run, frame: pd.DataFrame, most: int) -> Json:
     frame = frame.assign(error=standardised_error(frame))
     wide = frame.pivot(index=["fold", "sample_id", "formula"], columns="property")
     wide = wide.sort_index().iloc[evenly(len(wide), most)]
-    values = {
-        short: numbers(pd.DataFrame(wide[f"y_{short}"]).reindex(columns=names).to_numpy().T)
-        for short in ("true", "pred", "low", "high")
-    }
+    columns = {"true": "y_true", "predicted": "y_pred", "low": "y_low", "high": "y_high"}
     formulas = wide.index.get_level_values("formula").tolist()
     errors = pd.DataFrame(wide["error"]).mean(axis=1)
     known = errors.dropna().sort_values(kind="stable")
@@ -143,10 +140,9 @@ def _detail(run: Run, frame: pd.DataFrame, most: int) -> Json:
         "fractions": [numbers([x.get(e, 0.0) for x in parsed]) for e in elements],
         "errors": numbers(errors, 3),
         "middle": middle,
-        "true": values["true"],
-        "predicted": values["pred"],
-        "low": values["low"],
-        "high": values["high"],
+    } | {
+        key: numbers(pd.DataFrame(wide[column]).reindex(columns=names).to_numpy().T)
+        for key, column in columns.items()
     }
 
 

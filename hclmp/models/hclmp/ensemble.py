@@ -101,17 +101,16 @@ class HeldOut:
     disagreement: Floats
     weights: Floats  # how much each label counts
     novelty: Floats  # [n, 2]
-    sizes: NDArray[np.int64]  # [n], numbers of elements
+    kinds: NDArray[np.int64]  # [n], kinds of composition
 
     @classmethod
     def of(cls, model: "Ensemble", data: Labelled) -> "HeldOut":
         """Predict samples that the model has not seen."""
         outputs = model.outputs(data.inputs)
         weights = label_weights(data.t, data.noise, model.scalers.labels.std)
-        compositions = data.inputs.compositions
-        new, sizes = model.novelty(compositions), compositions.sizes()
+        new, kinds = model.novelty(data.inputs.compositions)
         errors = (outputs.mean, data.t - outputs.mean, outputs.spread, outputs.disagreement)
-        return cls(*errors, weights, new, sizes)
+        return cls(*errors, weights, new, kinds)
 
     @classmethod
     def concatenate(cls, parts: "Sequence[HeldOut]") -> "HeldOut":
@@ -176,7 +175,7 @@ class Ensemble:
             held_out.predicted,
             held_out.residuals,
             np.hypot(*calibration.stds(*parts)),
-            kinds_of(held_out.sizes, held_out.novelty),
+            held_out.kinds,
             weights=held_out.weights,
             limits=limits,
         )
@@ -190,22 +189,21 @@ class Ensemble:
         network.remember(table)
         return replace(self, network=network, seen=Seen.of(data.inputs.compositions))
 
-    def novelty(self, compositions: Compositions) -> Floats:
-        """How new n compositions are: ``Seen.novelty``."""
-        if self.seen is None:
-            return np.zeros((len(compositions), 2))
-        return self.seen.novelty(compositions)
+    def novelty(self, compositions: Compositions) -> tuple[Floats, NDArray[np.int64]]:
+        """How new n compositions are, ``Seen.novelty``, and the kind of each."""
+        known = np.zeros((len(compositions), 2))
+        new = known if self.seen is None else self.seen.novelty(compositions)
+        return new, kinds_of(compositions.sizes(), new)
 
     def predict(self, inputs: Inputs) -> Prediction:
         """Predict n compositions; nothing is drawn, and a row does not depend on its batch."""
         assert self.calibration is not None
-        outputs, new = self.outputs(inputs), self.novelty(inputs.compositions)
+        outputs, (new, kinds) = self.outputs(inputs), self.novelty(inputs.compositions)
         stds = self.calibration.stds(outputs.spread, outputs.disagreement, new)
         covariance = self.calibration.covariance() if self.network.config.covariance else None
         if self.intervals is None:
             return Prediction(outputs.mean, *stds, covariance)
         mean = self.intervals.limits.clip(outputs.mean)
-        kinds = kinds_of(inputs.compositions.sizes(), new)
         ends = self.intervals.ends(mean, np.hypot(*stds), kinds)
         return Prediction(mean, *stds, covariance, ends)
 
