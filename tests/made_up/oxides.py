@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import yaml
 
 from hclmp.cli.main import app
 from hclmp.config import DEFAULT_VARIANTS, load_config
+from tests.fixtures.make_model import CONFIG as SMALL
 
 ELEMENTS = ("Cu", "Fe", "Mn", "Ti", "W")
 HELD_OUT = ("Cu-Fe-Mn", "Fe-Ti-W")
@@ -31,23 +31,9 @@ CONFIG: dict[str, Any] = {
         "held_out": "drop",
         "energies": {"start": -1.0, "stop": 1.0, "n": 8},
     },
-    "gan": {"epochs": 2, "noise": 4, "generator_hidden": [8], "critic_hidden": [8], "draws": 4},
+    "gan": SMALL["gan"],
     "variants": list(DEFAULT_VARIANTS),
-    "model": {
-        "embedding": "megnet16",
-        "message_hidden": 8,
-        "element_size": 8,
-        "latent": 8,
-        "property_size": 16,
-        "token_size": 16,
-        "key_size": 16,
-        "trunk": 16,
-        "dos_size": 8,
-        "attention_hidden": 16,
-        "feature_encoder_hidden": [16],
-        "label_encoder_hidden": [16],
-        "decoder_hidden": [16],
-    },
+    "model": SMALL["model"],
     "encoder": {"epochs": 2},
     "training": {"epochs": 3, "refit_epochs": 2, "members": 2},
     "baselines": {"trees": 10},
@@ -89,16 +75,13 @@ def run(folder: Path, *steps: str) -> None:
     """Steps of fold `a`, which is the only one, in this process."""
     config = load_config(folder / "config.yaml")
     per_fold = config.dos.held_out == "drop"
-    logger = logging.getLogger("hclmp")
-    level = logger.level  # --quiet changes it for the whole process
     with contextlib.chdir(folder):
         for step in steps:
             scoped = ["--fold", "a"] if step == "train" or (per_fold and step in SCOPED) else []
             for variant in config.variants if step == "train" else [None]:
                 named = [] if variant is None else ["--variant", variant]
                 options = ["--config", "config.yaml", *named, *scoped]
-                app(["--quiet", step, *options], standalone_mode=False)
-    logger.setLevel(level)
+                app([step, *options], standalone_mode=False)
 
 
 def new_run(folder: Path, held_out: str) -> Path:

@@ -24,6 +24,7 @@ def predictions(
     for prop in properties:
         true = shared + 0.5 * rng.normal(size=n)
         predicted = true + error * rng.normal(size=n)
+        low, high = (predicted + sign * Z90 * np.hypot(error, 0.1) for sign in (-1, 1))
         columns = {
             "sample_id": [f"s{i}" for i in range(n)],
             "formula": "Fe2O3",
@@ -33,12 +34,12 @@ def predictions(
             "y_true": prop.inverse(true),
             "y_pred": prop.inverse(predicted),
             "y_std": error,
-            "y_low": prop.inverse(predicted - Z90 * np.hypot(error, 0.1)),
-            "y_high": prop.inverse(predicted + Z90 * np.hypot(error, 0.1)),
+            "y_low": prop.inverse(low),
+            "y_high": prop.inverse(high),
             "t_true": true,
             "t_pred": predicted,
-            "t_low": predicted - Z90 * np.hypot(error, 0.1),
-            "t_high": predicted + Z90 * np.hypot(error, 0.1),
+            "t_low": low,
+            "t_high": high,
             "t_std_aleatoric": error,
             "t_std_epistemic": 0.1,
             "train_std": 1.0,
