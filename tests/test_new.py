@@ -260,8 +260,8 @@ def test_no_sheet_is_written_for_a_bad_table(
 def test_suggestions_follow_the_spread(workdir: Path, command: Command) -> None:
     """Two decades of positive values suggest log10; a sign or a narrower spread does not."""
     table = good_table().drop(columns="rate")
-    table["wide"] = np.geomspace(1.0, 100.0, 25)
-    table["narrow"] = np.geomspace(1.0, 99.0, 25)
+    table["wide"] = np.roll(np.geomspace(1.0, 100.0, 25), -1)
+    table["narrow"] = np.roll(np.geomspace(1.0, 99.0, 25), -1)
     table["signed"] = np.linspace(-1.0, 1000.0, 25)
     write(workdir / "table.csv", table)
     config, _ = made(command, "--log10", "auto")

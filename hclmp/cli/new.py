@@ -1,7 +1,8 @@
 """``hclmp new``: a working directory for someone's own table."""
 
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hclmp.cli.suggestions import suggest_limits, suggest_log10, visible_rows
 from hclmp.cli.terminal import listed
 from hclmp.config import DEFAULT_VARIANTS, PropertyConfig, TargetsConfig, resolve
 from hclmp.data.composition import vocabulary_of
 from hclmp.data.elements import TABULATED, check_elements
 from hclmp.data.folds import group_systems, sheet_text
-from hclmp.data.formula import parse_formulas
+from hclmp.data.formula import parse_formulas, system_of
 from hclmp.data.split_checks import check_sheet
 from hclmp.data.tables import Floats, Targets
 from hclmp.errors import UserError, join_some
@@ -28,7 +30,9 @@ from hclmp.sources.raw import RawDos
 from hclmp.sources.samples import labelled_rows, merge_rows
 from hclmp.sources.table import read_frame, read_targets
 
-DECADES_FOR_LOG10 = 2.0  # a positive property that spans so many decades is better learned as log10
+# A line of the configuration that gives a property a limit.
+LIMIT = re.compile(r"^( +)((?:minimum|maximum): \d+)$", re.MULTILINE)
+Limits = Mapping[str, Mapping[str, int]]  # property -> `minimum` and `maximum`
 
 
 def new(
@@ -66,10 +70,8 @@ def new(
     )
     check_names(raw)
     check_values(raw)
-    dropped, logged = listed(left_out), listed(log10)
-    suggested = {c for c, v in zip(columns, raw.values.T, strict=True) if _spans_decades(v)}
-    chosen = set(logged) - {"auto"} | (suggested if "auto" in logged else set())
-    _check_log10(path, chosen, columns, raw.values)
+    dropped, logged = listed(left_out), set(listed(log10))
+    _check_log10(path, logged - {"auto"}, columns, raw.values)
     parsed = parse_formulas(raw.formula, left_out=dropped, origin=path)
     labelled, fractions, unlabelled = labelled_rows(raw, parsed)
     samples = merge_rows(labelled, fractions, {})
@@ -81,6 +83,10 @@ def new(
         folds=folds,
     )
     check_sheet(samples.system, sheet, samples.values, columns)
+    rows = visible_rows([system_of(f) for f in parsed], sheet, frame)
+    suggested, disputed = suggest_log10(columns, raw.values, rows)
+    chosen = logged - {"auto"} | (suggested if "auto" in logged else set())
+    limits = suggest_limits(raw.properties, raw.values, chosen)
     config = _config(targets, dos, formula_column, dropped, columns, chosen)
     if composition:
         config["targets"]["composition_columns"] = composition
@@ -90,8 +96,12 @@ def new(
     check_elements(parsed, raw.formula, (*checked.embeddings, TABULATED), origin=path)
     densities = checked_dos(checked)[0] if dos is not None else None
     write_text(sheet_file, sheet_text(sheet))
-    write_text(config_file, _config_text(config))
+    write_text(config_file, _config_text(config, limits))
     _show(raw.values, columns, suggested, chosen, samples, sheet)
+    for column in (c for c in disputed if c not in chosen):
+        print(f"log10 is not suggested for {column}: {disputed[column]}")
+    if limits:
+        print(f"limits that the values suggest, comments in {config_file}: {_named(limits)}")
     if composition:
         print(f"compositions from the columns {join_some(composition, most=20)}")
     if unlabelled:
@@ -126,11 +136,6 @@ def _check_log10(path: str, chosen: set[str], columns: Sequence[str], values: Fl
         if column in chosen and (bad := np.flatnonzero(v <= 0)).size:
             named = join_some(f"row {j + 1} ({v[j]:g})" for j in bad)
             raise UserError(f"{path}: --log10 {column}: not positive in {named}")
-
-
-def _spans_decades(values: Floats) -> bool:
-    values = values[~np.isnan(values)]
-    return bool((values > 0).all() and np.log10(values.max() / values.min()) >= DECADES_FOR_LOG10)
 
 
 def _config(
@@ -175,14 +180,29 @@ def _about_dos(densities: RawDos) -> str:
     )
 
 
-def _config_text(config: dict[str, Any]) -> str:
+def _named(limits: Limits) -> str:
+    each = (f"{c} ({', '.join(f'{k} {v}' for k, v in ends.items())})" for c, ends in limits.items())
+    return join_some(each, most=10)
+
+
+def _config_text(config: dict[str, Any], limits: Limits) -> str:
+    """The configuration as it is written; suggested limits are comments under their property."""
     head = (
         "# Made by `hclmp new`. Every key, with its default and unit: config/README.md of hclmp.\n"
         "# Fill in the units; `coordinate` places a property on a common axis (a photon energy).\n"
     )
     if config["dos"].get("energies", {}).get("unit") == "bin":
         head += "# dos.energies: the file does not tell them; correct start, stop and unit.\n"
-    return head + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    if limits:
+        head += (
+            "# A limit in a comment fits all values of the table. Remove its `# ` if no material\n"
+            "# can be beyond it: predictions and intervals of H-CLMP then stay within.\n"
+        )
+    targets = config["targets"]
+    properties = {c: p | limits.get(c, {}) for c, p in targets["properties"].items()}
+    config = config | {"targets": targets | {"properties": properties}}
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    return head + LIMIT.sub(r"\1# \2", text)
 
 
 def _show(
