@@ -10,8 +10,10 @@ import pytest
 from pymatgen.core import Composition, Element
 from threadpoolctl import threadpool_limits
 
+from hclmp.config import TargetsConfig
 from hclmp.sources import demo
 from hclmp.sources import tight_binding as physics
+from hclmp.sources.checks import check_values
 
 SYSTEMS_FILE = Path(__file__).parents[1] / "config" / "systems.tsv"
 FE_TI_W = {"Fe": 9, "Ti": 9, "W": 9}
@@ -141,6 +143,13 @@ def test_values_are_finite_and_not_negative() -> None:
     for values in (targets, dos):
         assert np.isfinite(values).all()
         assert (values >= 0).all()
+
+
+def test_absorption_has_a_minimum_that_its_values_keep() -> None:
+    raw = demo.read_targets(TargetsConfig(limit=10))
+    assert {p.range() for p in raw.properties} == {(0.0, np.inf)}
+    check_values(raw)
+    assert (demo._measured(np.zeros(1000), "noise alone") == 0).any()
 
 
 def test_all_there_is_where_more_is_asked_for() -> None:

@@ -185,7 +185,7 @@ def read_targets(config: TargetsConfig) -> RawTargets:
         sample_id=None,
         formula=list(formulas),
         properties=tuple(
-            Property(name=f"alpha_{i}", unit=ABSORPTION_UNIT, coordinate=energy)
+            Property(f"alpha_{i}", ABSORPTION_UNIT, coordinate=energy, minimum=0.0)
             for i, energy in enumerate(PHOTON_ENERGIES, start=1)
         ),
         values=values,
