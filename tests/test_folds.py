@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from hclmp.data.folds import (
     split_random,
     split_rows,
 )
+from hclmp.data.formula import parse_formula, system_of
+from hclmp.data.tables import Targets
 from hclmp.errors import UserError
 
 SYSTEMS = ["-".join(s) for n in (1, 2, 3, 4) for s in itertools.combinations("BCFNO", n)]
@@ -112,37 +115,81 @@ def test_a_fold_that_cannot_be_made_is_refused() -> None:
 @given(st.integers(5, 200), st.floats(0.05, 0.45), st.integers(0, 5))
 @settings(max_examples=50, deadline=None)
 def test_a_random_split_divides_all_rows(n: int, fraction: float, seed: int) -> None:
-    fold = split_random(n, validation_fraction=fraction, seed=seed)
+    formulas, groups = ["Fe"] * n, np.arange(n)
+    fold = split_random(formulas, groups, validation_fraction=fraction, seed=seed)
     assert_divides(fold, n)
     assert len(fold.test) == round(0.2 * n)
     assert not len(fold.left_out)
-    assert parts(split_random(n, validation_fraction=fraction, seed=seed)) == parts(fold)
+    again = split_random(formulas, groups, validation_fraction=fraction, seed=seed)
+    assert parts(again) == parts(fold)
+    # with no group of two, the split is that of single rows
+    drawn = np.random.default_rng([seed, 2]).permutation(n)
+    tested = round(0.2 * n)
+    validated = tested + max(1, round(fraction * (n - tested)))
+    assert set(drawn[:tested]) == parts(fold)[2]
+    assert set(drawn[tested:validated]) == parts(fold)[1]
+
+
+@given(st.lists(st.integers(0, 12), min_size=12, max_size=90), st.integers(0, 5))
+@settings(max_examples=80, deadline=None)
+def test_a_random_split_divides_no_group(labels: list[int], seed: int) -> None:
+    groups = np.array([labels.index(label) for label in labels])
+    largest = max(labels.count(label) for label in labels)
+    assume(len(set(labels)) > 2 and largest <= len(labels) / 2)
+    fold = split_random(["Fe"] * len(labels), groups, validation_fraction=0.2, seed=seed)
+    assert_divides(fold, len(labels))
+    sides = [set(groups[rows]) for rows in (fold.train, fold.validation, fold.test)]
+    assert sum(map(len, sides)) == len(set(labels))
+
+
+def test_a_large_group_is_trained_on_and_does_not_swallow_the_test() -> None:
+    groups = np.array([0] * 40 + list(range(40, 100)))
+    for seed in range(5):
+        fold = split_random(["Fe"] * 100, groups, validation_fraction=0.2, seed=seed)
+        assert len(fold.test) == 20
+        assert set(range(40)) <= set(fold.train.tolist())
+
+
+def test_a_random_split_of_one_group_names_it_and_a_remedy() -> None:
+    formulas = ["Fe"] * 3 + ["FeTi2"] * 90
+    groups = np.array([0, 1, 2] + [3] * 90)
+    words = r"93 samples in 4 groups.*about FeTi2, has 90 samples.*Set `split: systems`"
+    with pytest.raises(UserError, match=words):
+        split_random(formulas, groups, validation_fraction=0.2, seed=0)
 
 
 def test_a_random_split_of_few_rows_is_refused() -> None:
     with pytest.raises(UserError, match="at least 5 samples, the table has 4"):
-        split_random(4, validation_fraction=0.2, seed=0)
+        split_random(["Fe"] * 4, np.arange(4), validation_fraction=0.2, seed=0)
 
 
 def of_sheet(**keys: Any) -> Config:
     return Config(systems="s.tsv", variants=["mean"], **keys)
 
 
+def samples(formulas: list[str]) -> Targets:
+    """Targets without labels."""
+    systems = [system_of(parse_formula(formula)) for formula in formulas]
+    none = np.empty((len(formulas), 0))
+    return Targets(formulas, formulas, systems, (), none, none, simulated=False)
+
+
 def test_rows_of_a_run_follow_its_split(workdir: Path) -> None:
     (workdir / "s.tsv").write_text("system\tfold\nFe-Ti\tx\nTi-W\ty\n")
     systems = ["Fe-Ti", "Ti-W", "Fe-W", "Cu-Fe", "Cu-Ti", "Cu-W"]
-    rows = split_rows(of_sheet(), "y", systems=systems, given=None)
+    table = samples([system.replace("-", "") for system in systems])
+    rows = split_rows(of_sheet(), "y", table)
     assert rows.test.tolist() == [1]
-    drawn = split_rows(of_sheet(split="random"), "random", systems=systems, given=None)
+    drawn = split_rows(of_sheet(split="random"), "random", table)
     assert len(drawn.test) == 1
     with pytest.raises(UserError, match="no fold `z`; there are x, y"):
-        split_rows(of_sheet(), "z", systems=systems, given=None)
+        split_rows(of_sheet(), "z", table)
     column = of_sheet(
         split="column", targets={"source": "table", "path": "t.csv", "split_column": "part"}
     )
     assert fold_names(column) == ["column"]
     words = ["test", "train", "", "val", "train", "test"]
-    given = split_rows(column, "column", systems=systems, given=words)
+    given = split_rows(column, "column", replace(table, split=words))
     parts = (given.train, given.validation, given.test, given.left_out)
     assert [part.tolist() for part in parts] == [[1, 4], [3], [0, 5], [2]]
 
@@ -150,12 +197,24 @@ def test_rows_of_a_run_follow_its_split(workdir: Path) -> None:
 def test_a_given_split_without_validation_draws_it_from_training() -> None:
     words = ["train"] * 20 + ["test"] * 5
     systems = ["Fe-Ti", "Ti-W", "Fe-W", "Cu-Fe", "Cu-Ti"] * 5  # of all systems in both
-    rows = split_given(systems, words, validation_fraction=0.2, seed=0)
+    rows = split_given(systems, words, np.arange(25), validation_fraction=0.2, seed=0)
     assert rows.test.tolist() == list(range(20, 25))
     assert len(rows.validation) == 4
     assert sorted([*rows.train, *rows.validation]) == list(range(20))
+    words = ["train"] * 20 + ["val"]
     with pytest.raises(UserError, match=r"20 rows `train`.*0 `test`"):
-        split_given(["Fe"] * 21, ["train"] * 20 + ["val"], validation_fraction=0.2, seed=0)
+        split_given(["Fe"] * 21, words, np.arange(21), validation_fraction=0.2, seed=0)
+
+
+def test_validation_rows_are_drawn_in_whole_groups() -> None:
+    systems, words = ["Fe-Ti"] * 25, ["train"] * 20 + ["test"] * 5
+    groups = np.arange(25) // 2 * 2
+    for seed in range(5):
+        rows = split_given(systems, words, groups, validation_fraction=0.2, seed=seed)
+        assert len(rows.validation) == 4
+        assert set(groups[rows.validation]).isdisjoint(groups[rows.train])
+    one = split_given(systems, words, np.zeros(25, dtype=int), validation_fraction=0.2, seed=0)
+    assert len(one.validation) == 4, "one group alone: rows of it"
 
 
 HALF: dict[str, Any] = {"validation_fraction": 0.5, "seed": 0}
@@ -166,7 +225,7 @@ def test_a_given_split_by_system_is_validated_on_whole_systems() -> None:
     words = ["train"] * 20 + ["test"] * 5
     drawn = set()
     for seed in range(12):
-        rows = split_given(systems, words, validation_fraction=0.2, seed=seed)
+        rows = split_given(systems, words, np.arange(25), validation_fraction=0.2, seed=seed)
         names = np.array(systems)
         assert set(names[rows.validation]).isdisjoint(names[rows.train])
         assert len(rows.validation) == 5
@@ -174,9 +233,10 @@ def test_a_given_split_by_system_is_validated_on_whole_systems() -> None:
         drawn |= set(names[rows.validation])
     assert drawn == {"Cu-Fe", "Cu-Ti", "Fe-Ti", "Fe-W"}
     words[0] = "test"  # a row of a training system: not by system
-    rows = split_given(systems, words, validation_fraction=0.2, seed=0)
+    rows = split_given(systems, words, np.arange(25), validation_fraction=0.2, seed=0)
     assert len(rows.validation) == 4
-    alone = split_given(["Fe-Ti"] * 20 + ["Ti-W"] * 5, ["train"] * 20 + words[20:], **HALF)
+    systems = ["Fe-Ti"] * 20 + ["Ti-W"] * 5
+    alone = split_given(systems, ["train"] * 20 + words[20:], np.arange(25), **HALF)
     assert len(alone.train) == len(alone.validation) == 10, "one system alone: rows of it"
 
 

@@ -80,9 +80,10 @@ class Config(Section):
     one fold are held out together; without a `fold` column each system is a fold of its own."""
     split: Literal["systems", "random", "column"] = "systems"
     """`systems`: hold out the systems of the sheet. `random`: one fold, named `random`, of a fifth
-    of the rows (with `targets.source: reference`, the archive's own random split); its errors do
-    not tell how well systems that nobody has made yet are predicted. `column`: one fold, named
-    `column`, as `targets.split_column` says."""
+    of the rows, with compositions that differ by at most 0.4 at% on the same side (with
+    `targets.source: reference`, the archive's own random split); its errors do not tell how well
+    systems that nobody has made yet are predicted. `column`: one fold, named `column`, as
+    `targets.split_column` says."""
     variants: Variants = Field(default=list(DEFAULT_VARIANTS), validate_default=True)
     """The models to compare: names of default variants, or `{name: {model: ..., ...}}`."""
     model: ModelConfig = ModelConfig()

@@ -5,13 +5,17 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hclmp.config import Config
 from hclmp.errors import UserError, join_some
+
+if TYPE_CHECKING:
+    from hclmp.data.near_duplicates import NearDuplicates
+    from hclmp.data.tables import Targets
 
 RANDOM_TEST_FRACTION = 0.2
 RowNumbers = NDArray[np.int64]
@@ -158,33 +162,70 @@ def split_fold(
     return _rows(systems, train=train, validation=validation, test=set(held_out))
 
 
-def split_random(n: int, *, validation_fraction: float, seed: int) -> FoldRows:
+def split_random(
+    formulas: Sequence[str], groups: RowNumbers, *, validation_fraction: float, seed: int
+) -> FoldRows:
     """Divide samples at random: a fifth for the test, a share of the rest for validation.
 
+    Args:
+        formulas, groups: of each of n samples, its formula and the group that must not be divided.
+        validation_fraction: share of the rest, in samples.
+        seed: of the draw.
+
     Raises:
-        UserError: fewer than five samples.
+        UserError: fewer than five samples, or a group is too large.
     """
-    if n < 5:
+    if (n := len(groups)) < 5:
         raise UserError(f"a random split needs at least 5 samples, the table has {n}")
-    drawn = np.random.default_rng([seed, 2]).permutation(n)
-    tested = round(RANDOM_TEST_FRACTION * n)
-    validated = max(1, round(validation_fraction * (n - tested)))
-    test, validation, train = map(np.sort, np.split(drawn, [tested, tested + validated]))
-    return FoldRows(train, validation, test, np.array([], dtype=np.int64))
+    first, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    drawn = np.random.default_rng([seed, 2]).permutation(len(sizes))
+    test = _fill(drawn, sizes, round(RANDOM_TEST_FRACTION * n))
+    rest, left = drawn[~np.isin(drawn, test)], n - int(sizes[test].sum())
+    validation = _fill(rest, sizes, max(1, round(validation_fraction * left)))
+    if len(test) + len(validation) == len(sizes):
+        largest = int(sizes.argmax())
+        raise UserError(
+            f"a random split cannot be made of {n} samples in {len(sizes)} groups of nearly equal "
+            f"composition: the largest, about {formulas[first[largest]]}, has {sizes[largest]} "
+            "samples, and no group may be divided. Set `split: systems`, or divide the rows "
+            "yourself (`split: column`)."
+        )
+    tested, validated = np.isin(group, test), np.isin(group, validation)
+    parts = (~tested & ~validated, validated, tested, np.zeros(n, dtype=bool))
+    return FoldRows(*map(np.flatnonzero, parts))
+
+
+def _fill(groups: RowNumbers, sizes: RowNumbers, wanted: int) -> RowNumbers:
+    """Of groups in this order, each that still fits into so many rows; the smallest if none does.
+
+    A group that is larger than that is thus never among them, if there are small ones.
+    """
+    chosen = []
+    for group in groups.tolist():
+        if sizes[group] <= wanted:
+            chosen.append(group)
+            wanted -= int(sizes[group])
+    return np.array(chosen or sorted(groups.tolist(), key=lambda g: sizes[g])[:1], dtype=np.int64)
 
 
 def split_given(
-    systems: Sequence[str], given: Sequence[str], *, validation_fraction: float, seed: int
+    systems: Sequence[str],
+    given: Sequence[str],
+    groups: RowNumbers,
+    *,
+    validation_fraction: float,
+    seed: int,
 ) -> FoldRows:
     """Divide samples as their table says: ``train``, ``val`` or ``test``; others are left out.
 
-    Without rows ``val``, a share of the training rows is drawn at random. If the test systems are
-    all new to training, whole systems are drawn instead, so that epochs and uncertainty are chosen
-    on new systems too.
+    Without rows ``val``, a share of the groups of training rows is drawn at random. If the test
+    systems are all new to training, whole systems are drawn instead, so that epochs and uncertainty
+    are chosen on new systems too.
 
     Args:
-        systems, given: of each sample, its system and what the table says.
-        validation_fraction: share of the training rows, or of their systems.
+        systems, given, groups: of each sample, its system, what the table says, and the group that
+            must not be divided between training and validation.
+        validation_fraction: share of the groups of training rows, or of their systems.
         seed: of the draw.
 
     Raises:
@@ -198,10 +239,12 @@ def split_given(
         names = np.array(list(systems))
         known = sorted(set(names[train]))
         new = len(known) > 1 and set(known).isdisjoint(names[test])
-        units = np.array(known) if new else train
+        unit = names[train] if new else groups[train]
+        if len(units := np.unique(unit)) == 1:
+            unit = units = train
         drawn = np.random.default_rng([seed, 2]).permutation(units)
         chosen = drawn[: max(1, round(validation_fraction * len(units)))]
-        validated = np.isin(names[train] if new else train, chosen)
+        validated = np.isin(unit, chosen)
         validation, train = train[validated], train[~validated]
     if not len(train) or not len(validation) or not len(test):
         raise UserError(
@@ -212,16 +255,13 @@ def split_given(
     return FoldRows(train, validation, test, rest)
 
 
-def split_rows(
-    config: Config, fold: str, *, systems: Sequence[str], given: Sequence[str] | None
-) -> FoldRows:
+def split_rows(config: Config, fold: str, table: "Targets") -> FoldRows:
     """The rows of a fold of a run.
 
     Args:
         config: says how samples are divided.
         fold: one of ``fold_names``.
-        systems: the system of each sample.
-        given: what the table itself says, where it does.
+        table: the samples.
 
     Raises:
         UserError: no such fold, or it cannot be made from these samples.
@@ -230,12 +270,22 @@ def split_rows(
     if fold not in (folds := fold_names(config)):
         raise UserError(f"no fold `{fold}`; there are {join_some(folds)}")
     if config.split == "systems":
-        return split_fold(systems, read_systems(config.systems)[fold], **drawn, fold=fold)
+        return split_fold(table.system, read_systems(config.systems)[fold], **drawn, fold=fold)
+    groups = near_duplicates(config, table).groups
     if config.given_split:
-        if given is None:
+        if table.split is None:
             raise UserError(f"`split: {config.split}`: the source does not say how rows divide")
-        return split_given(systems, given, **drawn)
-    return split_random(len(systems), **drawn)
+        return split_given(table.system, table.split, groups, **drawn)
+    return split_random(table.formula, groups, **drawn)
+
+
+def near_duplicates(config: Config, table: "Targets") -> "NearDuplicates":
+    """The nearly equal compositions of a table."""
+    from hclmp.data.formula import parse_formulas
+    from hclmp.data.near_duplicates import NearDuplicates  # half a second to import, for SciPy
+
+    left_out = config.targets.left_out
+    return NearDuplicates.of(parse_formulas(table.formula, left_out=left_out, origin="targets"))
 
 
 def group_systems(

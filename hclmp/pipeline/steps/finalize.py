@@ -89,7 +89,7 @@ def _held_out(config: Config, job: Job, table: Targets) -> tuple[HeldOut, bool]:
         fitted = Ensemble.from_file(job.inputs[f"weights/{fold}"])
         features = job.inputs[f"features/{fold}"]
         inputs = read_inputs(config, job.settings["variant"], features, table)
-        rows = split_rows(config, fold, systems=table.system, given=table.split)
+        rows = split_rows(config, fold, table)
         systems = np.array(table.system)
         whole &= set(systems[rows.train]).isdisjoint(systems[rows.validation])
         parts.append(HeldOut.of(fitted, Labelled.of(table, inputs, rows.test)))

@@ -9,8 +9,9 @@ import numpy as np
 from hclmp.config import Config
 from hclmp.data.composition import vocabulary_of
 from hclmp.data.elements import TABULATED, check_elements
-from hclmp.data.folds import fold_names, split_rows
+from hclmp.data.folds import fold_names, near_duplicates, split_rows
 from hclmp.data.formula import Fractions, composition_key, parse_formulas
+from hclmp.data.near_duplicates import TOLERANCE
 from hclmp.data.split_checks import check_folds
 from hclmp.data.tables import Targets, write_targets
 from hclmp.errors import join_some
@@ -46,12 +47,11 @@ def prepare_targets(config: Config, job: Job) -> None:
     targets = merge_rows(raw, parsed, job.provenance())
     names = [p.name for p in targets.properties]
     check_spread(raw.origin, names, targets.values)
-    folds = (
-        (fold, split_rows(config, fold, systems=targets.system, given=targets.split))
-        for fold in fold_names(config)
-    )
+    folds = ((fold, split_rows(config, fold, targets)) for fold in fold_names(config))
     check_folds(folds, targets.values, names)
     facts = raw.facts | _counts(targets, parsed) | {"unlabelled_rows": unlabelled}
+    if config.split != "systems":
+        facts |= _nearly_equal(config, targets)
     facts["notes"] = _sentences(raw, facts)
     for line in facts["notes"]:
         log.info(line)
@@ -70,6 +70,19 @@ def _counts(targets: Targets, parsed: list[Fractions]) -> dict[str, Any]:
         "elements": list(vocabulary_of(parsed)),
         "systems": len(set(targets.system)),
         "simulated": targets.simulated,
+    }
+
+
+def _nearly_equal(config: Config, targets: Targets) -> dict[str, int]:
+    """What of nearly equal compositions a split of single rows keeps together, and what it cannot.
+
+    A given split is as it is; a random one keeps groups on one side.
+    """
+    near, rows = near_duplicates(config, targets), split_rows(config, config.split, targets)
+    seen = np.concatenate([rows.train, rows.validation])
+    return {
+        "grouped_compositions": 0 if config.given_split else near.grouped(),
+        "tests_nearly_seen": near.near(rows.test, seen),
     }
 
 
@@ -94,6 +107,17 @@ def _sentences(raw: RawTargets, facts: dict[str, Any]) -> list[str]:
         lines.append(
             f"{facts['compositions_in_several_parts']} compositions stand in more than one part of "
             "the given split: its test is not of unseen compositions alone"
+        )
+    percent = f"within {100 * TOLERANCE:g} at%"
+    if grouped := facts.get("grouped_compositions"):
+        lines.append(
+            f"{grouped} compositions are nearly equal to another ({percent}): each is on the same "
+            "side of the random split as its like"
+        )
+    if seen := facts.get("tests_nearly_seen"):
+        lines.append(
+            f"{seen} test compositions are nearly equal ({percent}) to one that models learn from: "
+            "their errors are those of known samples"
         )
     if "system" in facts.get("ignored_columns", []):
         lines.append("the table's `system` column is ignored: systems follow from formulas")
