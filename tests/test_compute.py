@@ -1,5 +1,8 @@
 """What computes: the choice of the device, and what happens where its memory is too small."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +146,19 @@ def test_a_single_fold_that_is_too_much_says_what_to_lower(
     limited(monkeypatch, 0)
     with pytest.raises(UserError, match=r"cpu has too little memory .* lower `model\.memory`"):
         fit_hclmp(parts(), model=SMALL, training=ONE, checkpoints=Checkpoints())
+
+
+def test_a_step_computes_on_the_threads_it_was_given() -> None:
+    """In a process of its own: numpy's threads must be limited too, which it makes on import."""
+    code = """
+import hclmp.cli.main
+from hclmp.cli.steps import _set_threads
+_set_threads(1)
+import numpy, scipy.linalg, torch
+from threadpoolctl import threadpool_info
+print([pool["num_threads"] for pool in threadpool_info()])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    pools = json.loads(done.stdout)
+    assert len(pools) > 1
+    assert set(pools) == {1}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from threadpoolctl import threadpool_limits
 
 from hclmp.config import load_config
 from hclmp.pipeline.jobs import CONFIG, job, module_of
@@ -110,7 +111,9 @@ def _run(name: str, config: Path, fold: str | None = None, **options: Any) -> No
 
 
 def _set_threads(threads: int) -> None:
-    """Before numpy and torch are imported: their pools of threads take their size from this."""
+    """Before scipy and torch are imported, whose pools of threads take their size from this."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    # That of numpy is there already: the table of jobs imports it.
+    threadpool_limits(limits=threads, user_api="blas")
     # torch needs it to get the same numbers from cuBLAS every time
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -40,6 +40,7 @@ CONFIG: dict[str, Any] = {
     "baselines": {"trees": 5},
 }
 FOLDS = ("first", "second")
+BYTECODE = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
 Run = subprocess.CompletedProcess[str]
 
 
@@ -110,7 +111,9 @@ def environment(**more: str) -> dict[str, str]:
     who = {"NAME": "Test", "EMAIL": "test@localhost"}
     git = {f"GIT_{role}_{k}": v for role in ("AUTHOR", "COMMITTER") for k, v in who.items()}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **git, **more}
+    # a user's Python writes what it compiles into the package
+    kept = {name: value for name, value in os.environ.items() if name not in BYTECODE}
+    return {**kept, "PATH": path, "DVC_NO_ANALYTICS": "1", **git, **more}
 
 
 def epochs(run: Repository) -> set[int]:

@@ -16,6 +16,7 @@ from hclmp.pipeline.jobs import STEPS, Job, module_of
 from hclmp.provenance import PACKAGE, source_files
 from tests.conftest import Command
 from tests.docs.blocks import blocks_of
+from tests.dvc.conftest import new_repository
 from tests.made_up.tables import (
     good_table,
     wide_dos,
@@ -101,6 +102,13 @@ def test_outs_do_not_overlap_and_deps_are_outs_or_in_git() -> None:
         for dep in stage["deps"]:
             there = dep == "${systems}" or (ROOT / dep).exists() or Path(dep) in ALL_OUTS
             assert there, f"{name}: {dep}"
+
+
+def test_what_python_compiles_is_no_part_of_a_dep(tmp_path: Path) -> None:
+    """Else any command of hclmp would make `dvc repro` run all stages again."""
+    run = new_repository(tmp_path / "run")
+    run.done("dvc", "check-ignore", "hclmp/pipeline/__pycache__/jobs.cpython-311.pyc")
+    run.refused("dvc", "check-ignore", "hclmp/pipeline/jobs.py")
 
 
 @pytest.mark.parametrize("stage", STAGES)
