@@ -21,8 +21,8 @@ from hclmp.data.folds import (
     split_fold,
     split_given,
     split_random,
-    split_rows,
 )
+from hclmp.data.splits import split_rows
 from hclmp.errors import UserError
 
 SYSTEMS = ["-".join(s) for n in (1, 2, 3, 4) for s in itertools.combinations("BCFNO", n)]

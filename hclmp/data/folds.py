@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,32 +209,6 @@ def split_given(
         )
     rest = np.setdiff1d(np.arange(len(words)), np.concatenate([train, validation, test]))
     return FoldRows(train, validation, test, rest)
-
-
-def split_rows(
-    config: Config, fold: str, *, systems: Sequence[str], given: Sequence[str] | None
-) -> FoldRows:
-    """The rows of a fold of a run.
-
-    Args:
-        config: says how samples are divided.
-        fold: one of ``fold_names``.
-        systems: the system of each sample.
-        given: what the table itself says, where it does.
-
-    Raises:
-        UserError: no such fold, or it cannot be made from these samples.
-    """
-    drawn: dict[str, Any] = config.training.model_dump(include={"validation_fraction", "seed"})
-    if fold not in (folds := fold_names(config)):
-        raise UserError(f"no fold `{fold}`; there are {join_some(folds)}")
-    if config.split == "systems":
-        return split_fold(systems, read_systems(config.systems)[fold], **drawn, fold=fold)
-    if config.given_split:
-        if given is None:
-            raise UserError(f"`split: {config.split}`: the source does not say how rows divide")
-        return split_given(systems, given, **drawn)
-    return split_random(len(systems), **drawn)
 
 
 def group_systems(
