@@ -75,7 +75,7 @@ def fitted(
 def fold_errors(config: Config, fold: str, variants: list[str]) -> Found:
     """Each variant and fraction fitted on one fold."""
     table = read_targets(job(config, "prepare-targets").outputs["table"])
-    rows = split_rows(config, fold, systems=table.system, given=table.split)
+    rows = split_rows(config, fold, table)
     train_std = np.nanstd(table.transformed()[rows.train], axis=0)
     found = {}
     for variant in variants:

@@ -103,7 +103,7 @@ def measure(name: str, config_file: Path, rows: int) -> dict[str, float]:
     config = load_config(config_file)
     table = read_targets(job(config, "prepare-targets").outputs["table"])
     inputs, _, _ = read_features(job(config, "featurize").outputs["features"])
-    fold = split_rows(config, "random", systems=table.system, given=None)
+    fold = split_rows(config, "random", table)
     few, train, validation = (
         Labelled.of(table, inputs, r)
         for r in (fold.train[:WARM_UP], fold.train[:rows], fold.validation[:WARM_UP])

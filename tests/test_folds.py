@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from hclmp.data.folds import (
     split_random,
 )
 from hclmp.data.splits import split_rows
+from hclmp.data.tables import Property, Targets
 from hclmp.errors import UserError
 
 SYSTEMS = ["-".join(s) for n in (1, 2, 3, 4) for s in itertools.combinations("BCFNO", n)]
@@ -128,21 +130,29 @@ def of_sheet(**keys: Any) -> Config:
     return Config(systems="s.tsv", variants=["mean"], **keys)
 
 
+def targets_of(systems: Sequence[str], split: list[str] | None = None) -> Targets:
+    """A table of these systems, with a label that differs from row to row."""
+    names = [f"s{i}" for i in range(len(systems))]
+    values = np.arange(len(systems), dtype=np.float64)[:, None]
+    noise = np.full_like(values, np.nan)
+    return Targets(names, names, list(systems), (Property("y"),), values, noise, True, split=split)
+
+
 def test_rows_of_a_run_follow_its_split(workdir: Path) -> None:
     (workdir / "s.tsv").write_text("system\tfold\nFe-Ti\tx\nTi-W\ty\n")
-    systems = ["Fe-Ti", "Ti-W", "Fe-W", "Cu-Fe", "Cu-Ti", "Cu-W"]
-    rows = split_rows(of_sheet(), "y", systems=systems, given=None)
+    table = targets_of(["Fe-Ti", "Ti-W", "Fe-W", "Cu-Fe", "Cu-Ti", "Cu-W"])
+    rows = split_rows(of_sheet(), "y", table)
     assert rows.test.tolist() == [1]
-    drawn = split_rows(of_sheet(split="random"), "random", systems=systems, given=None)
+    drawn = split_rows(of_sheet(split="random"), "random", table)
     assert len(drawn.test) == 1
     with pytest.raises(UserError, match="no fold `z`; there are x, y"):
-        split_rows(of_sheet(), "z", systems=systems, given=None)
+        split_rows(of_sheet(), "z", table)
     column = of_sheet(
         split="column", targets={"source": "table", "path": "t.csv", "split_column": "part"}
     )
     assert fold_names(column) == ["column"]
     words = ["test", "train", "", "val", "train", "test"]
-    given = split_rows(column, "column", systems=systems, given=words)
+    given = split_rows(column, "column", targets_of(table.system, words))
     parts = (given.train, given.validation, given.test, given.left_out)
     assert [part.tolist() for part in parts] == [[1, 4], [3], [0, 5], [2]]
 
@@ -212,6 +222,10 @@ def test_a_sheet_is_read(workdir: Path, text: str, folds: dict[str, tuple[str, .
         (b"system\tfold\n\ta\n", "row 1: '' is not elements joined by `-`"),
         (b"system\tfold\nFe2Ti\ta\n", "row 1: 'Fe2Ti' is not elements joined by `-`"),
         (b"system\tfold\nFe-Ti\t../x\n", "row 1: fold '../x' must be letters"),
+        (
+            b"system\tfold\nFe-Ti\tcalibration-1\n",
+            "`calibration-1` is the name of a fold",
+        ),
         (b"system\tfold\nFe-\xff\ta\n", "not a text file in UTF-8"),
     ],
 )

@@ -32,7 +32,7 @@ def split(folder: Path) -> FoldRows:
     with contextlib.chdir(folder):
         table = read_targets("data/processed/targets.parquet")
         assert table.sample_id == [f"row-{i + 1}" for i in range(len(table))]
-        return split_rows(config, "a", systems=table.system, given=None)
+        return split_rows(config, "a", table)
 
 
 def elements() -> list[set[str]]:

@@ -162,7 +162,7 @@ def test_noise_reaches_the_models_in_the_transformed_space(command: Command) -> 
     prepared(command, table)
     targets = read_targets("data/processed/targets.parquet")
     inputs, _, _ = read_features("results/features/features.safetensors")
-    rows = split_rows(load_config("config.yaml"), "a", systems=targets.system, given=None)
+    rows = split_rows(load_config("config.yaml"), "a", targets)
     given = Labelled.of(targets, inputs, rows.train)
     assert given.noise is not None
     np.testing.assert_allclose(given.noise[:, 0], 0.25)

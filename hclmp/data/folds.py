@@ -13,6 +13,8 @@ from hclmp.config import Config
 from hclmp.errors import UserError, join_some
 
 RANDOM_TEST_FRACTION = 0.2
+# Folds that measure the intervals of the final model (calibration_folds.py), beside the sheet's.
+CALIBRATION = ("calibration-1", "calibration-2", "calibration-3")
 RowNumbers = NDArray[np.int64]
 
 
@@ -55,6 +57,11 @@ def _folds_of(path: str | Path, text: str) -> dict[str, tuple[str, ...]]:
         if not fold or not all(c.isalnum() or c in "-_+" for c in fold):
             raise UserError(
                 f"{path}: row {row}: fold {fold!r} must be letters, digits, `-`, `_` or `+`"
+            )
+        if fold in CALIBRATION:
+            raise UserError(
+                f"{path}: row {row}: `{fold}` is the name of a fold that measures the intervals of "
+                "the final model; give yours another"
             )
         if system in fold_of:
             raise UserError(
@@ -101,12 +108,6 @@ def held_out_systems(config: Config) -> dict[str, tuple[str, ...]]:
 def fold_names(config: Config) -> list[str]:
     """The names of the folds of a run, in the order of the sheet; else the split's own name."""
     return list(held_out_systems(config))
-
-
-def fold_batches(config: Config) -> list[list[str]]:
-    """The folds that are trained by one job, in the order of the sheet."""
-    folds, size = fold_names(config), config.training.folds_per_job
-    return [folds[start : start + size] for start in range(0, len(folds), size)]
 
 
 def split_fold(

@@ -47,10 +47,7 @@ def prepare_targets(config: Config, job: Job) -> None:
     targets = merge_rows(raw, parsed, job.provenance())
     names = [p.name for p in targets.properties]
     check_spread(raw.origin, names, targets.values)
-    folds = (
-        (fold, split_rows(config, fold, systems=targets.system, given=targets.split))
-        for fold in fold_names(config)
-    )
+    folds = ((fold, split_rows(config, fold, targets)) for fold in fold_names(config))
     check_folds(folds, targets.values, names)
     facts = raw.facts | _counts(targets, parsed) | {"unlabelled_rows": unlabelled}
     facts["notes"] = _sentences(raw, facts)

@@ -63,7 +63,7 @@ def train(config: Config, jobs: Sequence[Job], *, threads: int = 1) -> None:
 def _divide(config: Config, job: Job, table: Targets, inputs: Inputs) -> tuple[Part, RowNumbers]:
     """What a model of a fold is fitted to, and the rows that it is tested on."""
     variant, fold = job.scope
-    rows = split_rows(config, fold, systems=table.system, given=table.split)
+    rows = split_rows(config, fold, table)
     log.info(
         "%s on fold %s: %d training, %d validation and %d test samples; %d in no set (supersets)",
         *(variant, fold, len(rows.train), len(rows.validation), len(rows.test)),
