@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
+from hclmp.data.folds import CALIBRATION
 from hclmp.data.tables import read_dos, read_targets
 from hclmp.errors import UserError
 from hclmp.model import Model
@@ -114,10 +115,12 @@ def test_a_guess_of_the_dos_is_told_where_training_had_computed_ones(
         assert "is a guess" not in recalled
 
 
-def test_the_uncertainty_is_that_of_the_folds(demo_run: tuple[Path, str], model: Model) -> None:
+def test_the_uncertainty_is_that_of_the_calibration(
+    demo_run: tuple[Path, str], model: Model
+) -> None:
     run, _ = demo_run
     squares = []
-    for fold in ("first", "second"):
+    for fold in CALIBRATION:
         frame = pd.read_parquet(run / f"results/predictions/hclmp_t/{fold}.parquet")
         squares.append((frame["t_pred"] - frame["t_true"]) ** 2)
     error = float(np.sqrt(pd.concat(squares).mean()))
