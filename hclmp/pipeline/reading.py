@@ -1,15 +1,12 @@
-"""What a training reads of earlier results, and which DOS it may learn from."""
+"""What a training reads of earlier results: the same for a fold and for the final model."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hclmp.config import Config
-from hclmp.data.calibration_folds import draw_outside
 from hclmp.data.features import read_features
-from hclmp.data.folds import CALIBRATION, read_systems, seen_of
 from hclmp.data.inputs import Inputs
-from hclmp.data.tables import Targets, read_targets
+from hclmp.data.tables import Targets
 from hclmp.errors import UserError
 from hclmp.pipeline.jobs import Job
 
@@ -33,18 +30,6 @@ def read_inputs(config: Config, variant: str, features: Path, table: Targets) ->
     if inputs.dos is None:
         raise UserError(f"{features}: no DOS feature in it; run `hclmp featurize`")
     return inputs
-
-
-def seen_dos(config: Config, job: Job, systems: Sequence[str]) -> list[bool]:
-    """Which DOS, one of each system, a job may learn from: not those that its fold holds out."""
-    if not job.scope:
-        return [True] * len(systems)
-    (fold,) = job.scope
-    if fold not in CALIBRATION:
-        return seen_of(systems, read_systems(config.systems)[fold])
-    table = read_targets(job.inputs["targets"])
-    outside = draw_outside(table.system, table.values, fold=fold, seed=config.training.seed)
-    return [not outside.holds(system) for system in systems]
 
 
 def read_start(job: Job) -> "Pretrained | None":

@@ -144,7 +144,8 @@ def test_training_asks_for_a_gpu_when_the_configuration_does(
     )
     succeeded(done)
     asked: dict[str, int | None] = json.loads(done.stdout.splitlines()[-1])
-    batch = {"train_batch_1"} if folds_per_job > 1 else set()
+    batches = {"train_batch_1", "train_batch_2", "train_batch_3"}
+    batch = batches if folds_per_job > 1 else set()
     assert batch <= asked.keys()
     asking = {rule for rule, gpus in asked.items() if gpus == 1}
     training = {"pretrain_encoder", "train", "finalize"} | batch

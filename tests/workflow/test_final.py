@@ -57,8 +57,8 @@ def test_it_is_trained_on_every_sample(demo_run: tuple[Path, str], model: Model)
         "metrics",
         "generator",
         "encoder",
-        "weights/first",
-        "history/second",
+        "weights/calibration-1",
+        "history/calibration-2",
     } <= inputs
     history = pd.read_csv(run / "results/final/history.csv")
     assert 1 <= history["epoch"].max() <= TINY["training"]["epochs"]
@@ -173,8 +173,8 @@ def test_a_model_of_another_configuration_is_refused(
 ) -> None:
     run = shutil.copytree(demo_run[0], tmp_path / "run")
     monkeypatch.chdir(run)
-    other = Path("results/models/hclmp_t/first/model.safetensors")
-    shutil.copy("results/models/hclmp_t/second/model.safetensors", other)
+    other = Path("results/models/hclmp_t/calibration-1/model.safetensors")
+    shutil.copy("results/models/hclmp_t/calibration-2/model.safetensors", other)
     answer = command("finalize")
     assert answer.code == 2
     assert f"{other}: made with another configuration" in answer.text

@@ -21,7 +21,7 @@ from hclmp.models.hclmp.fit import pretrain
 from hclmp.pipeline import cache
 from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Job
-from hclmp.pipeline.reading import seen_dos
+from hclmp.pipeline.seen_dos import seen_dos
 
 log = logging.getLogger(__name__)
 

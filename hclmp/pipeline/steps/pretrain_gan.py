@@ -29,7 +29,7 @@ from hclmp.models.generator.training import (
 from hclmp.pipeline import cache
 from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Job
-from hclmp.pipeline.reading import seen_dos
+from hclmp.pipeline.seen_dos import seen_dos
 from hclmp.provenance import hash_of
 
 log = logging.getLogger(__name__)
