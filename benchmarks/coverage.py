@@ -5,8 +5,8 @@
 
 A fifth of the systems of every size, drawn by a seed, are kept outside the table, and all systems
 with one of the elements of `--unseen`. Their DOS are kept outside too. The rest goes through `hclmp
-new` and Snakemake to the final model, which predicts what was kept outside. Printed are the share of
-labels within the intervals and the mean width, over the standard deviation of the label, in the
+new` and Snakemake to the final model, which predicts what was kept outside. Printed are the share
+of labels within the intervals and the mean width, over the standard deviation of the label, in the
 space that is learned: of all systems without an unseen element, by number of elements, by property,
 and by unseen element (compositions with that one alone). Finished runs are used again. With
 `PYTHONPATH` of another checkout the same is measured of that one.
