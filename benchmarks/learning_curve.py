@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 
 from hclmp.config import Config, load_config, variant_settings
-from hclmp.data.folds import FoldRows, RowNumbers, fold_names, split_rows
+from hclmp.data.folds import FoldRows, RowNumbers, fold_names
 from hclmp.data.inputs import Labelled
+from hclmp.data.splits import split_rows
 from hclmp.data.tables import Floats, read_targets
 from hclmp.models.baselines.fit import fit_baseline
 from hclmp.models.checkpoint import Checkpoints

@@ -91,8 +91,8 @@ def measure(name: str, config_file: Path, rows: int) -> dict[str, float]:
     """Fit a variant, or predict with one that was hardly trained."""
     from hclmp.config import load_config, variant_settings
     from hclmp.data.features import read_features
-    from hclmp.data.folds import split_rows
     from hclmp.data.inputs import Labelled
+    from hclmp.data.splits import split_rows
     from hclmp.data.tables import read_targets
     from hclmp.models.checkpoint import Checkpoints
     from hclmp.models.compute import prepare

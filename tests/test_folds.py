@@ -22,9 +22,9 @@ from hclmp.data.folds import (
     split_fold,
     split_given,
     split_random,
-    split_rows,
 )
 from hclmp.data.formula import parse_formula, system_of
+from hclmp.data.splits import split_rows
 from hclmp.data.tables import Targets
 from hclmp.errors import UserError
 
@@ -272,6 +272,10 @@ def test_a_sheet_is_read(workdir: Path, text: str, folds: dict[str, tuple[str, .
         (b"system\tfold\n\ta\n", "row 1: '' is not elements joined by `-`"),
         (b"system\tfold\nFe2Ti\ta\n", "row 1: 'Fe2Ti' is not elements joined by `-`"),
         (b"system\tfold\nFe-Ti\t../x\n", "row 1: fold '../x' must be letters"),
+        (
+            b"system\tfold\nFe-Ti\tcalibration-1\n",
+            "`calibration-1` is the name of a fold",
+        ),
         (b"system\tfold\nFe-\xff\ta\n", "not a text file in UTF-8"),
     ],
 )

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 
 from hclmp.config import DEFAULT_VARIANTS, load_config
-from hclmp.data.folds import FoldRows, split_rows
+from hclmp.data.folds import FoldRows
 from hclmp.data.formula import parse_formulas
+from hclmp.data.splits import split_rows
 from hclmp.data.tables import LABEL_COLUMNS, read_predictions, read_targets
 from tests.made_up.oxides import HELD_OUT, OF_DOS, OF_LABELS, materials, run
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hclmp.config import load_config
-from hclmp.data.folds import split_rows
 from hclmp.data.formula import Fractions, parse_formula
 from hclmp.data.near_duplicates import TOLERANCE, NearDuplicates
+from hclmp.data.splits import split_rows
 from hclmp.data.tables import read_targets
 from tests.conftest import Command
 from tests.made_up.tables import config_for, set_up

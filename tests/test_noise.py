@@ -12,8 +12,8 @@ import pytest
 from hclmp.config import BaselinesConfig, ModelConfig, TrainingConfig, load_config
 from hclmp.data.composition import pad
 from hclmp.data.features import read_features
-from hclmp.data.folds import split_rows
 from hclmp.data.inputs import ElementTable, Inputs, Labelled
+from hclmp.data.splits import split_rows
 from hclmp.data.tables import Floats, read_predictions, read_targets
 from hclmp.models.baselines.fit import Baseline, fit_baseline
 from hclmp.models.interface import Model, Part

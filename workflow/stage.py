@@ -20,12 +20,12 @@ from pathlib import Path
 import yaml
 
 from hclmp.config import Config, load_config
-from hclmp.data.folds import fold_batches
 from hclmp.errors import UserError, join_some
 from hclmp.files import write_json
 from hclmp.pipeline import cache
 from hclmp.pipeline.checks import check_results
 from hclmp.pipeline.jobs import PROCESSED, RESULTS, STEPS, jobs, module_of
+from hclmp.pipeline.scopes import training_batches
 
 CONFIG = Path("config/config.yaml")
 RAW = Path("data/raw")
@@ -111,7 +111,7 @@ def rules_of(config: Config, stage: str) -> list[str]:
     if stage == "train":
         rules.append("train_baseline")
         if config.training.folds_per_job > 1:
-            rules += [f"train_batch_{i}" for i in range(1, len(fold_batches(config)) + 1)]
+            rules += [f"train_batch_{i}" for i in range(1, len(training_batches(config)) + 1)]
     return rules
 
 

@@ -3,8 +3,9 @@
 import os
 
 from hclmp.config import CALIBRATION_TREES, MOST_REMEMBERED, Config, variant_settings
-from hclmp.data.folds import fold_batches, fold_names
+from hclmp.data.folds import fold_names
 from hclmp.pipeline.jobs import STEPS, jobs
+from hclmp.pipeline.scopes import own_calibration_folds, training_batches
 from hclmp.sources.inputs import count_rows
 
 # Measured on one core of the machine that hclmp was written on (benchmarks/README.md); another
@@ -28,7 +29,7 @@ def estimate(config: Config) -> str:
     rows = count_rows(config.targets)
     materials = count_rows(config.dos) if config.pretrains else 0
     count = _count_jobs(config)
-    final = config.final_variant
+    final, calibrations = config.final_variant, len(own_calibration_folds(config))
     what = f"{count} jobs ({len(config.variants)} variants x {folds} folds"
     if rows is None:
         return (
@@ -39,7 +40,7 @@ def estimate(config: Config) -> str:
         rows * (config.targets.source == "demo") * SECONDS_PER_DEMO_ROW
         + _dos_seconds(config, materials or 0)
         + folds * sum(_training_seconds(config, name, rows) for name in config.variants)
-        + (0 if final is None else _training_seconds(config, final, rows))
+        + (0 if final is None else (1 + calibrations) * _training_seconds(config, final, rows))
         + count * SECONDS_TO_START_A_JOB
     )
     cores = os.cpu_count() or 1
@@ -62,8 +63,8 @@ def _count_jobs(config: Config) -> int:
     counts = {step: len(jobs(config, step)) for step in STEPS}
     if not config.pretrains:
         counts["pull-dos"] = 0  # no variant uses them
-    spared = len(fold_names(config)) - len(fold_batches(config))
-    return sum(counts.values()) - len(config.neural) * spared
+    spared = sum(len(variants) * (len(folds) - 1) for variants, folds in training_batches(config))
+    return sum(counts.values()) - spared
 
 
 def _dos_seconds(config: Config, materials: int) -> float:

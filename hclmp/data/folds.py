@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +12,9 @@ from numpy.typing import NDArray
 from hclmp.config import Config
 from hclmp.errors import UserError, join_some
 
-if TYPE_CHECKING:
-    from hclmp.data.near_duplicates import NearDuplicates
-    from hclmp.data.tables import Targets
-
 RANDOM_TEST_FRACTION = 0.2
+# Folds that measure the intervals of the final model (calibration_folds.py), beside the sheet's.
+CALIBRATION = ("calibration-1", "calibration-2", "calibration-3")
 RowNumbers = NDArray[np.int64]
 
 
@@ -60,6 +57,11 @@ def _folds_of(path: str | Path, text: str) -> dict[str, tuple[str, ...]]:
         if not fold or not all(c.isalnum() or c in "-_+" for c in fold):
             raise UserError(
                 f"{path}: row {row}: fold {fold!r} must be letters, digits, `-`, `_` or `+`"
+            )
+        if fold in CALIBRATION:
+            raise UserError(
+                f"{path}: row {row}: `{fold}` is the name of a fold that measures the intervals of "
+                "the final model; give yours another"
             )
         if system in fold_of:
             raise UserError(
@@ -106,12 +108,6 @@ def held_out_systems(config: Config) -> dict[str, tuple[str, ...]]:
 def fold_names(config: Config) -> list[str]:
     """The names of the folds of a run, in the order of the sheet; else the split's own name."""
     return list(held_out_systems(config))
-
-
-def fold_batches(config: Config) -> list[list[str]]:
-    """The folds that are trained by one job, in the order of the sheet."""
-    folds, size = fold_names(config), config.training.folds_per_job
-    return [folds[start : start + size] for start in range(0, len(folds), size)]
 
 
 def split_fold(
@@ -253,39 +249,6 @@ def split_given(
         )
     rest = np.setdiff1d(np.arange(len(words)), np.concatenate([train, validation, test]))
     return FoldRows(train, validation, test, rest)
-
-
-def split_rows(config: Config, fold: str, table: "Targets") -> FoldRows:
-    """The rows of a fold of a run.
-
-    Args:
-        config: says how samples are divided.
-        fold: one of ``fold_names``.
-        table: the samples.
-
-    Raises:
-        UserError: no such fold, or it cannot be made from these samples.
-    """
-    drawn: dict[str, Any] = config.training.model_dump(include={"validation_fraction", "seed"})
-    if fold not in (folds := fold_names(config)):
-        raise UserError(f"no fold `{fold}`; there are {join_some(folds)}")
-    if config.split == "systems":
-        return split_fold(table.system, read_systems(config.systems)[fold], **drawn, fold=fold)
-    groups = near_duplicates(config, table).groups
-    if config.given_split:
-        if table.split is None:
-            raise UserError(f"`split: {config.split}`: the source does not say how rows divide")
-        return split_given(table.system, table.split, groups, **drawn)
-    return split_random(table.formula, groups, **drawn)
-
-
-def near_duplicates(config: Config, table: "Targets") -> "NearDuplicates":
-    """The nearly equal compositions of a table."""
-    from hclmp.data.formula import parse_formulas
-    from hclmp.data.near_duplicates import NearDuplicates  # half a second to import, for SciPy
-
-    left_out = config.targets.left_out
-    return NearDuplicates.of(parse_formulas(table.formula, left_out=left_out, origin="targets"))
 
 
 def group_systems(

@@ -8,14 +8,24 @@ relative to the working directory.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from hclmp.config import Config, variant_settings
-from hclmp.data.folds import fold_names, held_out_systems
+from hclmp.data.folds import CALIBRATION
+from hclmp.data.splits import calibration_folds
 from hclmp.errors import UserError, join_some
 from hclmp.files import ModelFiles
+from hclmp.pipeline.scopes import (
+    Scope,
+    dos_scopes,
+    evaluated,
+    evaluation_scopes,
+    features_scope,
+    held_out_by,
+    shared_scopes,
+    trained,
+)
 from hclmp.provenance import Provenance, hash_of, provenance
 
 CONFIG = Path("results/config.json")
@@ -25,8 +35,6 @@ TARGETS = {"targets": PROCESSED / "targets.parquet"}
 DOS = {"dos": PROCESSED / "dos.parquet"}
 STAMPED = {".parquet", ".json", ".safetensors", ".html"}  # kinds of file that carry a provenance
 
-Scope = tuple[str, ...]
-"""What one job of a step is for: () the whole run, (fold,), or (variant, fold)."""
 Settings = dict[str, Any]
 Files = dict[str, Path]
 
@@ -119,7 +127,8 @@ def job(config: Config, step: str, *scope: str) -> Job:
         raise UserError("`dos.held_out: drop` trains one generator per fold: name it with --fold")
     elif known == [()]:
         raise UserError("--fold is for `dos.held_out: drop`; here one generator serves all")
-    raise UserError(f"no fold `{scope[-1]}`; there are {join_some(fold_names(config))}")
+    folds = [one[-1] for one in known if one and one[:-1] == scope[:-1]]
+    raise UserError(f"no fold `{scope[-1]}`; there are {join_some(folds)}")
 
 
 def jobs(config: Config, step: str) -> list[Job]:
@@ -142,28 +151,15 @@ def _in(*folders: str, **names: str) -> Files:
     return {name: RESULTS.joinpath(*folders, file) for name, file in names.items()}
 
 
-def shared_scopes(config: Config) -> list[Scope]:
-    """What there are generators, encoders and features for: each fold, or all folds together.
-
-    With `dos.held_out: drop` those of a fold are made without the DOS of its systems. Those of the
-    final model have seen all DOS.
-    """
-    return list(dict.fromkeys(config.scope_of(fold) for fold in fold_names(config)))
-
-
-def _dos_scopes(config: Config, trained: bool, final: bool) -> list[Scope]:
-    """What a generator or encoder is trained for, if any is; ``final``: for the final model too."""
-    if not trained:
-        return []
-    return shared_scopes(config) + ([()] if final and config.generator_per_fold else [])
-
-
 def _dos_seen(config: Config, scope: Scope) -> Settings:
     """Which DOS are learned from: all, or those that a fold may see."""
     seen: Settings = {"held_out": config.dos.held_out, "left_out": config.targets.left_out}
-    if scope:
-        seen |= {"fold": scope[0], "systems": list(held_out_systems(config)[scope[0]])}
-    return seen
+    return seen | (held_out_by(config, *scope) if scope else {})
+
+
+def _dos_inputs(config: Config, *scope: str) -> Files:
+    """The DOS; and the samples, from which a fold of the calibration is drawn."""
+    return DOS | (TARGETS if scope and scope[0] in CALIBRATION else {})
 
 
 def _network(config: Config, variant: str) -> Settings:
@@ -183,14 +179,12 @@ def _trained(config: Config, variant: str, fold: str) -> Settings:
     settings = {
         "variant": variant,
         "model": chosen.model,
-        "fold": fold,
         "split": config.split,
-        "systems": list(held_out_systems(config)[fold]),
         # The rows of a fold are the same for every variant, whatever its own training seed.
         "split_seed": config.training.seed,
         "validation_fraction": config.training.validation_fraction,
         "dos_held_out": config.dos.held_out if chosen.transfer else None,
-    }
+    } | held_out_by(config, fold)
     if variant in config.neural:
         return settings | _network(config, variant)
     return settings | {"baselines": config.baselines.model_dump(mode="json")}
@@ -198,7 +192,7 @@ def _trained(config: Config, variant: str, fold: str) -> Settings:
 
 def _training_inputs(config: Config, variant: str, fold: str) -> Files:
     """What a variant is trained from on a fold."""
-    shared = config.scope_of(fold)
+    shared = features_scope(config, variant, fold)
     inputs = TARGETS | {"features": Job(config, "featurize", shared).outputs["features"]}
     if config.starts_pretrained(variant):
         inputs["encoder"] = Job(config, "pretrain-encoder", shared).outputs["encoder"]
@@ -223,10 +217,15 @@ def _generator(config: Config, *scope: str) -> Files:
     return {"generator": Path(config.gan.path) if config.gan.path else own}
 
 
+def _evaluated(config: Config) -> list[Job]:
+    """The trainings whose held-out samples are the evaluation."""
+    return [Job(config, "train", scope) for scope in evaluated(config)]
+
+
 def _predictions(config: Config) -> Files:
     """Predictions of all variants and folds, and the histories of the networks."""
     files: Files = {}
-    for made in jobs(config, "train"):
+    for made in _evaluated(config):
         kinds = [kind for kind in ("predictions", "history") if kind in made.outputs]
         files |= {"/".join((kind, *made.scope)): made.outputs[kind] for kind in kinds}
     return files
@@ -236,7 +235,7 @@ def _generators(config: Config, *kinds: str) -> Files:
     """Records of the training of the generators, and examples of the first one."""
     if not config.pretrains:
         return {}
-    made = [Job(config, "pretrain-gan", scope) for scope in shared_scopes(config)]
+    made = [Job(config, "pretrain-gan", scope) for scope in evaluation_scopes(config)]
     files = {"/".join(("gan", k, *m.scope)): m.outputs[k] for m in made for k in kinds}
     return files | {"gan/examples": made[0].outputs["examples"]}
 
@@ -261,14 +260,14 @@ def _final_settings(config: Config) -> Settings:
 
 
 def _final_inputs(config: Config) -> Files:
-    """The evaluation, the folds' models with their inputs, generator and encoder of all DOS."""
+    """The evaluation, the calibration's models with their inputs, generator and encoder."""
     variant = config.final_variant
     assert variant is not None
     inputs = TARGETS | {"metrics": Job(config, "aggregate").outputs["metrics"]}
     inputs |= _generator(config) if config.final_transfers else {}
     if config.starts_pretrained(variant):
         inputs["encoder"] = Job(config, "pretrain-encoder").outputs["encoder"]
-    for fold in fold_names(config):
+    for fold in calibration_folds(config):
         made = Job(config, "train", (variant, fold))
         files = made.inputs | {name: made.outputs[name] for name in ("weights", "history")}
         inputs |= {f"{name}/{fold}": path for name, path in files.items() if name not in TARGETS}
@@ -312,13 +311,15 @@ STEPS: dict[str, Step] = {
     # The generator of densities of states.
     "pretrain-gan": Step(
         options=("--fold",),
-        scopes=lambda config: _dos_scopes(config, config.pretrains, config.final_transfers),
+        scopes=lambda config: dos_scopes(
+            config, [v for v in config.variants if config.pretrains and config.variants[v].transfer]
+        ),
         settings=lambda config, *scope: {
             "gan": config.gan.model_dump(mode="json", exclude={"draws"}),
             "embedding": config.model.embedding,
             **_dos_seen(config, scope),
         },
-        inputs=lambda config, *scope: DOS,
+        inputs=_dos_inputs,
         outputs=lambda config, *scope: (
             _in("gan", *scope, generator="generator.safetensors", metrics="metrics.json")
             | _in("gan", *scope, history="history.csv", examples="examples.csv")
@@ -328,10 +329,8 @@ STEPS: dict[str, Step] = {
     # The encoder of H-CLMP(T), trained on densities of states; it has no DOS feature as an input.
     "pretrain-encoder": Step(
         options=("--fold",),
-        scopes=lambda config: _dos_scopes(
-            config,
-            config.pretrains_encoder,
-            config.final_variant is not None and config.starts_pretrained(config.final_variant),
+        scopes=lambda config: dos_scopes(
+            config, [v for v in config.variants if config.starts_pretrained(v)]
         ),
         settings=lambda config, *scope: {
             "hclmp": config.model.model_dump(mode="json", exclude={"dos_dropout"}),
@@ -340,7 +339,7 @@ STEPS: dict[str, Step] = {
             "seed": config.training.seed,
             **_dos_seen(config, scope),
         },
-        inputs=lambda config, *scope: DOS,
+        inputs=_dos_inputs,
         outputs=lambda config, *scope: _in(
             "encoder", *scope, encoder="encoder.safetensors", history="history.csv"
         ),
@@ -363,7 +362,7 @@ STEPS: dict[str, Step] = {
     # One variant on one fold, and its predictions of the held-out samples.
     "train": Step(
         options=("--variant", "--fold"),
-        scopes=lambda config: list(product(config.variants, fold_names(config))),
+        scopes=trained,
         settings=_trained,
         inputs=_training_inputs,
         outputs=_training_outputs,
@@ -372,7 +371,7 @@ STEPS: dict[str, Step] = {
     "aggregate": Step(
         settings=lambda config: {
             "dos_held_out": config.dos_of_held_out_systems,
-            "trained": {"/".join(m.scope): hash_of(m.settings) for m in jobs(config, "train")},
+            "trained": {"/".join(m.scope): hash_of(m.settings) for m in _evaluated(config)},
         },
         inputs=lambda config: _predictions(config) | _generators(config, "metrics", "history"),
         outputs=lambda config: (

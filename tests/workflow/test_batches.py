@@ -89,6 +89,8 @@ def test_batches_are_rules_made_from_the_sheet(tmp_path: Path) -> None:
     assert {rule: n for rule, n in jobs.items() if rule.startswith("train")} == {
         "train_batch_1": 2,
         "train_batch_2": 2,
+        "train_batch_3": 1,  # the calibration, of the final variant alone
+        "train_batch_4": 1,
         "train_baseline": 12,
     }
 
@@ -101,7 +103,7 @@ def test_dvc_lets_the_rules_of_the_batches_run(
     assert rules_of(load_config("config/config.yaml"), "train") == ["train", "train_baseline"]
     write_config(run, batched(2))
     rules = rules_of(load_config("config/config.yaml"), "train")
-    assert rules == ["train", "train_baseline", "train_batch_1"]
+    assert rules == ["train", "train_baseline", *(f"train_batch_{i}" for i in (1, 2, 3))]
 
 
 # No dry run says it: a rule's message takes the place of its resources.
@@ -142,7 +144,8 @@ def test_training_asks_for_a_gpu_when_the_configuration_does(
     )
     succeeded(done)
     asked: dict[str, int | None] = json.loads(done.stdout.splitlines()[-1])
-    batch = {"train_batch_1"} if folds_per_job > 1 else set()
+    batches = {"train_batch_1", "train_batch_2", "train_batch_3"}
+    batch = batches if folds_per_job > 1 else set()
     assert batch <= asked.keys()
     asking = {rule for rule, gpus in asked.items() if gpus == 1}
     training = {"pretrain_encoder", "train", "finalize"} | batch

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from hclmp.config import load_config
+from hclmp.data.folds import CALIBRATION
 from hclmp.data.tables import read_dos, read_predictions, read_targets
 from hclmp.model import Model
 from hclmp.models.generator.network import Generator
@@ -36,7 +37,7 @@ ENDS = {"aggregate": 1, "finalize": 1, "report": 1, "all": 1}
 
 def test_default_configuration_to_the_end(demo_run: tuple[Path, str]) -> None:
     run, text = demo_run
-    assert "A whole run: 20 jobs" in text
+    assert "A whole run: 23 jobs" in text
     assert "simulated held-out samples" in text, "the table of results ends the run"
     summary = pd.read_csv(run / "results/metrics/summary.csv")
     assert set(summary["variant"]) == set(VARIANTS)
@@ -103,7 +104,7 @@ def test_a_dry_run_shows_every_job_and_writes_nothing(tmp_path: Path) -> None:
         "pretrain_gan": 1,
         "pull_dos": 1,
         "report": 1,
-        "train": 4,
+        "train": 7,  # three of them the calibration
         "train_baseline": 8,
     }
     assert not (run / "results").exists()
@@ -115,15 +116,15 @@ def test_only_what_a_parameter_touches_runs_again(
 ) -> None:
     run = copied(demo_run[0], tmp_path / "run")
     changes: list[tuple[dict[str, Any], dict[str, int]]] = [
-        ({"training": {"epochs": 4}}, {"train": 4, **ENDS}),
-        ({"encoder": {"epochs": 1}}, {"pretrain_encoder": 1, "train": 2, **ENDS}),
+        ({"training": {"epochs": 4}}, {"train": 7, **ENDS}),
+        ({"encoder": {"epochs": 1}}, {"pretrain_encoder": 1, "train": 5, **ENDS}),
         ({"baselines": {"trees": 6}}, {"train_baseline": 8, **ENDS}),
         (
             {"gan": {**TINY["gan"], "epochs": 2}},
             {
                 "pretrain_gan": 1,
                 "featurize": 1,
-                "train": 4,
+                "train": 7,
                 "train_baseline": 8,
                 **ENDS,
             },
@@ -171,7 +172,7 @@ def test_an_edit_of_a_model_file_reruns_training_but_not_the_generator(
     with open(root / "hclmp/models/hclmp/network.py", "a") as file:
         file.write("# edited\n")
     again = planned(run, root=root)
-    assert again == {"pretrain_encoder": 1, "train": 4, "train_baseline": 8, **ENDS}
+    assert again == {"pretrain_encoder": 1, "train": 7, "train_baseline": 8, **ENDS}
 
 
 @pytest.mark.slow
@@ -204,7 +205,7 @@ def test_dropping_the_dos_of_held_out_systems_trains_a_generator_per_fold(tmp_pa
     dos = {**TINY["dos"], "held_out": "drop"}
     run = write_config(tmp_path, {**TINY, "dos": dos, "variants": ["hclmp_t", "mean"]})
     succeeded(snakemake(run))
-    for fold in FOLDS:
+    for fold in (*FOLDS, *CALIBRATION):
         gan = json.loads((run / f"results/gan/{fold}/metrics.json").read_text())
         assert gan["held_out"] == "drop"
         assert gan["provenance"]["config"]["fold"] == fold
@@ -237,7 +238,7 @@ def test_own_table_from_new_to_results(tmp_path: Path) -> None:
     write(table, frame.iloc[:-1])
     changed = planned(run)
     assert changed["prepare_targets"] == 1, "the user's own file is an input"
-    assert changed["train"] == 2
+    assert changed["train"] == 5
 
 
 def test_a_run_for_another_target_shows_no_old_table(

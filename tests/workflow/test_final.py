@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
+from hclmp.data.folds import CALIBRATION
 from hclmp.data.tables import read_dos, read_targets
 from hclmp.errors import UserError
 from hclmp.model import Model
@@ -56,8 +57,8 @@ def test_it_is_trained_on_every_sample(demo_run: tuple[Path, str], model: Model)
         "metrics",
         "generator",
         "encoder",
-        "weights/first",
-        "history/second",
+        "weights/calibration-1",
+        "history/calibration-2",
     } <= inputs
     history = pd.read_csv(run / "results/final/history.csv")
     assert 1 <= history["epoch"].max() <= TINY["training"]["epochs"]
@@ -114,10 +115,12 @@ def test_a_guess_of_the_dos_is_told_where_training_had_computed_ones(
         assert "is a guess" not in recalled
 
 
-def test_the_uncertainty_is_that_of_the_folds(demo_run: tuple[Path, str], model: Model) -> None:
+def test_the_uncertainty_is_that_of_the_calibration(
+    demo_run: tuple[Path, str], model: Model
+) -> None:
     run, _ = demo_run
     squares = []
-    for fold in ("first", "second"):
+    for fold in CALIBRATION:
         frame = pd.read_parquet(run / f"results/predictions/hclmp_t/{fold}.parquet")
         squares.append((frame["t_pred"] - frame["t_true"]) ** 2)
     error = float(np.sqrt(pd.concat(squares).mean()))
@@ -170,8 +173,8 @@ def test_a_model_of_another_configuration_is_refused(
 ) -> None:
     run = shutil.copytree(demo_run[0], tmp_path / "run")
     monkeypatch.chdir(run)
-    other = Path("results/models/hclmp_t/first/model.safetensors")
-    shutil.copy("results/models/hclmp_t/second/model.safetensors", other)
+    other = Path("results/models/hclmp_t/calibration-1/model.safetensors")
+    shutil.copy("results/models/hclmp_t/calibration-2/model.safetensors", other)
     answer = command("finalize")
     assert answer.code == 2
     assert f"{other}: made with another configuration" in answer.text

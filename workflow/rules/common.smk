@@ -11,10 +11,11 @@ from snakemake.utils import validate
 
 from hclmp.cli.estimate import estimate
 from hclmp.config import as_json, resolve
-from hclmp.data.folds import fold_batches, fold_names
+from hclmp.data.folds import CALIBRATION, fold_names
 from hclmp.errors import UserError
 from hclmp.files import write_text
 from hclmp.pipeline.jobs import CONFIG, STEPS, Job, jobs, module_of
+from hclmp.pipeline.scopes import training_batches
 from hclmp.provenance import source_hash
 from hclmp.sources.inputs import input_files
 
@@ -24,9 +25,9 @@ try:
     PULLS = SETTINGS.pretrains or (
         SETTINGS.dos.source != "none" and Path(SETTINGS.dos.path or ".").exists()
     )
-    FOLDS = fold_names(SETTINGS)
+    FOLDS = [*fold_names(SETTINGS), *CALIBRATION]
     # Folds that train as one model; none where each is a job.
-    BATCHES = fold_batches(SETTINGS) if SETTINGS.training.folds_per_job > 1 else []
+    BATCHES = training_batches(SETTINGS) if SETTINGS.training.folds_per_job > 1 else []
     # The user's own files: a rule reruns when one of them changes.
     OWN = {
         "targets": input_files(SETTINGS.targets),

@@ -44,7 +44,7 @@ use rule train as train_baseline with:
 
 
 # Folds that train as one model: a rule for each batch, whose files are those of all its folds.
-for number, folds in enumerate(BATCHES, start=1):
+for number, (variants, folds) in enumerate(BATCHES, start=1):
 
     rule:
         name:
@@ -64,7 +64,7 @@ for number, folds in enumerate(BATCHES, start=1):
         benchmark:
             f"logs/benchmarks/train/{{variant}}.batch_{number}.tsv"
         wildcard_constraints:
-            variant="|".join(SETTINGS.neural) or "(?!)",
+            variant="|".join(variants) or "(?!)",
         priority: 1
         conda:
             "../../environment.yml"

@@ -16,7 +16,8 @@ from hclmp.evaluation import plots
 from hclmp.evaluation.metrics import by_system, summarise
 from hclmp.files import write_csv, write_json
 from hclmp.pipeline.checks import check_inputs
-from hclmp.pipeline.jobs import Files, Job, shared_scopes
+from hclmp.pipeline.jobs import Files, Job
+from hclmp.pipeline.scopes import evaluation_scopes
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ def _plot_data(
 
 def _of_generators(config: Config, files: Files, kind: str) -> list[tuple[str, Path]]:
     """Fold, or ``all``, and the file of its generator, of all generators."""
-    scopes = shared_scopes(config)
+    scopes = evaluation_scopes(config)
     return [(s[0] if s else "all", files["/".join(("gan", kind, *s))]) for s in scopes]
 
 

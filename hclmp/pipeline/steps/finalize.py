@@ -14,9 +14,9 @@ from hclmp import CITATION
 from hclmp.config import Config, variant_settings
 from hclmp.data.composition import pad
 from hclmp.data.elements import TABULATED, describable, element_vectors
-from hclmp.data.folds import fold_names, split_rows
 from hclmp.data.formula import parse_formulas
 from hclmp.data.inputs import ElementTable, Inputs, Labelled
+from hclmp.data.splits import calibration_folds, split_rows
 from hclmp.data.tables import Targets, read_targets
 from hclmp.files import atomic_write, write_csv, write_json
 from hclmp.model import SCHEMA_VERSION, write_elements
@@ -40,9 +40,9 @@ FAR = 0.99  # of the training samples, with their own system unknown, are nearer
 def finalize(config: Config, job: Job, *, threads: int = 1) -> None:
     """Train the first H-CLMP variant on all samples and write it with all that a prediction needs.
 
-    Epochs are the median of the best ones of the folds' models; the size of the uncertainty is
-    what makes the folds' held-out samples most likely. With transfer, generator and encoder are
-    those that have seen all DOS.
+    The epochs are the median of the best ones of the calibration's models; the size of the
+    uncertainty makes the samples that these did not see most likely. With transfer, generator and
+    encoder are those that have seen all DOS.
 
     Raises:
         UserError: a file of an earlier step is missing or belongs to another run.
@@ -83,9 +83,9 @@ def finalize(config: Config, job: Job, *, threads: int = 1) -> None:
 
 
 def _held_out(config: Config, job: Job, table: Targets) -> tuple[HeldOut, bool]:
-    """What the folds' models say of their test samples; and whether whole systems are held out."""
+    """What the calibration's models say of their test samples; are these of other systems?"""
     parts, whole = [], True
-    for fold in fold_names(config):
+    for fold in calibration_folds(config):
         fitted = Ensemble.from_file(job.inputs[f"weights/{fold}"])
         features = job.inputs[f"features/{fold}"]
         inputs = read_inputs(config, job.settings["variant"], features, table)
@@ -99,7 +99,7 @@ def _held_out(config: Config, job: Job, table: Targets) -> tuple[HeldOut, bool]:
 def _epochs(config: Config, job: Job) -> int:
     """The median of the best epochs over folds and members."""
     best = []
-    for fold in fold_names(config):
+    for fold in calibration_folds(config):
         history = pd.read_csv(job.inputs[f"history/{fold}"])
         history = history.query("stage == 'selection'").reset_index(drop=True)
         rows = history.groupby("member")["validation_mae"].idxmin()

@@ -9,10 +9,11 @@ import numpy as np
 from hclmp.config import Config
 from hclmp.data.composition import vocabulary_of
 from hclmp.data.elements import TABULATED, check_elements
-from hclmp.data.folds import fold_names, near_duplicates, split_rows
+from hclmp.data.folds import fold_names
 from hclmp.data.formula import Fractions, composition_key, parse_formulas
 from hclmp.data.near_duplicates import TOLERANCE
 from hclmp.data.split_checks import check_folds
+from hclmp.data.splits import near_duplicates, split_rows
 from hclmp.data.tables import Targets, write_targets
 from hclmp.errors import join_some
 from hclmp.files import write_json

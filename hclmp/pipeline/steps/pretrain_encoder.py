@@ -9,7 +9,6 @@ import pandas as pd
 from hclmp.config import Config
 from hclmp.data.composition import pad
 from hclmp.data.elements import TABULATED, describable, element_vectors
-from hclmp.data.folds import read_systems, seen_of
 from hclmp.data.formula import Fractions, composition_key, parse_formulas, system_of
 from hclmp.data.inputs import ElementTable, Inputs
 from hclmp.data.tables import Floats, read_dos
@@ -21,7 +20,8 @@ from hclmp.models.generator.network import DosScaler
 from hclmp.models.hclmp.fit import pretrain
 from hclmp.pipeline import cache
 from hclmp.pipeline.checks import check_inputs
-from hclmp.pipeline.jobs import Job, Scope
+from hclmp.pipeline.jobs import Job
+from hclmp.pipeline.seen_dos import seen_dos
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def pretrain_encoder(config: Config, job: Job, *, threads: int = 1) -> None:
     prepare(threads, deterministic=config.training.deterministic)
     parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(dos))
     vocabulary = describable(config.model.embedding, left_out=config.targets.left_out)
-    rows = _rows(config, parsed, vocabulary, job.scope)
+    rows = _rows(config, parsed, vocabulary, job)
     if not rows:
         raise UserError(
             f"{dos}: none of {len(parsed)} DOS is left for the encoder to learn from: bring more, "
@@ -79,11 +79,10 @@ def pretrain_encoder(config: Config, job: Job, *, threads: int = 1) -> None:
 
 
 def _rows(
-    config: Config, parsed: Sequence[Fractions], vocabulary: Sequence[str], scope: Scope
+    config: Config, parsed: Sequence[Fractions], vocabulary: Sequence[str], job: Job
 ) -> list[int]:
     """The rows of the DOS table that may be learned from; what is left out is counted."""
-    held_out = read_systems(config.systems)[scope[0]] if scope else ()
-    seen = seen_of([system_of(fractions) for fractions in parsed], held_out)
+    seen = seen_dos(config, job, [system_of(fractions) for fractions in parsed])
     known = set(vocabulary)
     strange = [e for fractions in parsed for e in fractions if e not in known]
     rows = [i for i, f in enumerate(parsed) if seen[i] and known.issuperset(f)]
@@ -94,7 +93,7 @@ def _rows(
             join_some(sorted(set(strange))),
         )
     if dropped := seen.count(False):
-        log.info("%d DOS of held-out systems and their supersets are left out", dropped)
+        log.info("%d DOS of what is held out are left out", dropped)
     return rows
 
 

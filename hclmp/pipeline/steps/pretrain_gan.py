@@ -14,7 +14,6 @@ from scipy.spatial.distance import cdist
 from hclmp.config import Config
 from hclmp.data.composition import pad
 from hclmp.data.elements import element_vectors, known_elements
-from hclmp.data.folds import read_systems, seen_of
 from hclmp.data.formula import Fractions, parse_formulas, system_of
 from hclmp.data.tables import EnergyGrid, read_dos
 from hclmp.errors import UserError
@@ -29,7 +28,8 @@ from hclmp.models.generator.training import (
 )
 from hclmp.pipeline import cache
 from hclmp.pipeline.checks import check_inputs
-from hclmp.pipeline.jobs import Job, Scope
+from hclmp.pipeline.jobs import Job
+from hclmp.pipeline.seen_dos import seen_dos
 from hclmp.provenance import hash_of
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def pretrain_gan(config: Config, job: Job) -> None:
     dos = job.inputs["dos"]
     table = read_dos(dos)
     parsed = parse_formulas(table.formula, left_out=config.targets.left_out, origin=str(dos))
-    rows = _divide(_systems(config, parsed, job.scope), seed=config.gan.seed)
+    rows = _divide(_systems(config, parsed, job), seed=config.gan.seed)
     fractions = pad(parsed, known_elements(config.model.embedding)).dense()
     parts = [_Part(fractions[r], table.dos[r]) for r in rows]
     origin, files = job.provenance(), job.outputs
@@ -139,12 +139,10 @@ def _built(config: Config, grid: EnergyGrid, train: _Part) -> tuple[Generator, D
     return model, scaler
 
 
-def _systems(config: Config, parsed: Sequence[Fractions], scope: Scope) -> list[str | None]:
+def _systems(config: Config, parsed: Sequence[Fractions], job: Job) -> list[str | None]:
     """The system of each DOS; None for those that the generator must not see."""
     systems = [system_of(fractions) for fractions in parsed]
-    if not scope:
-        return list(systems)
-    seen = seen_of(systems, read_systems(config.systems)[scope[0]])
+    seen = seen_dos(config, job, systems)
     return [s if kept else None for s, kept in zip(systems, seen, strict=True)]
 
 
@@ -163,7 +161,7 @@ def _divide(systems: Sequence[str | None], *, seed: int) -> list[NDArray[np.int6
     part_of = dict(zip(known, part.tolist(), strict=True))
     parts = np.array([part_of.get(s, -1) if s is not None else -1 for s in systems])
     if dropped := int((parts == -1).sum()):
-        log.info("%d DOS of held-out systems and their supersets are dropped", dropped)
+        log.info("%d DOS of what is held out are dropped", dropped)
     return [np.flatnonzero(parts == i) for i in (TRAIN, VALIDATION, TEST)]
 
 

@@ -14,7 +14,8 @@ from hclmp.evaluation.report.page import render
 from hclmp.evaluation.report.run import Run
 from hclmp.files import write_text
 from hclmp.pipeline.checks import check_inputs
-from hclmp.pipeline.jobs import Files, Job, shared_scopes
+from hclmp.pipeline.jobs import Files, Job
+from hclmp.pipeline.scopes import evaluation_scopes
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def _read(config: Config, files: Files) -> Run:
         dos=_json(files["dos"]) if "dos" in files else None,
         gan={
             scope[0] if scope else "all": _json(files["/".join(("gan/metrics", *scope))])
-            for scope in (shared_scopes(config) if config.pretrains else [])
+            for scope in (evaluation_scopes(config) if config.pretrains else [])
         },
         examples=pd.read_csv(files["gan/examples"]) if config.pretrains else None,
         sheet=read_systems(config.systems) if config.split == "systems" else {},

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from hclmp.config import Config, variant_settings
-from hclmp.data.folds import RowNumbers, split_rows
+from hclmp.data.folds import RowNumbers
 from hclmp.data.inputs import Inputs, Labelled
+from hclmp.data.splits import split_rows
 from hclmp.data.tables import Floats, Predictions, Targets, read_targets, write_predictions
 from hclmp.files import write_csv, write_json
 from hclmp.models.checkpoint import Checkpoints
