@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
+from torch import Tensor
 
 from hclmp.config import Config
 from hclmp.data.composition import pad
@@ -190,6 +191,7 @@ def _measured(model: Generator, scaler: DosScaler, train: _Part, test: _Part) ->
     return {
         "mae": {name: _mae(guess, test.dos) for name, guess in guesses.items()},
         "mae_scaled": {name: _mae(guess.numpy(), truth.numpy()) for name, guess in scaled.items()},
+        "spread_to_residual": _spread_to_residual(samples, truth),
         "energy_score_scaled": {n: float(energy_score(s, truth).mean()) for n, s in scores.items()},
         "wasserstein_energy": {
             name: _wasserstein(guess, test.dos, model.grid) for name, guess in guesses.items()
@@ -199,6 +201,15 @@ def _measured(model: Generator, scaler: DosScaler, train: _Part, test: _Part) ->
 
 def _mae(guess: NDArray[np.floating[Any]], truth: NDArray[np.floating[Any]]) -> float:
     return float(np.abs(guess.astype(np.float64) - truth.astype(np.float64)).mean())
+
+
+def _spread_to_residual(samples: Tensor, truth: Tensor) -> float:
+    """The spread of draws over the error of their mean, root mean squares; of true draws it is 1.
+
+    ``samples`` [n, draws, D] and ``truth`` [n, D] are scaled DOS.
+    """
+    residual = truth - samples.mean(dim=1)
+    return float((samples.var(dim=1).mean() / residual.square().mean()).sqrt())
 
 
 def _wasserstein(
