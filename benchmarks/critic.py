@@ -50,16 +50,24 @@ def measure(table: Path, folder: Path, name: str, seed: int) -> dict[str, float]
             "dos": {
                 "source": "table",
                 "path": str(table.resolve()),
-                "energies": {"start": -300, "stop": 1000, "n": 66, "unit": "cm^-1"},
+                "energies": {"start": -300, "stop": 1000, "n": 66, "unit": "1/cm"},
             },
             "gan": {"seed": seed, **SETTINGS[name]},
             "variants": ["hclmp_t"],
             "encoder": {"epochs": 0},
+            "split": "random",
         }
         (run / "config").mkdir(parents=True, exist_ok=True)
         (run / "config/config.yaml").write_text(yaml.safe_dump(config))
         for step in ("pull-dos", "pretrain-gan"):
-            command = [sys.executable, "-m", "hclmp.cli.main", step]
+            command = [
+                sys.executable,
+                "-m",
+                "hclmp.cli.main",
+                step,
+                "--config",
+                "config/config.yaml",
+            ]
             subprocess.run(command, cwd=run, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     found = json.loads(metrics.read_text())
     return {
