@@ -21,11 +21,12 @@ from hclmp.models.generator.training import (
     train_generator,
 )
 from hclmp.models.recall import is_superset_of
-from hclmp.pipeline.steps.pretrain_gan import _wasserstein
+from hclmp.pipeline.steps.pretrain_gan import _spread_to_residual, _wasserstein
 from tests.made_up.synthetic import GRID, VOCABULARY, synthetic_dos
 
 SETTINGS = GanConfig(generator_hidden=(32,), critic_hidden=(32,), epochs=10, batch_size=32, noise=4)
 PLAIN = SETTINGS.model_copy(update={"memory": 0, "epochs": 40})
+NO_CRITIC = SETTINGS.model_copy(update={"critic_steps": 0})
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +83,9 @@ def refitted(key: str = "refit") -> tuple[Generator, Materials, list[dict[str, f
     return model, train, history
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, PLAIN], ids=["recalling", "plain"])
+@pytest.mark.parametrize(
+    "settings", [SETTINGS, PLAIN, NO_CRITIC], ids=["recalling", "plain", "no_critic"]
+)
 @pytest.mark.parametrize("heavy", [False, True])
 def test_conditional_mean_beats_training_mean_and_median(heavy: bool, settings: GanConfig) -> None:
     model, (_, known), history = trained(heavy=heavy, settings=settings)
@@ -100,6 +103,22 @@ def test_conditional_mean_beats_training_mean_and_median(heavy: bool, settings: 
     in_states_of_known = model.scaler.unscale(known).mean(dim=0).numpy()
     error_in_states = np.abs(in_states.mean(dim=1).numpy() - dos).mean()
     assert error_in_states < 0.9 * np.abs(in_states_of_known - dos).mean()
+
+
+def test_without_a_critic_none_is_trained() -> None:
+    _, _, history = trained(settings=NO_CRITIC)
+    assert "critic_loss" not in history[0]
+    with pytest.raises(ValueError, match="the generator would learn nothing"):
+        GanConfig(critic_steps=0, mean_weight=0)
+
+
+@pytest.mark.parametrize("narrower", [1.0, 4.0])
+def test_the_spread_of_true_draws_is_their_residual(narrower: float) -> None:
+    drawn = torch.Generator().manual_seed(0)
+    means = torch.randn(500, 7, generator=drawn)
+    truth = means + torch.randn(500, 7, generator=drawn)
+    samples = means[:, None] + torch.randn(500, 200, 7, generator=drawn) / narrower
+    assert _spread_to_residual(samples, truth) == pytest.approx(1 / narrower, rel=0.03)
 
 
 def test_samples_vary_and_the_feature_is_their_mean() -> None:
@@ -279,7 +298,9 @@ def test_a_killed_training_resumes_to_the_same_bytes(
     assert Path("resumed.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, PLAIN], ids=["recalling", "plain"])
+@pytest.mark.parametrize(
+    "settings", [SETTINGS, PLAIN, NO_CRITIC], ids=["recalling", "plain", "no_critic"]
+)
 def test_save_load_equal(settings: GanConfig) -> None:
     model, _, _ = trained(settings=settings.model_copy(update={"epochs": 2}))
     model.save("generator.safetensors", provenance={"step": "pretrain_gan"})

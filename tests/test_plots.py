@@ -38,7 +38,7 @@ def generator(tmp_path: Path) -> dict[str, Path]:
     """The tables of a trained generator; two materials have the same formula."""
     energy = np.linspace(-8, 8, 33)
     dos = np.exp(-((energy - 2) ** 2))
-    columns = {"energy": energy, "dos": dos, "generated_mean": 0.9 * dos, "generated_std": 0.1}
+    columns = {"energy": energy, "dos": dos, "generated_mean": 0.9 * dos}
     blocks = [pd.DataFrame({"formula": f, **columns}) for f in ("Fe2O3", "Fe2O3", "Mn0.5V0.5")]
     metrics = {
         "mae": {"generator": 0.12, "training_mean": 0.34},
@@ -53,6 +53,7 @@ def generator(tmp_path: Path) -> dict[str, Path]:
             "critic_loss": [-3.0, -2.0, -1.0, -9.0],
             "generator_loss": [0.1, 0.2, 0.3, 0.9],
             "mean_error": [0.9, 0.8, 0.7, 0.1],
+            "energy_score": [0.8, 0.6, 0.4, 0.1],
             "validation_energy_score": [0.6, 0.4, 0.5, None],
             "validation_mae": [0.5, 0.4, 0.3, None],
         }
@@ -264,10 +265,16 @@ def test_generated_dos_has_a_panel_per_material(
     assert all(part in text for part in ("0.12", "0.34", "DOS (states/eV/cation)"))
 
 
+@pytest.mark.parametrize("critic", [True, False])
 def test_gan_curves_mark_the_best_epoch(
-    tmp_path: Path, generator: dict[str, Path], drawn: list[Figure]
+    tmp_path: Path, generator: dict[str, Path], drawn: list[Figure], critic: bool
 ) -> None:
+    if not critic:
+        history = pd.read_csv(generator["history.csv"])
+        lost = history.drop(columns=["critic_loss", "generator_loss"])
+        lost.to_csv(generator["history.csv"], index=False)
     plots.gan_curves(tmp_path / "a.png", generator["history.csv"])
+    assert ("critic" in _texts(drawn[0])) == critic
     for ax in drawn[0].axes:
         best = next(line for line in ax.lines if line.get_label() == "best epoch")
         assert np.asarray(best.get_xdata()).tolist() == [2, 2]

@@ -45,8 +45,9 @@ class GanConfig(Section):
     """Materials per step; fewer if an epoch would have less than 16 steps."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """Adam's learning rate at the start; it falls to a hundredth along a cosine."""
-    critic_steps: Positive = 2
-    """Critic steps per generator step (paper: 2)."""
+    critic_steps: Annotated[int, Field(ge=0)] = 2
+    """Critic steps per generator step (paper: 2). 0: no critic; docs/method.md shows what that
+    costs."""
     gradient_penalty: Annotated[float, Field(ge=0)] = 10.0
     """Weight of the critic's gradient penalty (paper: 10)."""
     mean_weight: Annotated[float, Field(ge=0)] = 100.0
@@ -62,6 +63,15 @@ class GanConfig(Section):
     def _path_goes_with_pretrained(self) -> "GanConfig":
         if (self.source == "pretrained") != (self.path is not None):
             raise ValueError("`path` is the file of `source: pretrained`, and goes with it alone")
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> "GanConfig":
+        if self.critic_steps == 0 and self.mean_weight == 0:
+            raise ValueError(
+                "with `critic_steps: 0` and `mean_weight: 0` the generator would learn nothing: "
+                "raise one of them"
+            )
         return self
 
 

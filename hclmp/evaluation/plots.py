@@ -219,8 +219,8 @@ def generated_dos(path: Path, examples: Path, metrics: Path) -> None:
 
     Args:
         path: the PNG.
-        examples: CSV of ``formula, energy, dos, generated_mean, generated_std``, a block of rising
-            energies per material.
+        examples: CSV of ``formula, energy, dos, generated_mean``, a block of rising energies per
+            material.
         metrics: JSON of the generator's metrics, with the units of DOS and energy.
     """
     about, blocks = json.loads(metrics.read_text()), materials_of(pd.read_csv(examples))
@@ -233,20 +233,18 @@ def generated_dos(path: Path, examples: Path, metrics: Path) -> None:
     )
     with _figure(path, max(3.5 * columns + 0.5, 7.5), 2.2 * rows + 1.1) as figure:
         for i, block in enumerate(blocks):
-            energy, mean, std = block["energy"], block["generated_mean"], block["generated_std"]
+            energy, mean = block["energy"], block["generated_mean"]
             ax = figure.add_subplot(rows, columns, i + 1)
             ax.axvline(0, color=PALE, lw=0.8, zorder=0)
             ax.plot(energy, block["dos"], color=DARK, lw=1, label="true")
             ax.plot(energy, mean, color=colour, label="generated, mean of draws")
-            band: Keywords = {"color": colour, "alpha": 0.25, "lw": 0, "label": "±1 std of draws"}
-            ax.fill_between(energy, mean - std, mean + std, **band)
             ax.margins(x=0)
             ax.set_ylim(bottom=0)
             ax.set_title(re.sub(r"(\d+(?:\.\d+)?)", r"$_{\1}$", str(block["formula"].iloc[0])))
             if i + columns >= len(blocks):
                 ax.set_xlabel(_with_unit("energy", about["energy_unit"]))
         figure.supylabel(_with_unit("DOS", unit))
-        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         figure.suptitle(_title(title, about["simulated"]))
 
 
@@ -256,7 +254,7 @@ def materials_of(table: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def gan_curves(path: Path, history: Path) -> None:
-    """Training of the generator against epoch: losses, error of the mean, validation scores.
+    """Training of the generator against epoch: error of the mean, energy score, critic if any.
 
     ``history`` is a CSV with a row per stage and epoch; errors and scores are of scaled DOS. Only
     the first stage has validation; it is shown.
@@ -266,15 +264,20 @@ def gan_curves(path: Path, history: Path) -> None:
     neural, other = STYLES["hclmp_t"][0], STYLES["hclmp"][0]
     error = "MAE of the mean of draws"
     panels = {
-        "training loss": {"critic_loss": ("critic", DARK), "generator_loss": ("generator", neural)},
-        "training (scaled DOS)": {"mean_error": (error, other)},
+        "training (scaled DOS)": {
+            "energy_score": ("energy score", neural),
+            "mean_error": (error, other),
+        },
         "validation (scaled DOS)": {
             "validation_energy_score": ("energy score", neural),
             "validation_mae": (error, other),
         },
     }
-    with _figure(path, 10.5, 3.4) as figure:
-        for ax, (title, lines) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+    if "critic_loss" in table:
+        lost = {"critic_loss": ("critic", DARK), "generator_loss": ("generator", neural)}
+        panels = {"what the critic says": lost, **panels}
+    with _figure(path, 3.5 * len(panels), 3.4) as figure:
+        for ax, (title, lines) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
             for column, (label, colour) in lines.items():
                 line: Keywords = {"color": colour, "label": label, "marker": _marker(table)}
                 ax.plot(table["epoch"], table[column], **line)

@@ -242,7 +242,7 @@ def test_plots_follow_the_colour_scheme(open_: Open, demo: Made) -> None:
 def test_generator_losses_and_correlation(open_: Open, demo: Made) -> None:
     opened, data = open_(demo), demo.data
     opened.page.select_option("#material", "1")
-    assert opened.traces("dos-plot")[3]["y"] == data["dos"]["materials"][1]["true"]
+    assert opened.traces("dos-plot")[1]["y"] == data["dos"]["materials"][1]["true"]
     opened.page.select_option("#loss-variant", "no_covariance")
     wanted = data["losses"]["no_covariance"]["validation_mae"]["middle"]
     assert opened.traces("loss-plot")[5]["y"] == wanted

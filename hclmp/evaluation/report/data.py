@@ -162,7 +162,7 @@ def _dos(run: Run) -> Json | None:
     if run.examples is None:
         return None
     blocks = materials_of(run.examples)
-    columns = {"true": "dos", "mean": "generated_mean", "std": "generated_std"}
+    columns = {"true": "dos", "mean": "generated_mean"}
     about = next(iter(run.gan.values()))
     return {
         "unit": about["unit"],

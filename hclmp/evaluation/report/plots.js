@@ -251,11 +251,11 @@
 
   function dos() {
     const { energy, materials, unit, energy_unit } = data.dos;
-    const { mean, std, true: real } = materials[Number(byId("material").value)];
-    const traces = band(energy, mean.map((m, i) => m - std[i]), mean, mean.map((m, i) => m + std[i]), real);
-    traces[1].name = "one standard deviation";
-    traces[2].name = "generated";
-    Object.assign(traces[3], { mode: "lines", name: "true", line: { color: style("--text"), width: 1.3 } });
+    const { mean, true: real } = materials[Number(byId("material").value)];
+    const traces = [
+      { x: energy, y: mean, mode: "lines", name: "generated", line: { color: colourOf(data.shown), width: 2 } },
+      { x: energy, y: real, mode: "lines", name: "true", line: { color: style("--text"), width: 1.3 } },
+    ];
     return { traces, layout: { xaxis: axis(withUnit("energy", energy_unit)), yaxis: axis(withUnit("DOS", unit), { rangemode: "tozero" }) } };
   }
 

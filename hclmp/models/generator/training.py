@@ -1,5 +1,6 @@
-"""Training of the generator: critic and generator in turn, the best epoch kept, then all DOS."""
+"""Training of the generator, with a critic or without: the best epoch kept, then all DOS."""
 
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
@@ -84,19 +85,22 @@ def _train(
     if generator.recalls:
         generator.memory = train
     torch.manual_seed(settings.seed + 1)
-    critic = mlp([conditions.shape[1] + train.dos.shape[1], *settings.critic_hidden, 1])
+    networks: dict[str, nn.Module] = {"generator": generator}
+    if settings.critic_steps:
+        widths = [conditions.shape[1] + train.dos.shape[1], *settings.critic_hidden, 1]
+        networks["critic"] = mlp(widths)
     rate = settings.learning_rate
-    g_opt = torch.optim.Adam(generator.parameters(), lr=rate, betas=BETAS)
-    c_opt = torch.optim.Adam(critic.parameters(), lr=rate, betas=BETAS)
-    networks: dict[str, nn.Module] = {"generator": generator, "critic": critic}
-    optimizers: dict[str, Optimizer] = {"generator_adam": g_opt, "critic_adam": c_opt}
+    optimizers: dict[str, Optimizer] = {
+        f"{name}_adam": torch.optim.Adam(network.parameters(), lr=rate, betas=BETAS)
+        for name, network in networks.items()
+    }
     state = checkpoint.resume(networks, optimizers)
     with progress("generator" if validation else "generator, all DOS", epochs) as advance:
         while state.epoch < epochs:
             # Seeding each epoch by its number makes a resumed training equal an uninterrupted one.
             torch.manual_seed(settings.seed * 100_003 + state.epoch + 2)
             _set_rate(optimizers, rate * _cosine(state.epoch / settings.epochs))
-            row = _epoch(generator, critic, g_opt, c_opt, train, conditions, settings)
+            row = _epoch(generator, networks.get("critic"), optimizers, train, conditions, settings)
             if validation:
                 row |= _validate(generator, validation)
             score = row.get("validation_energy_score", float("nan"))
@@ -121,9 +125,8 @@ def energy_score(samples: Tensor, truth: Tensor) -> Tensor:
 
 def _epoch(
     generator: Generator,
-    critic: nn.Module,
-    g_opt: Optimizer,
-    c_opt: Optimizer,
+    critic: nn.Module | None,
+    optimizers: Mapping[str, Optimizer],
     train: Materials,
     conditions: Tensor,
     settings: GanConfig,
@@ -143,9 +146,13 @@ def _epoch(
         recalled = _recalled(generator, train, conditions, rows, queries)
         fixed = None if recalled is None else recalled.detach()
         losses: dict[str, Tensor] = {}
-        for _ in range(settings.critic_steps):
-            losses["critic_loss"] = _critic_step(generator, critic, c_opt, x, real, fixed, settings)
-        losses |= _generator_step(generator, critic, g_opt, x, real, recalled, settings)
+        if critic is not None:
+            for _ in range(settings.critic_steps):
+                losses["critic_loss"] = _critic_step(
+                    generator, critic, optimizers["critic_adam"], x, real, fixed, settings
+                )
+        adam = optimizers["generator_adam"]
+        losses |= _generator_step(generator, critic, adam, x, real, recalled, settings)
         for name, loss in losses.items():
             totals[name] = totals.get(name, torch.zeros(())) + loss.detach()
     return {name: float(total) / len(starts) for name, total in totals.items()}
@@ -192,25 +199,29 @@ def _critic_step(
 
 def _generator_step(
     generator: Generator,
-    critic: nn.Module,
+    critic: nn.Module | None,
     optimizer: Optimizer,
     x: Tensor,
     real: Tensor,
     recalled: Tensor | None,
     settings: GanConfig,
 ) -> dict[str, Tensor]:
-    """The critic's judgement, and how far a few draws and their mean are from the true DOS."""
+    """How far a few draws and their mean are from the true DOS, and what a critic says of one."""
     several = (-1, DRAWS, -1)
     noise = torch.randn(len(x), DRAWS, settings.noise)
     base = None if recalled is None else recalled[:, None].expand(several)
     fake = generator(x[:, None].expand(several), noise, base)
-    judged = critic(torch.cat([x, fake[:, 0]], dim=1)).mean()
     mean_error = (fake.mean(dim=1) - real).abs().mean()
     score = energy_score(fake, real).mean()
+    loss = settings.mean_weight * (mean_error + SCORE_SHARE * score)
+    losses = {"mean_error": mean_error, "energy_score": score}
+    if critic is not None:
+        losses["generator_loss"] = -critic(torch.cat([x, fake[:, 0]], dim=1)).mean()
+        loss = loss + losses["generator_loss"]
     optimizer.zero_grad()
-    (settings.mean_weight * (mean_error + SCORE_SHARE * score) - judged).backward()
+    loss.backward()
     optimizer.step()
-    return {"generator_loss": -judged, "mean_error": mean_error, "energy_score": score}
+    return losses
 
 
 @torch.no_grad()
