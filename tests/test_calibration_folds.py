@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from hclmp.config import Config
 from hclmp.data.calibration_folds import RARE, draw_outside, split_calibration
-from hclmp.data.folds import CALIBRATION, FoldRows
-from hclmp.data.splits import calibration_folds
+from hclmp.data.folds import CALIBRATION, FoldRows, calibration_folds
 from hclmp.data.tables import Floats, varied
 from hclmp.pipeline.jobs import jobs
 

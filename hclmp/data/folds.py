@@ -110,6 +110,16 @@ def fold_names(config: Config) -> list[str]:
     return list(held_out_systems(config))
 
 
+def calibration_folds(config: Config) -> list[str]:
+    """The folds whose models size the intervals of the final model; none without such a model.
+
+    Where whole systems are held out they are folds of their own; else those of the evaluation.
+    """
+    if config.final_variant is None:
+        return []
+    return list(CALIBRATION) if config.split == "systems" else fold_names(config)
+
+
 def split_fold(
     systems: Sequence[str],
     held_out: Sequence[str],

@@ -7,6 +7,7 @@ from hclmp.data.calibration_folds import split_calibration
 from hclmp.data.folds import (
     CALIBRATION,
     FoldRows,
+    calibration_folds,
     fold_names,
     read_systems,
     split_fold,
@@ -19,16 +20,6 @@ from hclmp.errors import UserError, join_some
 
 if TYPE_CHECKING:
     from hclmp.data.near_duplicates import NearDuplicates
-
-
-def calibration_folds(config: Config) -> list[str]:
-    """The folds whose models size the intervals of the final model; none without such a model.
-
-    Where whole systems are held out they are folds of their own; else those of the evaluation.
-    """
-    if config.final_variant is None:
-        return []
-    return list(CALIBRATION) if config.split == "systems" else fold_names(config)
 
 
 def split_rows(config: Config, fold: str, table: Targets) -> FoldRows:

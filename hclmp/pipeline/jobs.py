@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hclmp.config import Config, variant_settings
-from hclmp.data.folds import CALIBRATION
-from hclmp.data.splits import calibration_folds
+from hclmp.data.folds import CALIBRATION, calibration_folds
 from hclmp.errors import UserError, join_some
 from hclmp.files import ModelFiles
 from hclmp.pipeline.scopes import (

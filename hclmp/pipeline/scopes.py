@@ -5,8 +5,7 @@ from itertools import product
 from typing import Any
 
 from hclmp.config import Config
-from hclmp.data.folds import CALIBRATION, fold_names, held_out_systems
-from hclmp.data.splits import calibration_folds
+from hclmp.data.folds import CALIBRATION, calibration_folds, fold_names, held_out_systems
 
 Scope = tuple[str, ...]
 """What one job of a step is for: () the whole run, (fold,), or (variant, fold)."""

@@ -14,9 +14,10 @@ from hclmp import CITATION
 from hclmp.config import Config, variant_settings
 from hclmp.data.composition import pad
 from hclmp.data.elements import TABULATED, describable, element_vectors
+from hclmp.data.folds import calibration_folds
 from hclmp.data.formula import parse_formulas
 from hclmp.data.inputs import ElementTable, Inputs, Labelled
-from hclmp.data.splits import calibration_folds, split_rows
+from hclmp.data.splits import split_rows
 from hclmp.data.tables import Targets, read_targets
 from hclmp.files import atomic_write, write_csv, write_json
 from hclmp.model import SCHEMA_VERSION, write_elements
