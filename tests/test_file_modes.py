@@ -18,7 +18,7 @@ import pytest
 from hclmp.files import atomic_write, write_text
 from hclmp.pipeline.cache import VARIABLE
 from hclmp.tensors import write_tensors
-from tests.made_up.oxides import OF_DOS, run
+from tests.made_up.oxides import OF_DOS, calibrate, run
 
 ROOT = Path(__file__).parents[1]
 NOBODY = 65534
@@ -86,7 +86,9 @@ def test_all_files_of_a_run_have_the_mode_of_the_umask(audited: Path, tmp_path: 
 @pytest.fixture
 def evaluated(audited: Path, shared_folder: Path) -> Path:
     """A run that lacks its final model alone, in a folder that all users may read."""
-    return Path(shutil.copytree(audited / "keep", shared_folder / "run"))
+    copy = shutil.copytree(audited / "keep", shared_folder / "run")
+    calibrate(copy)
+    return copy
 
 
 @pytest.mark.parametrize("mask", UMASKS)

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from hclmp.config import Config, load_config, resolve
+from hclmp.data.folds import CALIBRATION
 from hclmp.errors import UserError
-from hclmp.pipeline.jobs import STEPS, Job, module_of
+from hclmp.pipeline.jobs import STEPS, Job, jobs, module_of
 from hclmp.provenance import PACKAGE, source_files
 from tests.conftest import Command
 from tests.docs.blocks import blocks_of
@@ -73,6 +74,18 @@ def test_the_modules_and_rules_of_a_step_lie_under_its_deps(step: str) -> None:
     modules = [path.relative_to(PACKAGE.parent) for path in source_files(module_of(step))]
     for path in [*modules, Path("workflow/rules") / f"{RULES[step]}.smk"]:
         assert any(under(path, dep) for dep in deps), f"add to the deps of {step}: {path}"
+
+
+@pytest.mark.parametrize("held_out", ["keep", "drop"])
+def test_what_a_job_reads_lies_under_the_deps_of_its_stage(
+    held_out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    config = resolve({"dos": {"held_out": held_out}})
+    for step in STEPS:
+        deps = [Path(dep) for dep in STAGES[step]["deps"]]
+        for path in {path for made in jobs(config, step) for path in made.inputs.values()}:
+            assert any(under(path, dep) for dep in deps), f"add to the deps of {step}: {path}"
 
 
 @pytest.mark.parametrize("held_out", ["keep", "drop"])
@@ -199,6 +212,8 @@ def settings(config: Config) -> dict[str, Any]:
         if step not in ("train", "aggregate")
     }
     found["pretrain-encoder"] += [config.pretrains_encoder, needed]
+    for step in ("pretrain-gan", "pretrain-encoder"):  # for a fold that is drawn, too
+        found[step] += [Job(config, step, CALIBRATION[:1]).settings]
     found["featurize"] += [config.gan.path]
     found["finalize"] += [config.gan.path]
     found["train"] = [Job(config, "train", (v, fold)).settings for v in config.variants]

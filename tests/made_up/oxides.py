@@ -13,6 +13,7 @@ import yaml
 
 from hclmp.cli.main import app
 from hclmp.config import DEFAULT_VARIANTS, load_config
+from hclmp.data.folds import CALIBRATION
 from tests.fixtures.make_model import CONFIG as SMALL
 
 ELEMENTS = ("Cu", "Fe", "Mn", "Ti", "W")
@@ -82,6 +83,15 @@ def run(folder: Path, *steps: str) -> None:
                 named = [] if variant is None else ["--variant", variant]
                 options = ["--config", "config.yaml", *named, *scoped]
                 app([step, *options], standalone_mode=False)
+
+
+def calibrate(folder: Path) -> None:
+    """Train the models that the final one is calibrated with, where one generator serves all."""
+    variant = load_config(folder / "config.yaml").final_variant
+    with contextlib.chdir(folder):
+        for fold in CALIBRATION:
+            named = ["--variant", str(variant), "--fold", fold]
+            app(["train", "--config", "config.yaml", *named], standalone_mode=False)
 
 
 def new_run(folder: Path, held_out: str) -> Path:

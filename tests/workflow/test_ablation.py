@@ -6,6 +6,7 @@ import yaml
 from snakemake.utils import update_config
 
 from hclmp.config import resolve
+from hclmp.data.folds import CALIBRATION
 from tests.workflow.conftest import ROOT, TINY, planned, write_config
 
 NEURAL = (
@@ -33,7 +34,7 @@ def test_a_dry_run_plans_every_ablation(tmp_path: Path) -> None:
         "pretrain_encoder": 1,
         "pretrain_gan": 1,
         "pull_dos": 1,
-        "train": len(NEURAL) * folds,
+        "train": len(NEURAL) * folds + len(CALIBRATION),
         "train_baseline": folds,
     }
 
