@@ -1,5 +1,6 @@
 """The table of jobs: what determines a result is in its settings, and what does not is not."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from hclmp.config import Config, resolve
 from hclmp.errors import UserError
+from hclmp.files import write_json
 from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Job
 from hclmp.pipeline.steps.pretrain_gan import _divide
@@ -85,3 +87,15 @@ def test_a_damaged_input_says_what_makes_it_again() -> None:
     table.touch()
     with pytest.raises(UserError, match=r"dos\.parquet: damaged.*again: `hclmp pull-dos`"):
         check_inputs(Job(resolve({}), "pretrain-gan"))
+
+
+def test_a_key_that_is_null_here_and_not_there_is_named() -> None:
+    """As in the results of an earlier version, which did not know the key."""
+    raw = {"targets": {"source": "table", "path": "t.csv", "properties": {"gap": {}}}}
+    config = resolve({**raw, "dos": {"source": "none"}, "variants": ["mean"]})
+    found = json.loads(json.dumps(Job(config, "prepare-targets").settings))
+    del found["targets"]["properties"]["gap"]["maximum"]
+    for path in Job(config, "report").inputs.values():
+        write_json(path, {"provenance": {"config": found, "inputs": {}}})
+    with pytest.raises(UserError, match=r"\(targets\.properties\.gap\.maximum: nothing there, N"):
+        check_inputs(Job(config, "report"))

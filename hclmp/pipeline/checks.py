@@ -14,6 +14,7 @@ from hclmp.pipeline.jobs import Job, jobs, makers
 from hclmp.provenance import Provenance, differing, hash_of, read_provenance, sha256
 
 HASH = 64  # characters, which say nothing to a reader
+NOTHING = "nothing"  # in place of the value of a key that is not there, which is not null
 
 
 def check_inputs(job: Job) -> None:
@@ -61,7 +62,8 @@ def _differences(
     """Each key that differs, such as ``training.seed: 0 there, 1 here``."""
     texts = []
     for key in sorted({*found, *wanted}):
-        there, here, name = found.get(key), wanted.get(key), f"{within}{key}"
+        there, here = (values.get(key, NOTHING) for values in (found, wanted))
+        name = f"{within}{key}"
         if isinstance(there, Mapping) and isinstance(here, Mapping):
             texts += _differences(there, here, f"{name}.")
         elif hash_of(there) != hash_of(here):
