@@ -20,6 +20,9 @@ NOTHING = "nothing"  # in place of the value of a key that is not there, which i
 def check_inputs(job: Job) -> None:
     """The inputs of a job must be there and belong to this run: same settings, same data.
 
+    So must all that these were made from, as far as it is here: the predictions of a fold do not
+    themselves say how the generator of their features was trained.
+
     Results of another version of the source are accepted: Snakemake and DVC make those again,
     whoever works by hand decides.
 
@@ -32,10 +35,15 @@ def check_inputs(job: Job) -> None:
             own = "`gan.path` names it, `hclmp import-generator` makes one"
             remedy = f"`{made_by[path].command}` makes it" if path in made_by else own
             raise UserError(f"{path}: no such file; {remedy}")
-    for path in job.inputs.values():
-        maker = made_by.get(path)
-        if maker is not None and path in maker.stamped:
+    todo, checked = list(job.inputs.values()), set[Path]()
+    for path in todo:  # which grows
+        if path in checked or path not in made_by or not path.is_file():
+            continue
+        checked.add(path)
+        maker = made_by[path]
+        if path in maker.stamped:
             _check_origin(maker, path, digest)
+        todo += maker.inputs.values()
 
 
 def _check_origin(maker: Job, path: Path, digest: Callable[[Path], str]) -> None:
