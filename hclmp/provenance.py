@@ -131,7 +131,8 @@ def read_provenance(path: Path) -> Provenance:
 
     try:
         return dict(_about(path)["provenance"])
-    except (pa.ArrowException, SafetensorError, KeyError, TypeError, ValueError) as error:
+    # OSError: Arrow's word for a footer that it cannot decode
+    except (pa.ArrowException, SafetensorError, KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged: it does not say where it comes from") from error
 
 

@@ -3,7 +3,9 @@
 Nothing here imports torch: a step without a network does not wait for it.
 """
 
+import errno
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,8 +42,13 @@ def write_tensors(
         k: t if isinstance(t, np.ndarray) else t.detach().cpu().numpy() for k, t in tensors.items()
     }
     arrays = {name: np.asarray(array, order="C") for name, array in numpy.items()}
+    metadata = {KEY: json.dumps(header, sort_keys=sort_keys)}
     with atomic_write(path) as temporary:
-        save_file(arrays, temporary, metadata={KEY: json.dumps(header, sort_keys=sort_keys)})
+        try:
+            save_file(arrays, temporary, metadata=metadata)
+        except SafetensorError as error:  # such as "... (os error 28)" of a full disk
+            code = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(code[1]) if code else errno.EIO, str(error), str(path)) from error
 
 
 @contextmanager

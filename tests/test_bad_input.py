@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from safetensors import SafetensorError
 
+from hclmp import tensors
 from hclmp.errors import UserError
 from hclmp.sources.table import read_frame
 from tests.conftest import Command, assert_refused
@@ -406,3 +410,37 @@ def test_a_property_named_as_a_column_of_predictions(
     config = set_up(workdir, good_table().rename(columns={"rate": name}))
     answer = command("prepare-targets", "--config", config)
     assert_refused(answer, f"a property cannot be called {name}", "Rename the column")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.ENOSPC, "no space left on the disk. Free some and repeat the command."),
+        (errno.EROFS, "Read-only file system. Choose another folder"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_in_one_message(
+    workdir: Path, command: Command, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    def refused(_descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    file = set_up(workdir)
+    monkeypatch.setattr("hclmp.files.os.fsync", refused)
+    answer = command("prepare-targets", "--config", file)
+    assert answer.code == 2
+    assert words in answer.text
+    assert not [path for path in Path("data").rglob("*") if path.is_file()]
+
+
+def test_safetensors_on_a_full_disk_are_an_error_of_the_system(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space (os error 28)")
+
+    monkeypatch.setattr(tensors, "save_file", full)
+    with pytest.raises(OSError, match=r"a\.safetensors") as error:
+        tensors.write_tensors("a.safetensors", {"x": np.zeros(2)}, {})
+    assert error.value.errno == errno.ENOSPC
+    assert list(workdir.iterdir()) == []

@@ -82,6 +82,24 @@ def test_what_was_half_kept_is_not_found(kept: Path) -> None:
     assert not cache.restore(ORIGIN, FILES)
 
 
+def test_a_cache_that_cannot_be_written_costs_no_finished_result(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("file").write_text("a file, in which no folder can be made")
+    monkeypatch.setenv(cache.VARIABLE, "file/kept")
+    Path("a.parquet").touch()
+    cache.keep(ORIGIN, [Path("a.parquet")])
+    assert "so this result is not kept" in caplog.text
+
+
+def test_an_entry_of_another_user_is_restored(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_path: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(cache.os, "utime", refused)
+    assert cache.restore(ORIGIN, FILES)
+
+
 def test_an_entry_says_what_it_is(kept: Path) -> None:
     about = json.loads((kept / cache.ABOUT).read_text())
     assert about["origin"] == ORIGIN

@@ -19,6 +19,7 @@ from hclmp.models.hclmp import training as loop
 from hclmp.models.hclmp.ensemble import Ensemble
 from hclmp.models.interface import Prediction
 from hclmp.models.scaling import Scaler
+from hclmp.tensors import read_tensors, write_tensors
 from tests.made_up.synthetic import fit_one, inputs, labelled
 
 JOULE = 2.0**-62  # of an electronvolt, nearly: a power of 2, which changes no digit
@@ -66,6 +67,16 @@ def test_what_is_no_model_is_refused_by_name() -> None:
         Ensemble.from_file("model.safetensors")
     with pytest.raises(UserError, match="no such file"):
         Ensemble.from_file("other.safetensors")
+
+
+def test_a_model_without_its_calibration_is_refused_by_name() -> None:
+    ensemble, _ = fitted()
+    ensemble.save("model.safetensors", provenance={})
+    with read_tensors("model.safetensors", what="", remedy="") as (header, tensors):
+        kept = {name: tensor for name, tensor in tensors.items() if "calibration" not in name}
+    write_tensors("model.safetensors", kept, header)
+    with pytest.raises(UserError, match=r"model\.safetensors: not a model.*hclmp train"):
+        Ensemble.from_file("model.safetensors")
 
 
 def test_same_seed_same_bytes_other_seed_other_model() -> None:

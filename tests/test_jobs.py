@@ -1,16 +1,23 @@
 """The table of jobs: what determines a result is in its settings, and what does not is not."""
 
+import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hclmp.config import Config, resolve
 from hclmp.errors import UserError
+from hclmp.files import write_json
 from hclmp.pipeline.checks import check_inputs
-from hclmp.pipeline.jobs import Job
+from hclmp.pipeline.jobs import STEPS, Job, jobs
 from hclmp.pipeline.steps.pretrain_gan import _divide
+from hclmp.provenance import METADATA_KEY
+from hclmp.tensors import write_tensors
 
 SEEDED = {"mine": {"model": "hclmp", "overrides": {"training": {"seed": 7}}}}
 
@@ -85,3 +92,53 @@ def test_a_damaged_input_says_what_makes_it_again() -> None:
     table.touch()
     with pytest.raises(UserError, match=r"dos\.parquet: damaged.*again: `hclmp pull-dos`"):
         check_inputs(Job(resolve({}), "pretrain-gan"))
+
+
+def test_a_key_that_is_null_here_and_not_there_is_named() -> None:
+    """As in the results of an earlier version, which did not know the key."""
+    raw = {"targets": {"source": "table", "path": "t.csv", "properties": {"gap": {}}}}
+    config = resolve({**raw, "dos": {"source": "none"}, "variants": ["mean"]})
+    found = json.loads(json.dumps(Job(config, "prepare-targets").settings))
+    del found["targets"]["properties"]["gap"]["maximum"]
+    for path in Job(config, "report").inputs.values():
+        write_json(path, {"provenance": {"config": found, "inputs": {}}})
+    with pytest.raises(UserError, match=r"\(targets\.properties\.gap\.maximum: nothing there, N"):
+        check_inputs(Job(config, "report"))
+
+
+def make(job: Job) -> None:
+    """Write files that hold nothing but the provenance of a job."""
+    about = {"provenance": job.provenance()}
+    for path in job.outputs.values():
+        if path.suffix == ".parquet":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            table = pa.table({}).replace_schema_metadata({METADATA_KEY: json.dumps(about)})
+            pq.write_table(table, path)
+        elif path.suffix == ".safetensors":
+            write_tensors(path, {}, about)
+        else:
+            write_json(path, about)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, None),
+        ({"gan": {"draws": 5}}, r"features\.safetensors: .*draws: 100 there, 5 here.*featurize"),
+        ({"gan": {"epochs": 5}}, r"metrics\.json: .*gan\.epochs.*pretrain-gan"),
+        ({"encoder": {"epochs": 5}}, r"encoder\.safetensors: .*encoder\.epochs.*pretrain-encoder"),
+        ({"dos": {"limit": 5}}, r"dos\.parquet: .*dos\.limit.*pull-dos"),
+    ],
+    ids=str,
+)
+def test_what_an_input_was_made_from_belongs_to_the_run_too(
+    change: dict[str, Any], words: str | None
+) -> None:
+    """No key of these is in the settings of a training, whose predictions are pooled."""
+    before = resolve({"variants": ["hclmp_t"]})
+    for step in list(STEPS)[: list(STEPS).index("aggregate")]:
+        for job in jobs(before, step):
+            make(job)
+    wanted = Job(resolve({"variants": ["hclmp_t"], **change}), "aggregate")
+    with pytest.raises(UserError, match=words) if words else nullcontext():
+        check_inputs(wanted)

@@ -29,6 +29,8 @@ from hclmp.data.tables import (
     write_targets,
 )
 from hclmp.errors import UserError
+from hclmp.provenance import read_provenance
+from hclmp.sources.table import read_frame
 
 PROPERTIES = (
     Property("gap", unit="eV", coordinate=1.5),
@@ -160,6 +162,23 @@ def test_a_file_that_is_no_table_is_refused(workdir: Path) -> None:
         read_dos("n.parquet")
 
 
+def test_a_damaged_footer_is_a_users_mistake(workdir: Path, targets: Targets) -> None:
+    """Arrow raises several kinds of errors, by the byte that is damaged."""
+    write_targets("t.parquet", targets)
+    whole = Path("t.parquet").read_bytes()
+    kinds = set()
+    for place in range(20, 400, 10):
+        broken = bytearray(whole)
+        broken[-place] ^= 0xFF
+        Path("t.parquet").write_bytes(broken)
+        for read in (read_targets, read_provenance, read_frame):
+            try:
+                read(Path("t.parquet"))
+            except UserError as error:
+                kinds.add(type(error.__cause__))
+    assert OSError in kinds
+
+
 def rewritten(path: str, change: dict[str, pa.Array | None]) -> None:
     """Replace columns of a Parquet file (None: drop), keeping its metadata."""
     table = pq.read_table(path)
@@ -186,7 +205,7 @@ def test_columns_other_than_agreed_are_refused(
 ) -> None:
     write_targets("t.parquet", targets)
     rewritten("t.parquet", change)
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=f"{words}.*`hclmp prepare-targets` makes it again"):
         read_targets("t.parquet")
 
 

@@ -1,5 +1,6 @@
 """The command line: where it starts, and where a user's mistake becomes one message."""
 
+import errno
 import logging
 import os
 import sys
@@ -14,6 +15,8 @@ from hclmp.cli.commands import COMMANDS
 from hclmp.errors import UserError
 from hclmp.pipeline.jobs import STEPS, module_of
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+BARRED = (errno.EACCES, errno.EPERM, errno.EROFS)
 app = typer.Typer(
     name="hclmp",
     no_args_is_help=True,
@@ -44,11 +47,23 @@ def main() -> None:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to write
         sys.exit(0)
-    except UserError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            "error:", str(error), markup=False
-        )
+    except (UserError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (*FULL, *BARRED):
+            raise
+        message = _of_the_system(error) if isinstance(error, OSError) else str(error)
+        Console(stderr=True, soft_wrap=True, highlight=False).print("error:", message, markup=False)
         sys.exit(2)
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the user can do about a full disk, or a file that may not be read or written."""
+    place = f"{error.filename}: " if error.filename else ""
+    if error.errno in FULL:
+        return f"{place}no space left on the disk. Free some and repeat the command."
+    return (
+        f"{place}{error.strerror}. Choose another folder, or ask its owner for the permission to "
+        "read and write there."
+    )
 
 
 def _log_to_stderr() -> None:

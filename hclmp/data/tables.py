@@ -222,7 +222,8 @@ def read_targets(path: str | Path) -> Targets:
     properties = tuple(Property(**p) for p in about["properties"])
     labels = dict.fromkeys([p.name for p in properties], pa.float64())
     wanted = dict.fromkeys(SAMPLE_COLUMNS, pa.string()) | labels
-    _check_columns(path, table, wanted, may_be_blank=labels if about["missing_values"] else ())
+    blank_labels = labels if about["missing_values"] else ()
+    _check_columns(path, table, wanted, "hclmp prepare-targets", may_be_blank=blank_labels)
     blank = np.full(len(table), np.nan)
     noise = [
         table[f"{p.name}_std"].to_numpy() if f"{p.name}_std" in table.column_names else blank
@@ -264,7 +265,8 @@ def read_dos(path: str | Path) -> DosTable:
     table, about = _read(path, "dos", "hclmp pull-dos")
     grid = EnergyGrid(**about["grid"])
     wanted = {"material_id": pa.string(), "formula": pa.string()}
-    _check_columns(path, table, wanted | {"dos": pa.list_(pa.float32(), grid.n)})
+    wanted |= {"dos": pa.list_(pa.float32(), grid.n)}
+    _check_columns(path, table, wanted, "hclmp pull-dos")
     return DosTable(
         material_id=table["material_id"].to_pylist(),
         formula=table["formula"].to_pylist(),
@@ -295,7 +297,8 @@ def read_predictions(path: str | Path) -> Predictions:
         UserError: the file is missing, is no predictions table, or its columns are not as agreed.
     """
     table, about = _read(path, "predictions", "hclmp train")
-    _check_columns(path, table, dict(PREDICTION_COLUMNS), may_be_blank=LABEL_COLUMNS)
+    wanted = dict(PREDICTION_COLUMNS)
+    _check_columns(path, table, wanted, "hclmp train", may_be_blank=LABEL_COLUMNS)
     covariance = about["covariance"]
     return Predictions(
         frame=table.to_pandas(),
@@ -337,7 +340,7 @@ def _read(path: str | Path, kind: str, maker: str) -> tuple[pa.Table, dict[str, 
     try:
         table = pq.read_table(path, partitioning=None)
         about = json.loads((table.schema.metadata or {})[METADATA_KEY])
-    except (pa.ArrowException, KeyError, ValueError) as error:
+    except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise UserError(f"{path}: not a {kind} table of hclmp; `{maker}` makes it") from error
     if about["table"] != kind:
         raise UserError(f"{path}: a {about['table']} table where a {kind} table was expected")
@@ -348,6 +351,7 @@ def _check_columns(
     path: str | Path,
     table: pa.Table,
     wanted: dict[str, pa.DataType],
+    maker: str,
     may_be_blank: Collection[str] = (),
 ) -> None:
     """Columns must be there and of their type, and have no blank cells but where these may be."""
@@ -357,6 +361,11 @@ def _check_columns(
         if name not in table.column_names or table.schema.field(name).type != kind
     ]
     if wrong:
-        raise UserError(f"{path}: columns missing or of another type: {join_some(wrong)}")
+        raise UserError(
+            f"{path}: columns missing or of another type: {join_some(wrong)}. A table of another "
+            f"version of hclmp? `{maker}` makes it again"
+        )
     if empty := [n for n in wanted if n not in may_be_blank and table[n].null_count]:
-        raise UserError(f"{path}: empty cells in columns {join_some(empty)}")
+        raise UserError(
+            f"{path}: empty cells in columns {join_some(empty)}; `{maker}` makes it again"
+        )

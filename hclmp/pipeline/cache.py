@@ -16,6 +16,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -45,33 +46,44 @@ def restore(origin: Provenance, files: Iterable[Path]) -> bool:
         copy = entry / file.name
         if not copy.is_file() or sha256(copy) != kept.get(file.name):
             log.warning("%s: damaged or missing, so this result is made anew", copy)
-            shutil.rmtree(entry)
+            shutil.rmtree(entry, ignore_errors=True)
             return False
     for file in files:
         with atomic_write(file) as temporary:
             shutil.copyfile(entry / file.name, temporary)
-    os.utime(entry)
+    with suppress(OSError):  # another user's, in a folder that a group shares
+        os.utime(entry)
     log.info("restored from %s, made with the same data, configuration and source", entry)
     return True
 
 
 def keep(origin: Provenance, files: Iterable[Path]) -> None:
-    """Keep copies of the files of a finished result; an entry appears whole or not at all."""
+    """Keep copies of the files of a finished result; an entry appears whole or not at all.
+
+    If they cannot be written, a warning says so: the result itself is finished.
+    """
     entry = _entry(origin)
     if entry is None or (entry / ABOUT).is_file():
         return
-    shutil.rmtree(entry, ignore_errors=True)  # an entry without it is broken
     part = entry.with_name(f".{entry.name}.{os.getpid()}.part")
-    part.mkdir(parents=True, exist_ok=True)
+    try:
+        _copy(origin, files, part)
+        shutil.rmtree(entry, ignore_errors=True)  # an entry without ABOUT is broken
+        with suppress(OSError):  # another process has just kept the same
+            part.rename(entry)
+    except OSError as error:
+        log.warning("%s: cannot be written (%s), so this result is not kept", entry, error)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _copy(origin: Provenance, files: Iterable[Path], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     hashes = {}
     for file in files:
-        shutil.copyfile(file, part / file.name)
-        hashes[file.name] = sha256(part / file.name)
-    write_json(part / ABOUT, {"origin": origin, "files": hashes})
-    try:
-        part.rename(entry)
-    except OSError:  # another process has just kept the same
-        shutil.rmtree(part)
+        shutil.copyfile(file, folder / file.name)
+        hashes[file.name] = sha256(folder / file.name)
+    write_json(folder / ABOUT, {"origin": origin, "files": hashes})
 
 
 def _entry(origin: Provenance) -> Path | None:

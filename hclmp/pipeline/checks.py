@@ -14,10 +14,14 @@ from hclmp.pipeline.jobs import Job, jobs, makers
 from hclmp.provenance import Provenance, differing, hash_of, read_provenance, sha256
 
 HASH = 64  # characters, which say nothing to a reader
+NOTHING = "nothing"  # in place of the value of a key that is not there, which is not null
 
 
 def check_inputs(job: Job) -> None:
     """The inputs of a job must be there and belong to this run: same settings, same data.
+
+    So must all that these were made from, as far as it is here: the predictions of a fold do not
+    themselves say how the generator of their features was trained.
 
     Results of another version of the source are accepted: Snakemake and DVC make those again,
     whoever works by hand decides.
@@ -31,10 +35,15 @@ def check_inputs(job: Job) -> None:
             own = "`gan.path` names it, `hclmp import-generator` makes one"
             remedy = f"`{made_by[path].command}` makes it" if path in made_by else own
             raise UserError(f"{path}: no such file; {remedy}")
-    for path in job.inputs.values():
-        maker = made_by.get(path)
-        if maker is not None and path in maker.stamped:
+    todo, checked = list(job.inputs.values()), set[Path]()
+    for path in todo:  # which grows
+        if path in checked or path not in made_by or not path.is_file():
+            continue
+        checked.add(path)
+        maker = made_by[path]
+        if path in maker.stamped:
             _check_origin(maker, path, digest)
+        todo += maker.inputs.values()
 
 
 def _check_origin(maker: Job, path: Path, digest: Callable[[Path], str]) -> None:
@@ -61,7 +70,8 @@ def _differences(
     """Each key that differs, such as ``training.seed: 0 there, 1 here``."""
     texts = []
     for key in sorted({*found, *wanted}):
-        there, here, name = found.get(key), wanted.get(key), f"{within}{key}"
+        there, here = (values.get(key, NOTHING) for values in (found, wanted))
+        name = f"{within}{key}"
         if isinstance(there, Mapping) and isinstance(here, Mapping):
             texts += _differences(there, here, f"{name}.")
         elif hash_of(there) != hash_of(here):

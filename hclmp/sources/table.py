@@ -48,7 +48,7 @@ def read_frame(path: str | Path, *, limit: int | None = None) -> pd.DataFrame:
             frame = read_csv(path)
         else:
             raise UserError(f"{path}: not a .csv or .parquet file; save it as CSV, with commas")
-    except (ValueError, pa.ArrowException, UnicodeDecodeError) as error:
+    except (ValueError, pa.ArrowException, OSError) as error:  # OSError: a damaged footer
         reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
         raise UserError(
             f"{path}: cannot be read: {reason}. It must be Parquet, or CSV in UTF-8 with commas."
@@ -68,7 +68,7 @@ def count_rows(section: TargetsConfig | DosConfig) -> int | None:
     if path.suffix.lower() == ".parquet":
         try:
             return int(pq.read_metadata(path).num_rows)
-        except pa.ArrowException:
+        except (pa.ArrowException, OSError):
             return 0
     with path.open("rb") as file:
         return max(0, sum(1 for _ in file) - 1)

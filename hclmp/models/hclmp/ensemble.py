@@ -256,14 +256,15 @@ class Ensemble:
                 {name: tensor.numpy() for name, tensor in unpack(part, tensors).items()}
                 for part in ("calibration", "seen", "intervals")
             )
-        return cls(
-            network,
-            tuple(header["vocabulary"]),
-            scalers,
-            _calibration(**calibrated),
-            Seen(**seen) if seen else None,
-            _intervals(**intervals) if intervals else None,
-        )
+            read = cls(
+                network,
+                tuple(header["vocabulary"]),
+                scalers,
+                _calibration(**calibrated),
+                Seen(**seen) if seen else None,
+                _intervals(**intervals) if intervals else None,
+            )
+        return read
 
 
 @torch.no_grad()
