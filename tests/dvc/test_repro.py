@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from hclmp.data.folds import CALIBRATION
 from hclmp.provenance import read_provenance
 from tests.dvc.conftest import FOLDS, Repository, environment, epochs
 
@@ -31,7 +32,8 @@ def ran(text: str) -> list[str]:
     return [line.split("'")[1] for line in text.splitlines() if line.startswith("Running stage")]
 
 
-ALL = {f"{variant}.{fold}" for variant in VARIANTS for fold in FOLDS}
+FINAL = {f"hclmp_t.{fold}" for fold in CALIBRATION}
+ALL = {f"{variant}.{fold}" for variant in VARIANTS for fold in FOLDS} | FINAL
 
 
 def test_from_a_fresh_clone_to_the_end_and_then_nothing_more(recorded: Repository) -> None:
@@ -133,7 +135,7 @@ def test_a_failed_fold_is_trained_alone_and_new_data_train_all(
     text = run.refused("dvc", "repro", "train", env=environment(PYTHONPATH=str(killer)))
     assert "stage train: a job failed" in text
     assert not run.is_clean("train")
-    assert trained(run) == {"hclmp_t.first", "hclmp_t.second"}, "mean was restored"
+    assert trained(run) == {"hclmp_t.first", "hclmp_t.second", *FINAL}, "mean was restored"
     assert ran(run.done("dvc", "repro", "train")) == ["train"]
     assert trained(run) == {"hclmp_t.second"}
     assert epochs(run) == {3}

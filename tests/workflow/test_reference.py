@@ -109,7 +109,7 @@ def with_a_generator(tmp_path: Path) -> Path:
 
 
 def test_a_pretrained_generator_needs_no_dos(tmp_path: Path) -> None:
-    jobs = {"prepare_targets": 1, "featurize": 1, "train": 1, "train_baseline": 1}
+    jobs = {"prepare_targets": 1, "featurize": 1, "train": 4, "train_baseline": 1}
     jobs |= {"aggregate": 1, "finalize": 1, "report": 1}
     assert planned(with_a_generator(tmp_path)) == {**jobs, "all": 1}
 

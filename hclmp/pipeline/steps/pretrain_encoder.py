@@ -93,7 +93,7 @@ def _rows(
             join_some(sorted(set(strange))),
         )
     if dropped := seen.count(False):
-        log.info("%d DOS of what is held out are left out", dropped)
+        log.info("%d DOS of held-out systems are left out", dropped)
     return rows
 
 

@@ -162,7 +162,7 @@ def _divide(systems: Sequence[str | None], *, seed: int) -> list[NDArray[np.int6
     part_of = dict(zip(known, part.tolist(), strict=True))
     parts = np.array([part_of.get(s, -1) if s is not None else -1 for s in systems])
     if dropped := int((parts == -1).sum()):
-        log.info("%d DOS of what is held out are dropped", dropped)
+        log.info("%d DOS of held-out systems are left out", dropped)
     return [np.flatnonzero(parts == i) for i in (TRAIN, VALIDATION, TEST)]
 
 
