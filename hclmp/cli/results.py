@@ -8,6 +8,7 @@ from rich.table import Table
 
 from hclmp.cli.terminal import note, show_table
 from hclmp.errors import UserError
+from hclmp.evaluation.ratio import FEWEST_SYSTEMS, too_few
 from hclmp.pipeline.jobs import PROCESSED, RESULTS
 
 
@@ -42,7 +43,10 @@ def results(as_json: bool) -> None:
     for name in ("mae_std", "r2", "coverage90", "nll"):
         table.add_column(name, justify="right")
     if baseline:
-        table.add_column(f"mae_std / {baseline} (95 % interval)", justify="right")
+        interval = " (95 % interval)"
+        if about["systems"] < FEWEST_SYSTEMS:
+            interval, table.caption = "", f"{too_few(about['systems'])}\n{table.caption}"
+        table.add_column(f"mae_std / {baseline}{interval}", justify="right")
     for variant, row in wide.sort_values("mae_std").iterrows():
         cells = [f"{row[name]:.3f}" for name in ("mae_std", "r2", "coverage90", "nll")]
         if baseline:
@@ -66,5 +70,5 @@ def _notes(targets_record: Path) -> list[str]:
 
 def _ratio(row: "pd.Series[float]", reference: float, baseline: str) -> str:
     low, high = (row.get(f"mae_std_vs_{baseline}_{end}") for end in ("low", "high"))
-    interval = "–" if pd.isna(low) else f"{low:.3f} to {high:.3f}"
-    return f"{row['mae_std'] / reference:.3f} ({interval})"
+    interval = "" if pd.isna(low) else f" ({low:.3f} to {high:.3f})"
+    return f"{row['mae_std'] / reference:.3f}{interval}"

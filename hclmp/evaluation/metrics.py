@@ -1,4 +1,4 @@
-"""Metrics of predictions on held-out systems, and the bootstrap of their ratios."""
+"""Metrics of predictions on held-out systems."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,11 +8,10 @@ from scipy.stats import multivariate_normal, norm
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from hclmp.data.tables import Floats, Property, correlation_of
+from hclmp.evaluation.ratio import ratio_interval
 
 ALL = "all"  # the property that stands for the mean over properties
 SET_ASIDE = 4  # one sample in so many, the least certain, does not count in `mae_std_certain`
-BOOTSTRAPS = 2000
-INTERVAL = (0.025, 0.975)
 SUMMARY_COLUMNS = ["variant", "property", "metric", "value", "n"]
 SYSTEM_COLUMNS = ["variant", "system", "property", "metric", "value", "n"]
 
@@ -29,8 +28,8 @@ def summarise(
     ``coverage90`` the share of labels in the 90 % interval; ``nll`` the negative
     log-likelihood of the standardised label under a Gaussian; ``nll_joint`` (of ``all``) that of
     all labels of a sample together, per label, with the correlations that the variant learned;
-    ``mae_std_vs_{other}_low`` and ``_high`` a 95 % bootstrap interval over systems of the ratio of
-    two variants' ``mae_std`` (NaN of one system alone).
+    ``mae_std_vs_{other}_low`` and ``_high`` a 95 % interval over systems of the ratio of two
+    variants' ``mae_std`` (`ratio_interval`; NaN where there are too few systems).
 
     Args:
         frames: variant -> predictions of all folds, columns as in ``PREDICTION_COLUMNS``. Rows
@@ -41,6 +40,7 @@ def summarise(
     rows = []
     frames = {v: f.assign(certain=certain(f)) for v, f in frames.items()}
     frames = {v: f[f["y_true"].notna()] for v, f in frames.items()}
+    sums = {v: _sums(frame) for v, frame in frames.items()}
     for variant, frame in frames.items():
         n = frame["sample_id"].nunique()
         values: dict[str, list[float]] = {}
@@ -54,7 +54,7 @@ def summarise(
             mean = float(np.mean(known)) if known else float("nan")
             rows.append((variant, ALL, name, mean, n))
         rows.append((variant, ALL, "nll_joint", _joint_nll(frame, (learned or {}).get(variant)), n))
-        for name, value in _intervals(variant, frames).items():
+        for name, value in _intervals(variant, sums).items():
             rows.append((variant, ALL, name, value, frame["system"].nunique()))
     return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
 
@@ -176,35 +176,23 @@ def _joint_nll(frame: pd.DataFrame, learned: Mapping[str, pd.DataFrame] | None) 
     return total / len(frame)
 
 
-def _intervals(variant: str, frames: Mapping[str, pd.DataFrame]) -> dict[str, float]:
-    """Bootstrap intervals of the ratio of a variant's ``mae_std`` to each other's.
-
-    NaN of a single system: it is drawn every time, and an interval without width would look sure.
-    """
-    one = frames[variant]["system"].nunique() < 2
-    own = _resampled(frames[variant])
+def _intervals(variant: str, sums: Mapping[str, tuple[Floats, Floats]]) -> dict[str, float]:
+    """The intervals of the ratio of a variant's ``mae_std`` to each other's; `_sums` of each."""
+    own, counts = sums[variant]
     intervals: dict[str, float] = {}
-    for other, frame in frames.items():
-        if other != variant:
-            ratios = own / _resampled(frame)
-            low, high = (np.nan, np.nan) if one else np.quantile(ratios, INTERVAL)
-            intervals[f"mae_std_vs_{other}_low"] = float(low)
-            intervals[f"mae_std_vs_{other}_high"] = float(high)
+    for name, (other, _) in sums.items():
+        if name != variant:
+            ends = ratio_interval(own, other, counts)
+            metrics = (f"mae_std_vs_{name}_{end}" for end in ("low", "high"))
+            intervals |= dict(zip(metrics, ends, strict=True))
     return intervals
 
 
-def _resampled(frame: pd.DataFrame) -> Floats:
-    """``mae_std`` under resampling of the systems with replacement: [BOOTSTRAPS].
+def _sums(frame: pd.DataFrame) -> tuple[Floats, Floats]:
+    """Sums of the standardised errors and numbers of labels: [S, L] each.
 
-    Systems are taken in alphabetical order and the draws are seeded, so that two variants of the
-    same samples are resampled alike.
+    Systems and properties are in alphabetical order, so that variants of the same samples match.
     """
     errors = standardised_error(frame).groupby([frame["system"], frame["property"]])
     sums, counts = (t.unstack(fill_value=0) for t in (errors.sum(), errors.size()))
-    systems = len(sums)
-    drawn = np.random.default_rng(0).multinomial(systems, np.full(systems, 1 / systems), BOOTSTRAPS)
-    # with missing labels a draw of systems may have none of some property
-    with np.errstate(invalid="ignore"):
-        per_property = (drawn @ sums.to_numpy()) / (drawn @ counts.to_numpy())
-    ratios: Floats = np.nanmean(per_property, axis=1)
-    return ratios
+    return sums.to_numpy(float), counts.to_numpy(float)

@@ -20,7 +20,7 @@ from hclmp.pipeline.checks import check_results
 from hclmp.pipeline.jobs import job
 from hclmp.pipeline.steps.report import report
 from hclmp.provenance import PACKAGE, read_provenance, source_files
-from tests.report.conftest import NASTY, Made, Tables, embedded
+from tests.report.conftest import NASTY, Made, Tables, embedded, hclmp
 
 
 def copy_of(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -47,8 +47,35 @@ def test_the_headline_is_that_of_the_metrics_file(demo: Made) -> None:
             assert relative == "1"
             continue
         ratio = wanted["mae_std"] / values[best]["mae_std"]
-        ends = [wanted[f"mae_std_vs_{best}_{end}"] for end in ("low", "high")]
-        assert relative == f"{ratio:.2f}\n{ends[0]:.2f} to {ends[1]:.2f}"
+        assert wanted[f"mae_std_vs_{best}_low"] is None
+        assert relative == f"{ratio:.2f}\nno interval"
+
+
+def test_four_systems_are_too_few_for_an_interval_anywhere_on_the_page(
+    demo: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = "4 held-out systems are too few to say which model is better: 8 or more"
+    text = re.sub(r"<script.*?</script>", "", demo.page, flags=re.DOTALL)
+    assert why in text
+    assert not re.search(r"\bnan\b|better than the best|worse than the best", text, re.IGNORECASE)
+    assert "\nno interval" in Tables(demo.page).rows["ablation"][1][-1]
+    with contextlib.chdir(demo.directory):
+        hclmp("results")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert why in printed
+    assert "nan" not in printed
+
+
+def test_eight_systems_have_an_interval_on_the_page(eight: Made) -> None:
+    rows = Tables(eight.page).rows["headline"]
+    found = {row[0].split("\n")[0]: row[2] for row in rows[1:4]}
+    values = eight.metrics["variants"]
+    best = min(("ridge", "mean"), key=lambda v: float(values[v]["mae_std"]))
+    for variant in {"hclmp", "ridge", "mean"} - {best}:
+        ends = [values[variant][f"mae_std_vs_{best}_{end}"] for end in ("low", "high")]
+        ratio = values[variant]["mae_std"] / values[best]["mae_std"]
+        assert found[variant] == f"{ratio:.2f}\n{ends[0]:.2f} to {ends[1]:.2f}"
+    assert "too few to say" not in eight.page
 
 
 def test_the_table_of_systems_is_that_of_by_system(demo: Made) -> None:
@@ -237,8 +264,6 @@ def test_the_command_writes_it_and_says_how_large_it_is(
     demo: Made, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy_of(demo, tmp_path, monkeypatch)
-    from tests.report.conftest import hclmp
-
     hclmp("report")
     assert re.search(r"results/report\.html: \d\.\d MB", capsys.readouterr().err)
     with contextlib.chdir(tmp_path):

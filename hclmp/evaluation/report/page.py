@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 from hclmp import CITATION, __version__
+from hclmp.evaluation.ratio import FEWEST_SYSTEMS
 from hclmp.evaluation.report.data import MOST_CORRELATED, has_map, page_data
 from hclmp.evaluation.report.run import Run
 from hclmp.evaluation.report.words import DOS, findings, what_is_held_out
@@ -50,6 +51,7 @@ def render(run: Run, origin: Provenance) -> str:
         details=_details(run, data),
         dos_words=DOS.get(_dos_of_held_out(run), _dos_of_held_out(run)),
         most_correlated=MOST_CORRELATED,
+        fewest_systems=FEWEST_SYSTEMS,
         provenance=_provenance(run, origin),
         embedded={"provenance": origin},
         citation=CITATION,
@@ -157,9 +159,9 @@ def _fixed(value: float, digits: int = 3) -> str:
 
 
 def _interval(ends: tuple[float, float]) -> str:
-    """The ends of an interval; a dash where there is none."""
+    """The ends of an interval, or that there is none."""
     low, high = ends
-    return "–" if low != low else f"{_fixed(low, 2)} to {_fixed(high, 2)}"
+    return "no interval" if low != low else f"{_fixed(low, 2)} to {_fixed(high, 2)}"
 
 
 def _short(value: float | None) -> str:

@@ -9,9 +9,9 @@ import pandas as pd
 from hclmp.data.tables import COVERAGE
 from hclmp.errors import join_some
 from hclmp.evaluation.metrics import SET_ASIDE
+from hclmp.evaluation.ratio import FEWEST_SYSTEMS, too_few
 from hclmp.evaluation.report.run import Run
 
-FEW_SYSTEMS = 8  # with fewer, the bootstrap interval is not used to say which model is better
 RIGHT_COVERAGE = 0.03  # largest difference from 90 % that counts as about right
 INFORMATIVE = 0.9  # largest ratio of the certain samples' error to that of all samples
 NOTABLE = 1.25  # an element is named if its mean error is so many times that of all systems
@@ -65,17 +65,12 @@ def _against_baseline(run: Run) -> Finding:
         f"{error[baseline]:.3f}, {100 * abs(ratio - 1):.0f} % "
         f"{'smaller' if ratio < 1 else 'larger'}"
     )
-    if systems < 2:
+    if not np.isfinite(low):
+        why = "." if systems >= FEWEST_SYSTEMS else f". {too_few(systems)}."
         return Finding(
-            f"Whether {shown} is better than the best baseline, {baseline}, cannot be said from "
-            f"one system: {size}."
+            f"{shown} beside the best baseline, {baseline}: {size} (ratio {ratio:.2f}){why}"
         )
     numbers = f"{size} (ratio {ratio:.2f}, 95 % interval {low:.2f} to {high:.2f})."
-    if systems < FEW_SYSTEMS:
-        return Finding(
-            f"{shown} beside the best baseline, {baseline}: {numbers} {systems} systems are too "
-            "few to say which is better."
-        )
     if high < 1:
         return Finding(f"{shown} is better than the best baseline, {baseline}: {numbers}", "good")
     if low > 1:

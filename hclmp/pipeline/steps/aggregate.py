@@ -52,7 +52,7 @@ def aggregate(config: Config, job: Job) -> None:
     _plot_data(config, job.inputs, frames, folder)
     first = next(iter(tables.values()))[0]
     write_csv(files["summary"], summary)
-    overall = _overall(config, summary, first)
+    overall = _overall(config, summary, frames, first)
     write_json(files["metrics"], overall | {"provenance": job.provenance()})
 
 
@@ -135,8 +135,11 @@ def _of_generators(config: Config, files: Files, kind: str) -> list[tuple[str, P
     return [(s[0] if s else "all", files["/".join(("gan", kind, *s))]) for s in scopes]
 
 
-def _overall(config: Config, summary: pd.DataFrame, first: Predictions) -> dict[str, Any]:
+def _overall(
+    config: Config, summary: pd.DataFrame, frames: Mapping[str, pd.DataFrame], first: Predictions
+) -> dict[str, Any]:
     """The headline numbers: variant -> metric -> value."""
+    frame = next(iter(frames.values()))
     rows = summary[summary["property"] == "all"]
     # what is not defined (r2 of single labels) is null in JSON
     values = {
@@ -148,7 +151,8 @@ def _overall(config: Config, summary: pd.DataFrame, first: Predictions) -> dict[
     }
     return {
         "variants": {v: values[v] for v in config.variants},
-        "n": int(rows["n"].iloc[0]),  # of samples
+        "n": int(frame["sample_id"].nunique()),  # of samples
+        "systems": int(frame["system"].nunique()),
         "properties": [p.name for p in first.properties],
         "dos_of_held_out_systems": config.dos_of_held_out_systems,
         "simulated": first.simulated,
