@@ -10,11 +10,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hclmp.evaluation.metrics import SUMMARY_COLUMNS, SYSTEM_COLUMNS, by_system, summarise
+from hclmp.data.tables import Property
+from hclmp.evaluation import metrics
+from hclmp.evaluation.metrics import SUMMARY_COLUMNS, SYSTEM_COLUMNS, by_system, unit_of
 from tests.conftest import Command
 from tests.made_up.predictions import with_interval
 
-BASIC = {"mae", "rmse", "r2", "mae_std", "mae_std_certain", "coverage90", "nll"}
+WITHOUT_UNIT = {"r2", "mae_std", "mae_std_certain", "coverage90", "nll"}
+BASIC = {"mae", "rmse"} | WITHOUT_UNIT
+LINEAR = {"mae_linear", "rmse_linear", "r2_linear"}
+PROPERTIES = (Property("gap", "eV"), Property("rate", "1/s", "log10"))
+
+
+def summarise(
+    frames: dict[str, pd.DataFrame], learned: dict[str, dict[str, pd.DataFrame]] | None = None
+) -> pd.DataFrame:
+    return metrics.summarise(frames, PROPERTIES, learned)
 
 
 def tiny() -> pd.DataFrame:
@@ -89,21 +100,71 @@ def test_metrics_of_one_property_by_hand() -> None:
     assert gap["nll"] == pytest.approx(gaussian_nll([0.25, 0.0, -0.5], 0.25))
 
 
-def test_a_log10_property_is_judged_in_both_spaces() -> None:
-    rate = values(summarise({"v": tiny()}), "v", "rate")
-    assert rate["mae"] == pytest.approx(90 / 3)  # 100 for 10
-    assert rate["mae_std"] == pytest.approx(1 / 0.5 / 3)  # one decade, once in three
+def test_a_log10_property_is_judged_in_both_spaces_and_they_are_labelled() -> None:
+    summary = summarise({"v": tiny()})
+    rate = values(summary, "v", "rate")
+    assert set(rate) == BASIC | LINEAR
+    assert rate["mae"] == pytest.approx(1 / 3)  # one decade, once in three
+    assert rate["rmse"] == pytest.approx(math.sqrt(1 / 3))
+    assert rate["r2"] == pytest.approx(1 - 1 / 2)
+    assert rate["mae_linear"] == pytest.approx(90 / 3)  # 100 for 10
+    assert rate["rmse_linear"] == pytest.approx(math.sqrt(90**2 / 3))
+    assert rate["r2_linear"] == pytest.approx(1 - 90**2 / (36**2 + 27**2 + 63**2))
+    assert rate["mae_std"] == pytest.approx(1 / 0.5 / 3)
     assert rate["coverage90"] == 1.0
     assert rate["nll"] == pytest.approx(gaussian_nll([0.0, 2.0, 0.0], 2.0))
+    units = summary.set_index(["property", "metric"])["unit"]
+    assert units["gap", "mae"] == "eV"
+    assert units["rate", "mae"] == units["rate", "rmse"] == "decades"
+    assert units["rate", "mae_linear"] == units["rate", "rmse_linear"] == "1/s"
+    assert {*units["rate"][["r2", "r2_linear", "mae_std"]], *units["all"]} == {""}
 
 
-def test_all_is_the_mean_over_properties() -> None:
+def test_all_is_the_mean_over_properties_of_what_has_no_unit() -> None:
     summary = summarise({"v": tiny()})
     gap, rate, mean = (values(summary, "v", prop) for prop in ("gap", "rate", "all"))
-    assert set(mean) == BASIC | {"nll_joint"}
-    for name in BASIC:
+    assert set(mean) == WITHOUT_UNIT | {"nll_joint"}
+    for name in WITHOUT_UNIT:
         assert mean[name] == pytest.approx((gap[name] + rate[name]) / 2)
     assert set(summary["n"]) == {3}
+
+
+A, B = Property("a", "eV"), Property("b", "eV")
+LOG, OTHER_LOG = Property("c", "1/s", "log10"), Property("d", "GPa", "log10")
+
+
+@pytest.mark.parametrize(
+    ("properties", "mae", "mae_linear", "r2_linear"),
+    [
+        ((A,), "eV", None, None),
+        ((A, B), "eV", None, None),
+        ((A, Property("b", "GPa")), None, None, None),
+        ((A, Property("c", "eV", "log10")), None, None, None),
+        ((Property("a"),), "", None, None),
+        ((Property("a"), Property("b")), None, None, None),  # units that nobody knows
+        ((LOG,), "decades", "1/s", ""),
+        ((LOG, Property("d", "1/s", "log10")), "decades", "1/s", ""),
+        ((LOG, OTHER_LOG), "decades", None, ""),
+    ],
+)
+def test_a_mean_over_properties_needs_one_unit(
+    properties: tuple[Property, ...], mae: str, mae_linear: str, r2_linear: str
+) -> None:
+    assert unit_of("mae", properties) == unit_of("rmse", properties) == mae
+    assert unit_of("mae_linear", properties) == mae_linear
+    assert unit_of("r2_linear", properties) == r2_linear
+    assert unit_of("r2", properties) == unit_of("mae_std", properties) == ""
+
+
+def test_properties_of_one_unit_have_a_mean_error() -> None:
+    frame = tiny()
+    same = (Property("gap", "eV"), Property("rate", "eV"))
+    frame["y_true"], frame["y_pred"] = frame["t_true"], frame["t_pred"]
+    summary = metrics.summarise({"v": frame}, same)
+    assert values(summary, "v", "all")["mae"] == pytest.approx((0.5 + 1 / 3) / 2)
+    table = by_system({"v": frame}, same).query("property == 'all' and metric == 'mae'")
+    assert table["value"].tolist() == pytest.approx([(0.25 + 0.5) / 2, 0.5])
+    assert set(table["unit"]) == {"eV"}
 
 
 def correlated(r: float) -> pd.DataFrame:
@@ -211,7 +272,7 @@ def test_every_other_variant_is_compared_with() -> None:
     frames = {name: noisy(i, 0.5) for i, name in enumerate(("hclmp", "extra_trees", "mean"))}
     found = values(summarise(frames), "hclmp", "all")
     expected = {f"mae_std_vs_{o}_{e}" for o in ("extra_trees", "mean") for e in ("low", "high")}
-    assert set(found) == BASIC | {"nll_joint"} | expected
+    assert set(found) == WITHOUT_UNIT | {"nll_joint"} | expected
 
 
 def test_all_weighs_properties_alike_whatever_their_rows() -> None:
@@ -280,15 +341,17 @@ def test_the_interval_does_not_depend_on_the_order_of_rows() -> None:
 
 
 def test_systems_are_told_apart() -> None:
-    table = by_system({"v": tiny()})
+    table = by_system({"v": tiny()}, PROPERTIES)
     assert list(table) == SYSTEM_COLUMNS
     found = {
         (row.system, row.property, row.metric): (row.value, row.n) for row in table.itertuples()
     }
-    assert len(found) == len(table) == 2 * 3 * 2  # systems, properties and all, metrics
+    # of two systems: two metrics of gap, three of rate, one of all
+    assert len(found) == len(table) == 2 * (2 + 3 + 1)
     assert found["Fe-Ti", "gap", "mae"] == (pytest.approx(0.25), 2)
     assert found["Fe-W", "gap", "mae_std"] == (pytest.approx(0.5), 1)
-    assert found["Fe-Ti", "rate", "mae"] == (pytest.approx(45.0), 2)
+    assert found["Fe-Ti", "rate", "mae"] == (pytest.approx(0.5), 2)
+    assert found["Fe-Ti", "rate", "mae_linear"] == (pytest.approx(45.0), 2)
     assert found["Fe-Ti", "all", "mae_std"] == (pytest.approx((0.125 + 1.0) / 2), 2)
     assert found["Fe-W", "all", "mae_std"] == (pytest.approx(0.25), 1)
 

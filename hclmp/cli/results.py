@@ -35,6 +35,7 @@ def results(as_json: bool) -> None:
     table = Table(
         title=f"{about['n']} {data} held-out samples, {len(about['properties'])} properties",
         caption="mae_std: mean absolute error over the standard deviation of the training labels\n"
+        "r2: of logarithms, where a property is learned as one; the mean over the properties\n"
         "coverage90: share of labels in the 90 % interval; nll: per standardised label\n"
         f"DOS of held-out systems: {about['dos_of_held_out_systems']}. {summary}",
     )

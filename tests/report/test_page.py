@@ -78,6 +78,22 @@ def test_eight_systems_have_an_interval_on_the_page(eight: Made) -> None:
     assert "too few to say" not in eight.page
 
 
+def test_a_property_in_decades_has_its_linear_metrics_beside(eight: Made, demo: Made) -> None:
+    summary = pd.read_csv(eight.directory / "results/metrics/summary.csv")
+    found = summary.query("variant == 'hclmp'").set_index(["property", "metric"])["value"]
+    rows = {row[0]: row[1:] for row in Tables(eight.page).rows["headline"]}
+    assert rows["gap"][0] == "eV"
+    assert rows["rate"][0] == "decades\n1/s"
+    values = found["rate"]
+    assert rows["rate"][1] == f"{values['mae']:#.3g}\n{values['mae_linear']:#.3g}"
+    assert rows["rate"][2] == f"{values['r2']:.2f}\n{values['r2_linear']:.2f}"
+    assert values["mae"] < 10 < values["mae_linear"]
+    assert not {"mae", "rmse", "mae_linear"} & set(eight.metrics["variants"]["hclmp"])
+    assert "an MAE of 0.3 decades is a factor of 2" in eight.page
+    assert "0.3 decades" not in demo.page
+    assert demo.metrics["variants"]["hclmp"]["mae"] > 0, "one unit"
+
+
 def test_the_table_of_systems_is_that_of_by_system(demo: Made) -> None:
     table = pd.read_csv(demo.directory / "results/metrics/by_system.csv")
     table = table.query("property == 'all' and metric == 'mae_std'")

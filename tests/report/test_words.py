@@ -37,7 +37,9 @@ def changed(run: Run, variant: str, **metrics: float) -> Run:
 
 def against_trees(run: Run, low: float, high: float, *, systems: int = FEWEST_SYSTEMS) -> Finding:
     """The first sentence where the trees are the best baseline and the interval is this one."""
-    rows = [(v, f"Co-{i}", "all", "mae_std", 1.0, 1) for v in run.frames for i in range(systems)]
+    rows = [
+        (v, f"Co-{i}", "all", "mae_std", 1.0, "", 1) for v in run.frames for i in range(systems)
+    ]
     run = replace(run, by_system=pd.DataFrame(rows, columns=run.by_system.columns))
     run = changed(run, "mean", mae_std=9.0)
     ends = {"mae_std_vs_extra_trees_low": low, "mae_std_vs_extra_trees_high": high}
@@ -95,7 +97,7 @@ def test_elements_of_large_errors_are_named(run: Run) -> None:
     systems = [f"Co-{a}-{b}" for a, b in itertools.combinations(["Cr", "Fe", "Mn", "Nb"], 2)]
     systems += ["Cu-Nb-Ti"]
     rows = [
-        (variant, system, "all", "mae_std", 1.0 if "Nb" in system else 0.1, 1)
+        (variant, system, "all", "mae_std", 1.0 if "Nb" in system else 0.1, "", 1)
         for variant in run.frames
         for system in systems
     ]

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 from hclmp import CITATION, __version__
+from hclmp.evaluation.metrics import LINEAR
 from hclmp.evaluation.ratio import FEWEST_SYSTEMS
 from hclmp.evaluation.report.data import MOST_CORRELATED, has_map, page_data
 from hclmp.evaluation.report.run import Run
@@ -75,12 +76,21 @@ def _headline(run: Run) -> list[dict[str, Any]]:
 
 
 def _by_property(run: Run) -> list[dict[str, Any]]:
-    """A row per property: errors of the shown variant and of the best baseline."""
+    """A row per property: metrics of the shown variant, and the error of the best baseline.
+
+    ``linear`` has those in property units of a property that is learned as log10.
+    """
     table, other = run.by_property, run.baseline
+
+    def metrics(prop: str, end: str = "") -> dict[str, Any]:
+        found = {m: table[m + end][(run.shown, prop)] for m in ("mae", "r2")}
+        return found | {"baseline": table["mae" + end][(other, prop)] if other else float("nan")}
+
     return [
-        {"name": p.name, "unit": p.unit}
-        | {m: table[m][(run.shown, p.name)] for m in ("mae", "r2", "mae_std", "coverage90")}
-        | {"baseline": table["mae"][(other, p.name)] if other else float("nan")}
+        {"name": p.name, "unit": p.learned_unit}
+        | {m: table[m][(run.shown, p.name)] for m in ("mae_std", "coverage90")}
+        | metrics(p.name)
+        | {"linear": {"unit": p.unit} | metrics(p.name, LINEAR) if p.transform == "log10" else None}
         for p in run.properties[:MOST_PROPERTIES]
     ]
 

@@ -13,7 +13,7 @@ from hclmp.data.folds import fold_names
 from hclmp.data.tables import Predictions, correlation_of, read_predictions
 from hclmp.errors import UserError
 from hclmp.evaluation import plots
-from hclmp.evaluation.metrics import by_system, summarise
+from hclmp.evaluation.metrics import by_system, summarise, system_errors
 from hclmp.files import write_csv, write_json
 from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Files, Job, shared_scopes
@@ -41,16 +41,19 @@ def aggregate(config: Config, job: Job) -> None:
     frames = {v: pd.concat([t.frame for t in ts], ignore_index=True) for v, ts in tables.items()}
     _check_samples(frames)
     learned = {v: found for v, ts in tables.items() if (found := _learned(folds, ts))}
-    summary = summarise(frames, learned)
+    first = next(iter(tables.values()))[0]
+    summary = summarise(frames, first.properties, learned)
     frames = {v: frame[frame["y_true"].notna()] for v, frame in frames.items()}
     # Only `metrics` says where the results come from: it goes first and comes last, in case this is
     # killed between.
     files["metrics"].unlink(missing_ok=True)
-    write_csv(files["by_system"], by_system(frames))
+    systems = by_system(frames, first.properties)
+    write_csv(files["by_system"], systems)
     folder = files["parity.csv"].parent
     _plots(config, job.inputs, frames, tables, folder)
+    errors = system_errors(systems, list(frames))
+    plots.mae_by_system(folder / "mae_by_system.png", errors, simulated=first.simulated)
     _plot_data(config, job.inputs, frames, folder)
-    first = next(iter(tables.values()))[0]
     write_csv(files["summary"], summary)
     overall = _overall(config, summary, frames, first)
     write_json(files["metrics"], overall | {"provenance": job.provenance()})
@@ -88,7 +91,6 @@ def _plots(
         path = folder / f"parity_{variant}.png"
         plots.parity(path, frame, properties, variant, simulated=simulated)
     plots.mae_by_property(folder / "mae_by_property.png", frames, properties, simulated=simulated)
-    plots.mae_by_system(folder / "mae_by_system.png", frames, simulated=simulated)
     if config.neural:
         histories = {
             v: {fold: pd.read_csv(files[f"history/{v}/{fold}"]) for fold in fold_names(config)}
