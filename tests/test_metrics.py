@@ -16,9 +16,9 @@ from hclmp.evaluation.metrics import SUMMARY_COLUMNS, SYSTEM_COLUMNS, by_system,
 from tests.conftest import Command
 from tests.made_up.predictions import with_interval
 
-WITHOUT_UNIT = {"r2", "mae_std", "mae_std_certain", "coverage90", "nll"}
-BASIC = {"mae", "rmse"} | WITHOUT_UNIT
-LINEAR = {"mae_linear", "rmse_linear", "r2_linear"}
+WITHOUT_UNIT = {"r2", "mae_std", "mae_std_certain", "coverage90", "width90_std", "nll"}
+BASIC = {"mae", "rmse", "width90"} | WITHOUT_UNIT
+LINEAR = {"mae_linear", "rmse_linear", "r2_linear", "width90_linear"}
 PROPERTIES = (Property("gap", "eV"), Property("rate", "1/s", "log10"))
 
 
@@ -47,7 +47,10 @@ def tiny() -> pd.DataFrame:
     for kind in ("true", "pred"):
         values = frame[f"t_{kind}"]
         frame[f"y_{kind}"] = np.where(decades, 10.0**values, values)
-    return with_interval(frame)
+    frame = with_interval(frame)
+    for end in ("low", "high"):
+        frame[f"y_{end}"] = np.where(decades, 10.0 ** frame[f"t_{end}"], frame[f"t_{end}"])
+    return frame
 
 
 def noisy(seed: int, size: float, systems: int = 12) -> pd.DataFrame:
@@ -96,6 +99,8 @@ def test_metrics_of_one_property_by_hand() -> None:
     assert gap["mae_std"] == pytest.approx(0.25)
     # the standard deviation is hypot(0.3, 0.4) = 0.5; its 90 % interval is 0.822 to either side
     assert gap["coverage90"] == pytest.approx(2 / 3)
+    assert gap["width90"] == pytest.approx(2 * 0.5 * 1.6448536)
+    assert gap["width90_std"] == pytest.approx(0.5 * 1.6448536)
     # deviation and standard deviation both over train_std = 2
     assert gap["nll"] == pytest.approx(gaussian_nll([0.25, 0.0, -0.5], 0.25))
 
@@ -112,10 +117,14 @@ def test_a_log10_property_is_judged_in_both_spaces_and_they_are_labelled() -> No
     assert rate["r2_linear"] == pytest.approx(1 - 90**2 / (36**2 + 27**2 + 63**2))
     assert rate["mae_std"] == pytest.approx(1 / 0.5 / 3)
     assert rate["coverage90"] == 1.0
+    assert rate["width90"] == pytest.approx(2 * 1.6448536)
+    ends = [10.0 ** (t + sign * 1.6448536) for t in (0, 2, 2) for sign in (-1, 1)]
+    assert rate["width90_linear"] == pytest.approx((sum(ends[1::2]) - sum(ends[::2])) / 3)
+    assert rate["width90_std"] == pytest.approx(2 * 1.6448536 / 0.5)
     assert rate["nll"] == pytest.approx(gaussian_nll([0.0, 2.0, 0.0], 2.0))
     units = summary.set_index(["property", "metric"])["unit"]
     assert units["gap", "mae"] == "eV"
-    assert units["rate", "mae"] == units["rate", "rmse"] == "decades"
+    assert units["rate", "mae"] == units["rate", "rmse"] == units["rate", "width90"] == "decades"
     assert units["rate", "mae_linear"] == units["rate", "rmse_linear"] == "1/s"
     assert {*units["rate"][["r2", "r2_linear", "mae_std"]], *units["all"]} == {""}
 
@@ -346,8 +355,14 @@ def test_systems_are_told_apart() -> None:
     found = {
         (row.system, row.property, row.metric): (row.value, row.n) for row in table.itertuples()
     }
-    # of two systems: two metrics of gap, three of rate, one of all
-    assert len(found) == len(table) == 2 * (2 + 3 + 1)
+    # of two systems: mae and mae_linear where there is one, and three metrics without a unit
+    assert len(found) == len(table) == 2 * ((1 + 3) + (2 + 3) + 3)
+    # the intervals of gap are 0.82 to either side; the errors 0.5, 0 and, in the second system, 1
+    assert [found[s, "gap", "coverage90"][0] for s in ("Fe-Ti", "Fe-W")] == [1.0, 0.0]
+    assert found["Fe-W", "all", "coverage90"] == (0.5, 1)
+    widths = [found["Fe-Ti", p, "width90_std"][0] for p in ("gap", "rate", "all")]
+    assert widths[0] == pytest.approx(0.5 * 1.6448536)
+    assert widths[2] == pytest.approx((widths[0] + widths[1]) / 2)
     assert found["Fe-Ti", "gap", "mae"] == (pytest.approx(0.25), 2)
     assert found["Fe-W", "gap", "mae_std"] == (pytest.approx(0.5), 1)
     assert found["Fe-Ti", "rate", "mae"] == (pytest.approx(0.5), 2)

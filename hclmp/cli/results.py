@@ -11,6 +11,8 @@ from hclmp.errors import UserError
 from hclmp.evaluation.ratio import FEWEST_SYSTEMS, too_few
 from hclmp.pipeline.jobs import PROCESSED, RESULTS
 
+METRICS = ("mae_std", "r2", "coverage90", "width90_std", "nll")
+
 
 def results(as_json: bool) -> None:
     """Print the headline of a finished run: one line per variant, best first.
@@ -36,12 +38,13 @@ def results(as_json: bool) -> None:
         title=f"{about['n']} {data} held-out samples, {len(about['properties'])} properties",
         caption="mae_std: mean absolute error over the standard deviation of the training labels\n"
         "r2: of logarithms, where a property is learned as one; the mean over the properties\n"
-        "coverage90: share of labels in the 90 % interval; nll: per standardised label\n"
+        "coverage90: share of labels in the 90 % interval; width90_std: its width, as mae_std\n"
+        "nll: negative log-likelihood of a standardised label\n"
         f"DOS of held-out systems: {about['dos_of_held_out_systems']}. {summary}",
     )
     baseline = next((v for v in ("extra_trees", "ridge", "mean") if v in wide.index), None)
     table.add_column("variant")
-    for name in ("mae_std", "r2", "coverage90", "nll"):
+    for name in METRICS:
         table.add_column(name, justify="right")
     if baseline:
         interval = " (95 % interval)"
@@ -49,7 +52,7 @@ def results(as_json: bool) -> None:
             interval, table.caption = "", f"{too_few(about['systems'])}\n{table.caption}"
         table.add_column(f"mae_std / {baseline}{interval}", justify="right")
     for variant, row in wide.sort_values("mae_std").iterrows():
-        cells = [f"{row[name]:.3f}" for name in ("mae_std", "r2", "coverage90", "nll")]
+        cells = [f"{row[name]:.3f}" for name in METRICS]
         if baseline:
             cells.append(
                 "1"

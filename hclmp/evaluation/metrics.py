@@ -8,11 +8,12 @@ from scipy.stats import multivariate_normal, norm
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from hclmp.data.tables import Floats, Property, correlation_of
+from hclmp.evaluation.coverage import inside
 from hclmp.evaluation.ratio import ratio_interval
 
 ALL = "all"  # the property that stands for the mean over properties
 LINEAR = "_linear"  # ends the metrics in property units of a property that is learned as log10
-WITH_UNIT = ("mae", "rmse")
+WITH_UNIT = ("mae", "rmse", "width90")
 SET_ASIDE = 4  # one sample in so many, the least certain, does not count in `mae_std_certain`
 SUMMARY_COLUMNS = ["variant", "property", "metric", "value", "unit", "n"]
 SYSTEM_COLUMNS = ["variant", "system", "property", "metric", "value", "unit", "n"]
@@ -29,11 +30,12 @@ def summarise(
     metrics that have no unit or the same unit for all of them.
     ``mae``, ``rmse`` and ``r2`` are those of the values as they are learned: of logarithms, in
     decades, for a log10 property, where ``mae_linear``, ``rmse_linear`` and ``r2_linear`` are those
-    in property units. ``mae_std`` (the headline) is the mean of
-    |t_pred - t_true| / train_std; ``mae_std_certain`` the same of the samples that are `certain`;
-    ``coverage90`` the share of labels in the 90 % interval; ``nll`` the negative
-    log-likelihood of the standardised label under a Gaussian; ``nll_joint`` (of ``all``) that of
-    all labels of a sample together, per label, with the correlations that the variant learned;
+    in property units. ``mae_std`` (the headline) is the mean of |t_pred - t_true| / train_std;
+    ``mae_std_certain`` the same of the samples that are `certain`; ``coverage90`` the share of
+    labels in the 90 % interval; ``width90`` the mean width of these intervals (``width90_linear``
+    as above), ``width90_std`` the same over train_std; ``nll`` the negative log-likelihood of the
+    standardised label under a Gaussian; ``nll_joint`` (of ``all``) that of all labels of a sample
+    together, per label, with the correlations that the variant learned;
     ``mae_std_vs_{other}_low`` and ``_high`` a 95 % interval over systems of the ratio of two
     variants' ``mae_std`` (`ratio_interval`; NaN where there are too few systems).
 
@@ -121,6 +123,8 @@ def _of_labels(frame: pd.DataFrame, properties: Sequence[Property]) -> pd.DataFr
         "mae": (frame["t_pred"] - frame["t_true"]).abs(),
         "mae" + LINEAR: (frame["y_pred"] - frame["y_true"]).abs().where(linear),
         "mae_std": standardised_error(frame),
+        "coverage90": inside(frame).astype(float),
+        "width90_std": (frame["t_high"] - frame["t_low"]) / frame["train_std"],
     }
     return pd.DataFrame(columns)
 
@@ -184,16 +188,18 @@ def _metrics(frame: pd.DataFrame, prop: Property) -> dict[str, float]:
     """Metrics of one property; ``frame`` has the column ``certain`` too."""
     std = predicted_std(frame)
     deviation = frame["t_pred"] - frame["t_true"]
-    inside = frame["t_true"].between(frame["t_low"], frame["t_high"])
+    width = frame["t_high"] - frame["t_low"]
     scaled, scaled_std = deviation / frame["train_std"], std / frame["train_std"]
-    found = _of_values(frame["t_true"], frame["t_pred"])
+    found = _of_values(frame["t_true"], frame["t_pred"]) | {"width90": float(width.mean())}
     if prop.transform == "log10":
         linear = _of_values(frame["y_true"], frame["y_pred"])
+        linear["width90"] = float((frame["y_high"] - frame["y_low"]).mean())
         found |= {metric + LINEAR: value for metric, value in linear.items()}
     return found | {
         "mae_std": float(standardised_error(frame).mean()),
         "mae_std_certain": float(standardised_error(frame[frame["certain"]]).mean()),
-        "coverage90": float(inside.mean()),
+        "coverage90": float(inside(frame).mean()),
+        "width90_std": float((width / frame["train_std"]).mean()),
         "nll": float(-np.mean(norm.logpdf(scaled, scale=scaled_std))),
     }
 

@@ -37,12 +37,13 @@ def test_the_headline_is_that_of_the_metrics_file(demo: Made) -> None:
     values = demo.metrics["variants"]
     assert list(found) == sorted(values, key=lambda v: float(values[v]["mae_std"]))
     best = next(v for v in found if v in ("extra_trees", "mean"))
-    for variant, (error, relative, r2, coverage, nll, joint, certain) in found.items():
+    for variant, (error, relative, r2, coverage, width, nll, joint, certain) in found.items():
         wanted = values[variant]
         assert error == f"{wanted['mae_std']:.3f}"
         assert certain == f"{wanted['mae_std_certain']:.3f}"
         assert [r2, nll, joint] == [f"{wanted[m]:.2f}" for m in ("r2", "nll", "nll_joint")]
         assert coverage == f"{100 * wanted['coverage90']:.0f} %"
+        assert width == f"{wanted['width90_std']:.2f}"
         if variant == best:
             assert relative == "1"
             continue
@@ -87,6 +88,7 @@ def test_a_property_in_decades_has_its_linear_metrics_beside(eight: Made, demo: 
     values = found["rate"]
     assert rows["rate"][1] == f"{values['mae']:#.3g}\n{values['mae_linear']:#.3g}"
     assert rows["rate"][2] == f"{values['r2']:.2f}\n{values['r2_linear']:.2f}"
+    assert rows["rate"][5] == f"{values['width90']:#.3g}\n{values['width90_linear']:#.3g}"
     assert values["mae"] < 10 < values["mae_linear"]
     assert not {"mae", "rmse", "mae_linear"} & set(eight.metrics["variants"]["hclmp"])
     assert "an MAE of 0.3 decades is a factor of 2" in eight.page
@@ -104,6 +106,35 @@ def test_the_table_of_systems_is_that_of_by_system(demo: Made) -> None:
     assert {row["system"] for row in rows} == set(wanted.index)
     for row in rows:
         assert row["errors"] == pytest.approx(wanted.loc[row["system"], names], rel=6e-3)
+
+
+def test_coverage_and_width_of_the_intervals_are_those_of_the_predictions(demo: Made) -> None:
+    frame = demo.run.frames["hclmp_t"]
+    inside = frame["t_true"].between(frame["t_low"], frame["t_high"])
+    width = (frame["t_high"] - frame["t_low"]) / frame["train_std"]
+    by_property = inside.groupby(frame["property"]).mean()
+    of_system = inside.groupby([frame["system"], frame["property"]]).mean()
+    widths = width.groupby([frame["system"], frame["property"]]).mean()
+    rows = {row[0]: row[1:] for row in Tables(demo.page).rows["headline"]}
+    for name, share in by_property.items():
+        assert rows[str(name)][4] == f"{100 * share:.0f} %"
+    for row in demo.data["systems"]:
+        name = row["system"]
+        assert row["coverage90"] == pytest.approx(of_system[name].mean(), rel=1e-2)
+        assert row["width90_std"] == pytest.approx(widths[name].mean(), rel=1e-2)
+
+
+def test_the_calibration_is_that_of_the_metrics(demo: Made) -> None:
+    data = demo.data["calibration"]
+    values = demo.metrics["variants"]
+    rows = {row[0]: row[1:] for row in Tables(demo.page).rows["calibration"][2:]}
+    for variant, metrics in values.items():
+        curve = dict(zip(data["nominal"], data["observed"][variant], strict=True))
+        assert curve[0.9] == pytest.approx(metrics["coverage90"], rel=1e-2)
+        assert list(curve.values()) == sorted(curve.values())
+        shares = [f"{100 * curve[level]:.0f} %" for level in (0.8, 0.9, 0.95)]
+        assert rows[variant][1:4] == shares
+        assert rows[variant][-1] == f"{metrics['width90_std']:.2f}"
 
 
 def test_a_system_in_full_is_that_of_the_predictions(demo: Made) -> None:

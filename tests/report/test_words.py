@@ -76,14 +76,69 @@ def test_a_model_without_error_has_no_interval(run: Run) -> None:
     assert "nan" not in found.text
 
 
+def of_intervals(run: Run, held: dict[str, tuple[int, int]]) -> Finding:
+    """What is said of intervals that hold so many of so many compositions of these systems.
+
+    Their labels are drawn in any order, so that the extremes are not special.
+    """
+    rows = [
+        (f"{system}{i}", system, i < inside)
+        for system, (inside, n) in held.items()
+        for i in range(n)
+    ]
+    frame = pd.DataFrame(rows, columns=["sample_id", "system", "held"])
+    frame["t_true"] = np.random.default_rng(1).permutation(len(frame)).astype(float)
+    frame = frame.assign(property="alpha", t_pred=frame["t_true"], y_true=frame["t_true"])
+    frame["t_low"] = np.where(frame["held"], frame["t_true"] - 1, frame["t_true"] + 0.5)
+    frame["t_high"] = frame["t_low"] + 2
+    run = changed(run, "hclmp_t", coverage90=frame["held"].mean(), width90_std=1.23)
+    run = replace(run, frames=run.frames | {"hclmp_t": frame})
+    (found,) = [f for f in findings(run) if "90 % intervals" in f.text]
+    assert "mean width is 1.23 standard deviations" in found.text
+    return found
+
+
 def test_intervals_too_narrow_right_or_wide(run: Run) -> None:
-    texts = {}
-    for coverage in (0.7, 0.91, 0.99):
-        found = findings(changed(run, "hclmp_t", coverage90=coverage))
-        (texts[coverage],) = [f.text for f in found if "90 % intervals" in f.text]
-    assert "contain 70 % of the values: they are too narrow" in texts[0.7]
-    assert "contain 91 % of the values: about right" in texts[0.91]
-    assert "too wide" in texts[0.99]
+    systems = ("Co-Fe-Mo", "Co-Cu-Nb", "Fe-Mn-Ti", "Cr-Cu-Ni")
+    right = of_intervals(run, dict.fromkeys(systems, (91, 100)))
+    assert right.tone == "good"
+    assert "contain 91 % of the values" in right.text
+    assert "about right, and no property or system is clearly different" in right.text
+    narrow = of_intervals(run, dict.fromkeys(systems, (70, 100)))
+    assert narrow.tone == "bad"
+    assert "They are too narrow: too narrow for" in narrow.text
+    wide = of_intervals(run, dict.fromkeys(systems, (95, 100)))
+    assert wide.tone == "plain"
+    assert wide.text.endswith("They are too wide.")
+    few = of_intervals(run, dict.fromkeys(systems, (4, 5)))
+    assert few.tone == "plain"
+    assert "20 compositions are too few to say whether that is wrong" in few.text
+
+
+def test_intervals_that_are_right_on_average_alone_are_not_called_right(run: Run) -> None:
+    held = dict.fromkeys(("Co-Fe-Mo", "Co-Cu-Nb", "Fe-Mn-Ti"), (100, 100)) | {"Cr-Nb-Ti": (63, 100)}
+    found = of_intervals(run, held | {"Co-Ti-Zr": (2, 4)})
+    assert found.tone == "bad"
+    assert "contain 90 % of the values" in found.text
+    assert (
+        "right on average, but wrong in parts: too narrow for Cr-Nb-Ti (63 % of 100" in found.text
+    )
+    assert "too wide for " in found.text
+    assert "Co-Ti-Zr" not in found.text, "which is chance"
+    assert "about right" not in found.text
+
+
+def test_the_extremes_of_the_values_are_named(run: Run) -> None:
+    frame = large(run, systems=20, each=50, properties=1).frames["hclmp_t"]
+    top = frame["t_true"] > frame["t_true"].quantile(0.95)
+    frame = frame.assign(t_low=frame["t_true"] - 1, t_high=frame["t_true"] + 1)
+    frame.loc[top & (np.arange(len(frame)) % 10 < 3), "t_low"] = 1e9
+    frame.loc[~top & (np.arange(len(frame)) % 12 == 0), "t_low"] = 1e9
+    coverage = float((frame["t_low"] < 1e9).mean())
+    run = changed(run, "hclmp_t", coverage90=coverage)
+    run = replace(run, frames=run.frames | {"hclmp_t": frame})
+    (found,) = [f for f in findings(run) if "90 % intervals" in f.text]
+    assert "wrong in parts: too narrow for the highest 5 % of the values (" in found.text
 
 
 def test_uncertainty_that_tells_and_one_that_does_not(run: Run) -> None:

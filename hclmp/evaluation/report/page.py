@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 from hclmp import CITATION, __version__
+from hclmp.evaluation.coverage import coverage_at, extremes
 from hclmp.evaluation.metrics import LINEAR
 from hclmp.evaluation.ratio import FEWEST_SYSTEMS
 from hclmp.evaluation.report.data import MOST_CORRELATED, has_map, page_data
@@ -20,7 +21,8 @@ from hclmp.provenance import Provenance
 
 HERE = Path(__file__).parent
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "torch")
-HEADLINE = ["mae_std", "mae_std_certain", "r2", "coverage90", "nll", "nll_joint"]
+HEADLINE = ["mae_std", "mae_std_certain", "r2", "coverage90", "width90_std", "nll", "nll_joint"]
+TABULATED = (0.5, 0.8, 0.9, 0.95)  # levels in the table of calibration
 MOST_PROPERTIES = 200  # properties in the table of properties
 
 
@@ -39,7 +41,12 @@ def render(run: Run, origin: Provenance) -> str:
         "separators": (",", ":"),
         "allow_nan": False,
     }
-    environment.filters |= {"fixed": _fixed, "short": _short, "interval": _interval}
+    environment.filters |= {
+        "fixed": _fixed,
+        "short": _short,
+        "interval": _interval,
+        "percent": _percent,
+    }
     data = page_data(run)
     return environment.get_template("page.html").render(
         run=run,
@@ -48,6 +55,8 @@ def render(run: Run, origin: Provenance) -> str:
         held_out=what_is_held_out(run),
         headline=_headline(run),
         by_property=_by_property(run),
+        calibration=_calibration(run),
+        levels=TABULATED,
         ablation=_ablation(run),
         details=_details(run, data),
         dos_words=DOS.get(_dos_of_held_out(run), _dos_of_held_out(run)),
@@ -83,7 +92,7 @@ def _by_property(run: Run) -> list[dict[str, Any]]:
     table, other = run.by_property, run.baseline
 
     def metrics(prop: str, end: str = "") -> dict[str, Any]:
-        found = {m: table[m + end][(run.shown, prop)] for m in ("mae", "r2")}
+        found = {m: table[m + end][(run.shown, prop)] for m in ("mae", "r2", "width90")}
         return found | {"baseline": table["mae" + end][(other, prop)] if other else float("nan")}
 
     return [
@@ -93,6 +102,20 @@ def _by_property(run: Run) -> list[dict[str, Any]]:
         | {"linear": {"unit": p.unit} | metrics(p.name, LINEAR) if p.transform == "log10" else None}
         for p in run.properties[:MOST_PROPERTIES]
     ]
+
+
+def _calibration(run: Run) -> list[dict[str, Any]]:
+    """A row per variant, best first: coverage at some levels and of the extreme labels, width."""
+    rows = []
+    for variant, row in run.overall.iterrows():
+        name = str(variant)
+        frame = run.frames[name].dropna(subset=["y_true"])
+        ends = {part.name: part.coverage for part in extremes(frame)}
+        rows.append(
+            {"name": name, "observed": coverage_at(frame, TABULATED), "width": row["width90_std"]}
+            | {end: ends.get(end, float("nan")) for end in ("lowest", "highest")}
+        )
+    return rows
 
 
 def _ablation(run: Run) -> list[dict[str, Any]]:
@@ -166,6 +189,11 @@ def _provenance(run: Run, origin: Provenance) -> dict[str, Any]:
 def _fixed(value: float, digits: int = 3) -> str:
     """A number with so many decimals; a dash where there is none."""
     return "–" if value != value else f"{value:.{digits}f}"
+
+
+def _percent(share: float) -> str:
+    """A share in percent; a dash where there is none."""
+    return "–" if share != share else f"{100 * share:.0f} %"
 
 
 def _interval(ends: tuple[float, float]) -> str:

@@ -59,6 +59,14 @@ class Run:
         """Standardised error of each held-out system, a row per system and a column per variant."""
         return system_errors(self.by_system, list(self.frames))
 
+    @cached_property
+    def intervals(self) -> pd.DataFrame:
+        """``coverage90`` and ``width90_std`` of the shown variant: a row per held-out system."""
+        table = self.by_system
+        rows = table[(table["property"] == ALL) & (table["variant"] == self.shown)]
+        wide = rows.pivot(index="system", columns="metric", values="value")
+        return wide.reindex(columns=["coverage90", "width90_std"])
+
     @property
     def shown(self) -> str:
         """The variant that is shown in detail: the first H-CLMP, else the best of all."""

@@ -6,13 +6,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from hclmp.data.tables import COVERAGE
 from hclmp.errors import join_some
+from hclmp.evaluation.coverage import EXTREME, RIGHT_COVERAGE, Part, is_chance, parts, wrong
 from hclmp.evaluation.metrics import SET_ASIDE
 from hclmp.evaluation.ratio import FEWEST_SYSTEMS, too_few
 from hclmp.evaluation.report.run import Run
 
-RIGHT_COVERAGE = 0.03  # largest difference from 90 % that counts as about right
+MOST_NAMED = 3  # parts of one kind whose intervals are wrong
 INFORMATIVE = 0.9  # largest ratio of the certain samples' error to that of all samples
 NOTABLE = 1.25  # an element is named if its mean error is so many times that of all systems
 FEWEST_SYSTEMS_OF_ELEMENT = 3
@@ -128,13 +128,49 @@ def _elements(run: Run) -> Finding | None:
 
 
 def _coverage(run: Run) -> Finding:
-    found = float(run.overall["coverage90"][run.shown])
-    text = f"The 90 % intervals of {run.shown} contain {100 * found:.0f} % of the values"
-    if abs(found - COVERAGE) <= RIGHT_COVERAGE:
-        return Finding(f"{text}: about right.", "good")
-    if found < COVERAGE:
-        return Finding(f"{text}: they are too narrow.", "bad")
-    return Finding(f"{text}: they are too wide.")
+    row = run.overall.loc[run.shown].to_dict()
+    frame = run.frames[run.shown]
+    whole = Part("values", "all", float(row["coverage90"]), run.samples)
+    text = (
+        f"The 90 % intervals of {run.shown} contain {100 * whole.coverage:.0f} % of the values; "
+        f"their mean width is {row['width90_std']:.2f} standard deviations of the training labels."
+    )
+    in_parts = wrong(parts(frame[frame["y_true"].notna()]))
+    names = _named(in_parts)
+    narrow = any(part.difference < 0 for part in in_parts)
+    if abs(whole.difference) <= RIGHT_COVERAGE:
+        if not in_parts:
+            right = "about right, and no property or system is clearly different"
+            return Finding(f"{text} That is {right}.", "good")
+        right = f"right on average, but wrong in parts: {names}"
+        return Finding(f"{text} That is {right}.", "bad" if narrow else "plain")
+    if is_chance(whole) and not in_parts:
+        return Finding(f"{text} {whole.n:,} compositions are too few to say whether that is wrong.")
+    side = "narrow" if whole.difference < 0 else "wide"
+    text += f" They are too {side}{': ' if names else ''}{names}."
+    return Finding(text, "bad" if whole.difference < 0 or narrow else "plain")
+
+
+def _named(found: list[Part]) -> str:
+    """Where the intervals are too narrow and where too wide, the worst of each kind of part."""
+    texts = []
+    for side, sign in (("narrow", -1), ("wide", 1)):
+        worst = sorted(found, key=lambda part: -abs(part.difference))
+        chosen = [part for part in worst if sign * part.difference > 0]
+        kinds = [
+            [part for part in chosen if part.kind == k] for k in ("values", "property", "system")
+        ]
+        names = [join_some(map(_described, kind), most=MOST_NAMED) for kind in kinds if kind]
+        if names:
+            texts.append(f"too {side} for {'; for '.join(names)}")
+    return "; ".join(texts)
+
+
+def _described(part: Part) -> str:
+    share = f"{100 * part.coverage:.0f} % of {part.n:,} compositions"
+    if part.kind == "values":
+        return f"the {part.name} {100 * EXTREME:.0f} % of the values ({share})"
+    return f"{part.name} ({share})"
 
 
 def _certainty(run: Run) -> Finding:
