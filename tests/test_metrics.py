@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hclmp.config import Config
 from hclmp.data.tables import Property
 from hclmp.evaluation import metrics
 from hclmp.evaluation.metrics import SUMMARY_COLUMNS, SYSTEM_COLUMNS, by_system, unit_of
+from hclmp.evaluation.verdict import compare
 from tests.conftest import Command
 from tests.made_up.predictions import with_interval
 
@@ -374,7 +376,6 @@ def test_systems_are_told_apart() -> None:
 ABOUT = {
     "simulated": True,
     "n": 48,
-    "systems": 12,
     "properties": ["gap", "rate"],
     "dos_of_held_out_systems": "keep",
 }
@@ -387,7 +388,12 @@ def results(workdir: Path, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     summary = summarise(frames)
     summary.to_csv(folder / "summary.csv", index=False)
     systems = next(iter(frames.values()))["system"].nunique()
-    (folder / "metrics.json").write_text(json.dumps(ABOUT | {"systems": systems}))
+    overall = summary[summary["property"] == "all"]
+    overall = overall.pivot(index="variant", columns="metric", values="value")
+    found = compare(Config(variants=list(frames)), overall, systems=systems)
+    comparisons = {v: c.as_json() for v, c in found.items()}
+    about = ABOUT | {"systems": systems, "comparisons": comparisons, "shown": "hclmp"}
+    (folder / "metrics.json").write_text(json.dumps(about))
     return summary
 
 
@@ -419,4 +425,15 @@ def test_results_are_shown_best_first(workdir: Path, command: Command) -> None:
     assert first < second
     answer = command("--quiet", "results", "--json")
     assert answer.code == 0
-    assert json.loads(answer.text) == ABOUT | {"notes": []}
+    printed = json.loads(answer.text)
+    assert printed.items() >= ABOUT.items()
+    assert printed["notes"] == []
+    assert printed["comparisons"]["hclmp"]["baseline"] == "extra_trees"
+
+
+def test_results_of_an_earlier_version_are_refused(workdir: Path, command: Command) -> None:
+    results(workdir, {"extra_trees": noisy(2, 0.6), "hclmp": noisy(1, 0.4)})
+    (workdir / "results/metrics/metrics.json").write_text(json.dumps(ABOUT))
+    answer = command("results")
+    assert answer.code == 2
+    assert "metrics.json: of an earlier version; `hclmp aggregate` makes it again" in answer.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import os
 import re
@@ -49,7 +50,8 @@ def test_the_headline_is_that_of_the_metrics_file(demo: Made) -> None:
             continue
         ratio = wanted["mae_std"] / values[best]["mae_std"]
         assert wanted[f"mae_std_vs_{best}_low"] is None
-        assert relative == f"{ratio:.2f}\nno interval"
+        less = "" if variant in ("hclmp", "mean", "extra_trees") else ", without the DOS"
+        assert relative == f"{ratio:.2f}\nno interval\n{best}{less}"
 
 
 def test_four_systems_are_too_few_for_an_interval_anywhere_on_the_page(
@@ -67,7 +69,9 @@ def test_four_systems_are_too_few_for_an_interval_anywhere_on_the_page(
     assert "nan" not in printed
 
 
-def test_eight_systems_have_an_interval_on_the_page(eight: Made) -> None:
+def test_eight_systems_have_an_interval_on_the_page(
+    eight: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = Tables(eight.page).rows["headline"]
     found = {row[0].split("\n")[0]: row[2] for row in rows[1:4]}
     values = eight.metrics["variants"]
@@ -75,8 +79,13 @@ def test_eight_systems_have_an_interval_on_the_page(eight: Made) -> None:
     for variant in {"hclmp", "ridge", "mean"} - {best}:
         ends = [values[variant][f"mae_std_vs_{best}_{end}"] for end in ("low", "high")]
         ratio = values[variant]["mae_std"] / values[best]["mae_std"]
-        assert found[variant] == f"{ratio:.2f}\n{ends[0]:.2f} to {ends[1]:.2f}"
+        assert found[variant] == f"{ratio:.2f}\n{ends[0]:.2f} to {ends[1]:.2f}\n{best}"
     assert "too few to say" not in eight.page
+    verdict = eight.run.comparisons["hclmp"].verdict()[0]
+    with contextlib.chdir(eight.directory):
+        hclmp("results")
+    assert verdict in html.unescape(eight.page)
+    assert verdict in capsys.readouterr().out, "on the terminal too"
 
 
 def test_a_property_in_decades_has_its_linear_metrics_beside(eight: Made, demo: Made) -> None:
@@ -186,8 +195,6 @@ def test_all_parts_are_there(demo: Made) -> None:
 
 
 def test_the_configuration_on_the_page_makes_the_same_run(demo: Made) -> None:
-    import html
-
     import yaml
 
     from hclmp.config import resolve

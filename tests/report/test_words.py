@@ -49,11 +49,12 @@ def against_trees(run: Run, low: float, high: float, *, systems: int = FEWEST_SY
 def test_better_worse_or_neither_as_the_interval_says(run: Run) -> None:
     better = against_trees(run, 0.6, 0.8)
     assert better.tone == "good"
-    assert better.text.startswith("hclmp_t is better than the best baseline, extra_trees: its")
+    beside = "the best baseline, extra_trees (which was not given the density of states)"
+    assert better.text.startswith(f"hclmp_t is better than {beside}: its")
     assert "95 % interval 0.60 to 0.80)" in better.text
     worse = against_trees(run, 1.1, 1.3)
     assert worse.tone == "bad"
-    assert worse.text.startswith("hclmp_t is worse than the best baseline, extra_trees: its")
+    assert worse.text.startswith(f"hclmp_t is worse than {beside}: its")
     neither = against_trees(run, 0.9, 1.1)
     assert neither.tone == "plain"
     assert "do not differ significantly" in neither.text
@@ -63,7 +64,7 @@ def test_better_worse_or_neither_as_the_interval_says(run: Run) -> None:
 def test_few_systems_are_no_ground_for_a_verdict(run: Run, systems: int) -> None:
     found = against_trees(run, np.nan, np.nan, systems=systems)
     assert found.tone == "plain"
-    assert found.text.startswith("hclmp_t beside the best baseline, extra_trees: its error")
+    assert found.text.startswith("hclmp_t beside the best baseline, extra_trees (which was not")
     assert too_few(systems) in found.text
     for word in ("interval ", "better than", "worse than", "nan", "significantly"):
         assert word not in found.text.replace(too_few(systems), "")

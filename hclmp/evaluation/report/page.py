@@ -72,13 +72,12 @@ def render(run: Run, origin: Provenance) -> str:
 
 
 def _headline(run: Run) -> list[dict[str, Any]]:
-    """A row per variant, best first, with its error relative to the best baseline's."""
+    """A row per variant, best first, beside the best baseline."""
     rows = []
     for variant, row in run.overall.iterrows():
         name = str(variant)
-        against = None if run.baseline in (None, name) else run.ratio(name, str(run.baseline))
         rows.append(
-            {"name": name, "what": run.describe(name), "ratio": against}
+            {"name": name, "what": run.describe(name), "comparison": run.comparisons.get(name)}
             | {metric: row.get(metric, float("nan")) for metric in HEADLINE}
         )
     return rows
@@ -196,10 +195,12 @@ def _percent(share: float) -> str:
     return "–" if share != share else f"{100 * share:.0f} %"
 
 
-def _interval(ends: tuple[float, float]) -> str:
+def _interval(ends: tuple[float | None, float | None]) -> str:
     """The ends of an interval, or that there is none."""
     low, high = ends
-    return "no interval" if low != low else f"{_fixed(low, 2)} to {_fixed(high, 2)}"
+    if low is None or high is None or low != low:
+        return "no interval"
+    return f"{_fixed(low, 2)} to {_fixed(high, 2)}"
 
 
 def _short(value: float | None) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from hclmp.config import Config
 from hclmp.data.tables import Floats, Property
 from hclmp.evaluation.metrics import ALL, system_errors
+from hclmp.evaluation.verdict import Comparison, compare
 
 NAMES = {
     "extra_trees": "extremely randomised trees",
@@ -72,10 +73,16 @@ class Run:
         """The variant that is shown in detail: the first H-CLMP, else the best of all."""
         return self.config.final_variant or str(self.overall.index[0])
 
+    @cached_property
+    def comparisons(self) -> dict[str, Comparison]:
+        """Every variant beside the best baseline with the same information; empty without one."""
+        return compare(self.config, self.overall, systems=len(self.errors))
+
     @property
     def baseline(self) -> str | None:
-        """The best variant that is not H-CLMP."""
-        return next((str(v) for v in self.overall.index if v not in self.config.neural), None)
+        """The baseline that the shown variant is compared with."""
+        found = self.comparisons.get(self.shown)
+        return None if found is None else found.baseline
 
     @property
     def is_spectrum(self) -> bool:
@@ -103,7 +110,8 @@ class Run:
         """What a variant is."""
         settings = self.config.variants[variant]
         if settings.model != "hclmp":
-            return NAMES.get(settings.model, settings.model)
+            name = NAMES.get(settings.model, settings.model)
+            return f"{name}; with the density of states" if settings.transfer else name
         text = "H-CLMP(T): with the density of states" if settings.transfer else "H-CLMP"
         return f"{text}; {changes}" if (changes := self.changes(variant)) else text
 

@@ -1,7 +1,6 @@
 """The results in sentences, for someone who wants to use the predictions."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -9,8 +8,8 @@ import pandas as pd
 from hclmp.errors import join_some
 from hclmp.evaluation.coverage import EXTREME, RIGHT_COVERAGE, Part, is_chance, parts, wrong
 from hclmp.evaluation.metrics import SET_ASIDE
-from hclmp.evaluation.ratio import FEWEST_SYSTEMS, too_few
 from hclmp.evaluation.report.run import Run
+from hclmp.evaluation.verdict import Tone
 
 MOST_NAMED = 3  # parts of one kind whose intervals are wrong
 INFORMATIVE = 0.9  # largest ratio of the certain samples' error to that of all samples
@@ -28,7 +27,7 @@ class Finding:
     """A sentence, and whether it is good news."""
 
     text: str
-    tone: Literal["good", "bad", "plain"] = "plain"
+    tone: Tone = "plain"
 
 
 def findings(run: Run) -> list[Finding]:
@@ -52,34 +51,12 @@ def what_is_held_out(run: Run) -> str:
 
 
 def _against_baseline(run: Run) -> Finding:
-    shown, baseline = run.shown, run.baseline
-    error = run.overall["mae_std"]
-    if baseline is None:
+    if run.baseline is None:
         return Finding("There is no baseline in this run to compare the model with.")
     if not run.config.neural:
-        return Finding(f"There is no H-CLMP in this run; {baseline} is the best of its baselines.")
-    ratio, low, high = run.ratio(shown, baseline)
-    systems = len(run.errors)
-    size = (
-        f"its error is {error[shown]:.3f} training standard deviations against "
-        f"{error[baseline]:.3f}, {100 * abs(ratio - 1):.0f} % "
-        f"{'smaller' if ratio < 1 else 'larger'}"
-    )
-    if not np.isfinite(low):
-        why = "." if systems >= FEWEST_SYSTEMS else f". {too_few(systems)}."
-        return Finding(
-            f"{shown} beside the best baseline, {baseline}: {size} (ratio {ratio:.2f}){why}"
-        )
-    numbers = f"{size} (ratio {ratio:.2f}, 95 % interval {low:.2f} to {high:.2f})."
-    if high < 1:
-        return Finding(f"{shown} is better than the best baseline, {baseline}: {numbers}", "good")
-    if low > 1:
-        return Finding(
-            f"{shown} is worse than the best baseline, {baseline}: {numbers} Use {baseline}.", "bad"
-        )
-    return Finding(
-        f"{shown} and the best baseline, {baseline}, do not differ significantly: {numbers}"
-    )
+        text = f"There is no H-CLMP in this run; {run.baseline} is the best of its baselines."
+        return Finding(text)
+    return Finding(*run.comparisons[run.shown].verdict())
 
 
 def _by_property(run: Run) -> Finding | None:

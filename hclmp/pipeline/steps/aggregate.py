@@ -13,7 +13,8 @@ from hclmp.data.folds import fold_names
 from hclmp.data.tables import Predictions, correlation_of, read_predictions
 from hclmp.errors import UserError
 from hclmp.evaluation import plots
-from hclmp.evaluation.metrics import by_system, summarise, system_errors
+from hclmp.evaluation.metrics import ALL, by_system, summarise, system_errors
+from hclmp.evaluation.verdict import compare
 from hclmp.files import write_csv, write_json
 from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Files, Job, shared_scopes
@@ -142,7 +143,10 @@ def _overall(
 ) -> dict[str, Any]:
     """The headline numbers: variant -> metric -> value."""
     frame = next(iter(frames.values()))
-    rows = summary[summary["property"] == "all"]
+    systems = int(frame["system"].nunique())
+    rows = summary[summary["property"] == ALL]
+    overall = rows.pivot(index="variant", columns="metric", values="value")
+    comparisons = compare(config, overall, systems=systems)
     # what is not defined (r2 of single labels) is null in JSON
     values = {
         str(variant): {
@@ -154,7 +158,9 @@ def _overall(
     return {
         "variants": {v: values[v] for v in config.variants},
         "n": int(frame["sample_id"].nunique()),  # of samples
-        "systems": int(frame["system"].nunique()),
+        "systems": systems,
+        "shown": config.final_variant,
+        "comparisons": {v: comparison.as_json() for v, comparison in comparisons.items()},
         "properties": [p.name for p in first.properties],
         "dos_of_held_out_systems": config.dos_of_held_out_systems,
         "simulated": first.simulated,
