@@ -55,13 +55,16 @@ def _table(
 ) -> Table:
     """A row per variant, best first; ``metrics`` has a row per variant and a column per metric."""
     data = "simulated" if about["simulated"] else "measured"
+    dos = about["dos_of_held_out_systems"]
+    if (own := about.get("own_dos")) is not None:
+        dos += f" ({own} of {about['n']} samples were given their own computed DOS)"
     table = Table(
         title=f"{about['n']} {data} held-out samples, {len(about['properties'])} properties",
         caption="mae_std: mean absolute error over the standard deviation of the training labels\n"
         "r2: of logarithms, where a property is learned as one; the mean over the properties\n"
         "coverage90: share of labels in the 90 % interval; width90_std: its width, as mae_std\n"
         "nll: negative log-likelihood of a standardised label\n"
-        f"DOS of held-out systems: {about['dos_of_held_out_systems']}. {caption}",
+        f"DOS of held-out systems: {dos}. {caption}",
     )
     table.add_column("variant")
     for name in METRICS:

@@ -105,6 +105,19 @@ def test_a_property_in_decades_has_its_linear_metrics_beside(eight: Made, demo: 
     assert demo.metrics["variants"]["hclmp"]["mae"] > 0, "one unit"
 
 
+def test_it_says_how_many_held_out_compositions_were_given_their_own_dos(
+    demo: Made, eight: Made
+) -> None:
+    own, n = demo.metrics["own_dos"], demo.metrics["n"]
+    text = " ".join(re.sub(r"<script.*?</script>", "", demo.page, flags=re.DOTALL).split())
+    given = f"{own} of the {n} held-out compositions were given their own simulated one"
+    assert text.count(given) >= 2, "at the top and at the generator"
+    assert "own_dos" not in eight.metrics
+    assert "predicted from the composition, judged on" in eight.page
+    for made in (demo, eight):
+        assert "composition alone" not in made.page
+
+
 def test_the_table_of_systems_is_that_of_by_system(demo: Made) -> None:
     table = pd.read_csv(demo.directory / "results/metrics/by_system.csv")
     table = table.query("property == 'all' and metric == 'mae_std'")

@@ -13,7 +13,13 @@ from hclmp.data.tables import Property
 from hclmp.evaluation.ratio import FEWEST_SYSTEMS, too_few
 from hclmp.evaluation.report import data
 from hclmp.evaluation.report.run import Run
-from hclmp.evaluation.report.words import Finding, findings, what_is_held_out
+from hclmp.evaluation.report.words import (
+    Finding,
+    about_dos,
+    findings,
+    what_is_given,
+    what_is_held_out,
+)
 from tests.made_up.predictions import predictions
 from tests.report.conftest import Made
 
@@ -168,6 +174,20 @@ def test_what_is_held_out_follows_the_split(run: Run) -> None:
     )
     random = replace(run, config=run.config.model_copy(update={"split": "random"}))
     assert "not hold for systems that nobody has made yet" in what_is_held_out(random)
+
+
+def test_what_the_predictions_are_made_from(run: Run, eight: Made) -> None:
+    assert what_is_given(eight.run) == "from the composition"
+    assert about_dos(eight.run) == "no variant uses densities of states"
+    kept = replace(run, own_dos=17)
+    own = f"17 of the {run.samples} held-out compositions were given their own simulated"
+    assert own in what_is_given(kept)
+    assert about_dos(kept).startswith("the generator may have seen computed DOS of held-out")
+    assert own in about_dos(kept)
+    dos = run.config.dos.model_copy(update={"held_out": "drop"})
+    dropped = replace(run, own_dos=None, config=run.config.model_copy(update={"dos": dos}))
+    assert what_is_given(dropped).endswith("a density of states generated from it")
+    assert "has seen no DOS of its held-out systems" in about_dos(dropped)
 
 
 def large(run: Run, *, systems: int, each: int, properties: int) -> Run:

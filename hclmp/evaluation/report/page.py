@@ -16,7 +16,7 @@ from hclmp.evaluation.metrics import LINEAR
 from hclmp.evaluation.ratio import FEWEST_SYSTEMS
 from hclmp.evaluation.report.data import MOST_CORRELATED, has_map, page_data
 from hclmp.evaluation.report.run import Run
-from hclmp.evaluation.report.words import DOS, findings, what_is_held_out
+from hclmp.evaluation.report.words import about_dos, findings, what_is_given, what_is_held_out
 from hclmp.provenance import Provenance
 
 HERE = Path(__file__).parent
@@ -59,7 +59,8 @@ def render(run: Run, origin: Provenance) -> str:
         levels=TABULATED,
         ablation=_ablation(run),
         details=_details(run, data),
-        dos_words=DOS.get(_dos_of_held_out(run), _dos_of_held_out(run)),
+        given=what_is_given(run),
+        dos_words=about_dos(run),
         most_correlated=MOST_CORRELATED,
         fewest_systems=FEWEST_SYSTEMS,
         provenance=_provenance(run, origin),
@@ -146,14 +147,6 @@ def _details(run: Run, data: dict[str, Any]) -> dict[str, Any]:
         "thinned": len(thinned),
         "compositions": max((len(shown[s]["formulas"]) for s in thinned), default=0),
     }
-
-
-def _dos_of_held_out(run: Run) -> str:
-    if not run.config.transfers:
-        return "not used"
-    if not run.config.pretrains:
-        return "the generator was pretrained elsewhere: what it has seen is not known here"
-    return run.config.dos.held_out
 
 
 def _provenance(run: Run, origin: Provenance) -> dict[str, Any]:

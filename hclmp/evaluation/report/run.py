@@ -37,6 +37,7 @@ class Run:
     targets: Mapping[str, Any]  # the record of the table
     dos: Mapping[str, Any] | None  # the record of the table; None if no generator is trained
     gan: Mapping[str, Mapping[str, Any]]  # fold, or "all", -> metrics of its generator
+    own_dos: int | None  # held-out samples whose DOS feature is their computed DOS; None: none may
     examples: pd.DataFrame | None  # true and generated DOS of materials, by the first generator
     sheet: Mapping[str, tuple[str, ...]]  # fold -> systems; empty where no systems are held out
 

@@ -19,6 +19,7 @@ DOS = {
     "not used": "no variant uses densities of states",
     "keep": "the generator may have seen computed DOS of held-out systems, as in the paper",
     "drop": "every fold has a generator of its own, which has seen no DOS of its held-out systems",
+    "pretrained": "the generator was pretrained elsewhere: what it has seen is not known here",
 }
 
 
@@ -48,6 +49,31 @@ def what_is_held_out(run: Run) -> str:
         "column": f"{samples} that the table itself sets aside. Whether their systems are in the "
         "training data depends on the table",
     }[run.config.split]
+
+
+def what_is_given(run: Run) -> str:
+    """What the predictions are made from."""
+    if not run.config.transfers:
+        return "from the composition"
+    if run.own_dos is None:
+        return "from the composition and, with transfer, a density of states generated from it"
+    return f"from the composition and, with transfer, a density of states ({_own_dos(run)})"
+
+
+def about_dos(run: Run) -> str:
+    """What the generator has seen of the held-out systems."""
+    config = run.config
+    seen = config.dos.held_out if config.pretrains else "pretrained"
+    text = DOS[seen if config.transfers else "not used"]
+    return text if run.own_dos is None else f"{text}; {_own_dos(run)}"
+
+
+def _own_dos(run: Run) -> str:
+    kind = "simulated" if run.dos is not None and run.dos.get("simulated") else "computed"
+    return (
+        f"{run.own_dos:,} of the {run.samples:,} held-out compositions were given their own {kind} "
+        "one"
+    )
 
 
 def _against_baseline(run: Run) -> Finding:

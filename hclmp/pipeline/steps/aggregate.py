@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hclmp.config import Config
+from hclmp.data.features import read_dos_known
 from hclmp.data.folds import fold_names
 from hclmp.data.tables import Predictions, correlation_of, read_predictions
 from hclmp.errors import UserError
@@ -57,6 +58,9 @@ def aggregate(config: Config, job: Job) -> None:
     _plot_data(config, job.inputs, frames, folder)
     write_csv(files["summary"], summary)
     overall = _overall(config, summary, frames, first)
+    if "features" in job.inputs:
+        own = read_dos_known(job.inputs["features"])
+        overall["own_dos"] = len(own.intersection(next(iter(frames.values()))["sample_id"]))
     write_json(files["metrics"], overall | {"provenance": job.provenance()})
 
 
