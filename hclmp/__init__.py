@@ -1,4 +1,7 @@
-"""H-CLMP(T): predict vectors of correlated materials properties from composition alone.
+"""H-CLMP(T): predict vectors of correlated materials properties from composition.
+
+With transfer, a density of states is an input too: one that is generated from the composition, or
+the computed one of a compound that has it (`dos.held_out: keep`).
 
 Kong, Guevarra, Gomes and Gregoire, *Materials representation and transfer learning for
 multi-property prediction*, Appl. Phys. Rev. 8, 021409 (2021), arXiv:2106.02225.

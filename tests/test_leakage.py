@@ -8,6 +8,7 @@ model may see: there the same comparison must find a difference.
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -194,3 +195,15 @@ def test_control_held_out_dos_change_predictions_if_they_are_kept(
 def test_variants_without_transfer_predict_the_same_whatever_becomes_of_dos(audited: Path) -> None:
     drop, keep = (predicted(audited / kind) for kind in ("drop", "keep"))
     assert differing(drop, keep) == TRANSFER
+
+
+def test_the_metrics_say_how_many_held_out_compositions_were_given_their_own_dos(
+    audited: Path,
+) -> None:
+    """All of these have a computed DOS; with `drop` none is given it."""
+    about = {
+        held_out: json.loads((audited / held_out / "results/metrics/metrics.json").read_text())
+        for held_out in ("keep", "drop")
+    }
+    assert about["keep"]["own_dos"] == about["keep"]["n"] > 0
+    assert "own_dos" not in about["drop"]

@@ -10,11 +10,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hclmp.evaluation.metrics import SUMMARY_COLUMNS, SYSTEM_COLUMNS, by_system, summarise
+from hclmp.config import Config
+from hclmp.data.tables import Property
+from hclmp.evaluation import metrics
+from hclmp.evaluation.metrics import SUMMARY_COLUMNS, SYSTEM_COLUMNS, by_system, unit_of
+from hclmp.evaluation.verdict import compare
 from tests.conftest import Command
 from tests.made_up.predictions import with_interval
 
-BASIC = {"mae", "rmse", "r2", "mae_std", "mae_std_certain", "coverage90", "nll"}
+WITHOUT_UNIT = {"r2", "mae_std", "mae_std_certain", "coverage90", "width90_std", "nll"}
+BASIC = {"mae", "rmse", "width90"} | WITHOUT_UNIT
+LINEAR = {"mae_linear", "rmse_linear", "r2_linear", "width90_linear"}
+PROPERTIES = (Property("gap", "eV"), Property("rate", "1/s", "log10"))
+
+
+def summarise(
+    frames: dict[str, pd.DataFrame], learned: dict[str, dict[str, pd.DataFrame]] | None = None
+) -> pd.DataFrame:
+    return metrics.summarise(frames, PROPERTIES, learned)
 
 
 def tiny() -> pd.DataFrame:
@@ -36,7 +49,10 @@ def tiny() -> pd.DataFrame:
     for kind in ("true", "pred"):
         values = frame[f"t_{kind}"]
         frame[f"y_{kind}"] = np.where(decades, 10.0**values, values)
-    return with_interval(frame)
+    frame = with_interval(frame)
+    for end in ("low", "high"):
+        frame[f"y_{end}"] = np.where(decades, 10.0 ** frame[f"t_{end}"], frame[f"t_{end}"])
+    return frame
 
 
 def noisy(seed: int, size: float, systems: int = 12) -> pd.DataFrame:
@@ -85,25 +101,81 @@ def test_metrics_of_one_property_by_hand() -> None:
     assert gap["mae_std"] == pytest.approx(0.25)
     # the standard deviation is hypot(0.3, 0.4) = 0.5; its 90 % interval is 0.822 to either side
     assert gap["coverage90"] == pytest.approx(2 / 3)
+    assert gap["width90"] == pytest.approx(2 * 0.5 * 1.6448536)
+    assert gap["width90_std"] == pytest.approx(0.5 * 1.6448536)
     # deviation and standard deviation both over train_std = 2
     assert gap["nll"] == pytest.approx(gaussian_nll([0.25, 0.0, -0.5], 0.25))
 
 
-def test_a_log10_property_is_judged_in_both_spaces() -> None:
-    rate = values(summarise({"v": tiny()}), "v", "rate")
-    assert rate["mae"] == pytest.approx(90 / 3)  # 100 for 10
-    assert rate["mae_std"] == pytest.approx(1 / 0.5 / 3)  # one decade, once in three
+def test_a_log10_property_is_judged_in_both_spaces_and_they_are_labelled() -> None:
+    summary = summarise({"v": tiny()})
+    rate = values(summary, "v", "rate")
+    assert set(rate) == BASIC | LINEAR
+    assert rate["mae"] == pytest.approx(1 / 3)  # one decade, once in three
+    assert rate["rmse"] == pytest.approx(math.sqrt(1 / 3))
+    assert rate["r2"] == pytest.approx(1 - 1 / 2)
+    assert rate["mae_linear"] == pytest.approx(90 / 3)  # 100 for 10
+    assert rate["rmse_linear"] == pytest.approx(math.sqrt(90**2 / 3))
+    assert rate["r2_linear"] == pytest.approx(1 - 90**2 / (36**2 + 27**2 + 63**2))
+    assert rate["mae_std"] == pytest.approx(1 / 0.5 / 3)
     assert rate["coverage90"] == 1.0
+    assert rate["width90"] == pytest.approx(2 * 1.6448536)
+    ends = [10.0 ** (t + sign * 1.6448536) for t in (0, 2, 2) for sign in (-1, 1)]
+    assert rate["width90_linear"] == pytest.approx((sum(ends[1::2]) - sum(ends[::2])) / 3)
+    assert rate["width90_std"] == pytest.approx(2 * 1.6448536 / 0.5)
     assert rate["nll"] == pytest.approx(gaussian_nll([0.0, 2.0, 0.0], 2.0))
+    units = summary.set_index(["property", "metric"])["unit"]
+    assert units["gap", "mae"] == "eV"
+    assert units["rate", "mae"] == units["rate", "rmse"] == units["rate", "width90"] == "decades"
+    assert units["rate", "mae_linear"] == units["rate", "rmse_linear"] == "1/s"
+    assert {*units["rate"][["r2", "r2_linear", "mae_std"]], *units["all"]} == {""}
 
 
-def test_all_is_the_mean_over_properties() -> None:
+def test_all_is_the_mean_over_properties_of_what_has_no_unit() -> None:
     summary = summarise({"v": tiny()})
     gap, rate, mean = (values(summary, "v", prop) for prop in ("gap", "rate", "all"))
-    assert set(mean) == BASIC | {"nll_joint"}
-    for name in BASIC:
+    assert set(mean) == WITHOUT_UNIT | {"nll_joint"}
+    for name in WITHOUT_UNIT:
         assert mean[name] == pytest.approx((gap[name] + rate[name]) / 2)
     assert set(summary["n"]) == {3}
+
+
+A, B = Property("a", "eV"), Property("b", "eV")
+LOG, OTHER_LOG = Property("c", "1/s", "log10"), Property("d", "GPa", "log10")
+
+
+@pytest.mark.parametrize(
+    ("properties", "mae", "mae_linear", "r2_linear"),
+    [
+        ((A,), "eV", None, None),
+        ((A, B), "eV", None, None),
+        ((A, Property("b", "GPa")), None, None, None),
+        ((A, Property("c", "eV", "log10")), None, None, None),
+        ((Property("a"),), "", None, None),
+        ((Property("a"), Property("b")), None, None, None),  # units that nobody knows
+        ((LOG,), "decades", "1/s", ""),
+        ((LOG, Property("d", "1/s", "log10")), "decades", "1/s", ""),
+        ((LOG, OTHER_LOG), "decades", None, ""),
+    ],
+)
+def test_a_mean_over_properties_needs_one_unit(
+    properties: tuple[Property, ...], mae: str, mae_linear: str, r2_linear: str
+) -> None:
+    assert unit_of("mae", properties) == unit_of("rmse", properties) == mae
+    assert unit_of("mae_linear", properties) == mae_linear
+    assert unit_of("r2_linear", properties) == r2_linear
+    assert unit_of("r2", properties) == unit_of("mae_std", properties) == ""
+
+
+def test_properties_of_one_unit_have_a_mean_error() -> None:
+    frame = tiny()
+    same = (Property("gap", "eV"), Property("rate", "eV"))
+    frame["y_true"], frame["y_pred"] = frame["t_true"], frame["t_pred"]
+    summary = metrics.summarise({"v": frame}, same)
+    assert values(summary, "v", "all")["mae"] == pytest.approx((0.5 + 1 / 3) / 2)
+    table = by_system({"v": frame}, same).query("property == 'all' and metric == 'mae'")
+    assert table["value"].tolist() == pytest.approx([(0.25 + 0.5) / 2, 0.5])
+    assert set(table["unit"]) == {"eV"}
 
 
 def correlated(r: float) -> pd.DataFrame:
@@ -211,7 +283,7 @@ def test_every_other_variant_is_compared_with() -> None:
     frames = {name: noisy(i, 0.5) for i, name in enumerate(("hclmp", "extra_trees", "mean"))}
     found = values(summarise(frames), "hclmp", "all")
     expected = {f"mae_std_vs_{o}_{e}" for o in ("extra_trees", "mean") for e in ("low", "high")}
-    assert set(found) == BASIC | {"nll_joint"} | expected
+    assert set(found) == WITHOUT_UNIT | {"nll_joint"} | expected
 
 
 def test_all_weighs_properties_alike_whatever_their_rows() -> None:
@@ -256,20 +328,19 @@ def test_the_interval_holds_the_ratio_and_is_reciprocal() -> None:
     good, bad = values(summary, "good", "all"), values(summary, "bad", "all")
     low, high = good["mae_std_vs_bad_low"], good["mae_std_vs_bad_high"]
     assert low < good["mae_std"] / bad["mae_std"] < high < 1
-    assert bad["mae_std_vs_good_low"] == pytest.approx(1 / high, rel=1e-2)
-    assert bad["mae_std_vs_good_high"] == pytest.approx(1 / low, rel=1e-2)
+    assert bad["mae_std_vs_good_low"] == pytest.approx(1 / high)
+    assert bad["mae_std_vs_good_high"] == pytest.approx(1 / low)
     intervals = summary[summary["metric"].str.startswith("mae_std_vs_")]
     assert set(intervals["n"]) == {12}  # systems, not samples
     assert set(intervals["property"]) == {"all"}
 
 
-def test_one_system_has_no_interval() -> None:
-    """Drawn every time, it would give one without width, as if the ratio were certain."""
-    frames = {v: noisy(i, 0.5, systems=1) for i, v in enumerate(("v", "w"))}
+def test_few_systems_have_no_interval() -> None:
+    frames = {v: noisy(i, 0.5, systems=7) for i, v in enumerate(("v", "w"))}
     mean = values(summarise(frames), "v", "all")
     assert math.isnan(mean["mae_std_vs_w_low"])
     assert math.isnan(mean["mae_std_vs_w_high"])
-    frames = {v: noisy(i, 0.5, systems=2) for i, v in enumerate(("v", "w"))}
+    frames = {v: noisy(i, 0.5, systems=8) for i, v in enumerate(("v", "w"))}
     assert math.isfinite(values(summarise(frames), "v", "all")["mae_std_vs_w_low"])
 
 
@@ -281,15 +352,23 @@ def test_the_interval_does_not_depend_on_the_order_of_rows() -> None:
 
 
 def test_systems_are_told_apart() -> None:
-    table = by_system({"v": tiny()})
+    table = by_system({"v": tiny()}, PROPERTIES)
     assert list(table) == SYSTEM_COLUMNS
     found = {
         (row.system, row.property, row.metric): (row.value, row.n) for row in table.itertuples()
     }
-    assert len(found) == len(table) == 2 * 3 * 2  # systems, properties and all, metrics
+    # of two systems: mae and mae_linear where there is one, and three metrics without a unit
+    assert len(found) == len(table) == 2 * ((1 + 3) + (2 + 3) + 3)
+    # the intervals of gap are 0.82 to either side; the errors 0.5, 0 and, in the second system, 1
+    assert [found[s, "gap", "coverage90"][0] for s in ("Fe-Ti", "Fe-W")] == [1.0, 0.0]
+    assert found["Fe-W", "all", "coverage90"] == (0.5, 1)
+    widths = [found["Fe-Ti", p, "width90_std"][0] for p in ("gap", "rate", "all")]
+    assert widths[0] == pytest.approx(0.5 * 1.6448536)
+    assert widths[2] == pytest.approx((widths[0] + widths[1]) / 2)
     assert found["Fe-Ti", "gap", "mae"] == (pytest.approx(0.25), 2)
     assert found["Fe-W", "gap", "mae_std"] == (pytest.approx(0.5), 1)
-    assert found["Fe-Ti", "rate", "mae"] == (pytest.approx(45.0), 2)
+    assert found["Fe-Ti", "rate", "mae"] == (pytest.approx(0.5), 2)
+    assert found["Fe-Ti", "rate", "mae_linear"] == (pytest.approx(45.0), 2)
     assert found["Fe-Ti", "all", "mae_std"] == (pytest.approx((0.125 + 1.0) / 2), 2)
     assert found["Fe-W", "all", "mae_std"] == (pytest.approx(0.25), 1)
 
@@ -308,19 +387,30 @@ def results(workdir: Path, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     folder.mkdir(parents=True)
     summary = summarise(frames)
     summary.to_csv(folder / "summary.csv", index=False)
-    (folder / "metrics.json").write_text(json.dumps(ABOUT))
+    systems = next(iter(frames.values()))["system"].nunique()
+    overall = summary[summary["property"] == "all"]
+    overall = overall.pivot(index="variant", columns="metric", values="value")
+    found = compare(Config(variants=list(frames)), overall, systems=systems)
+    comparisons = {v: c.as_json() for v, c in found.items()}
+    about = ABOUT | {"systems": systems, "comparisons": comparisons, "shown": "hclmp"}
+    (folder / "metrics.json").write_text(json.dumps(about))
     return summary
 
 
-def test_results_of_one_system_show_the_ratio_without_interval(
-    workdir: Path, command: Command
+@pytest.mark.parametrize("systems", [1, 7])
+def test_results_of_few_systems_show_the_ratio_and_say_why_it_has_no_interval(
+    workdir: Path, command: Command, systems: int
 ) -> None:
-    frames = {"extra_trees": noisy(2, 0.6, systems=1), "hclmp": noisy(1, 0.4, systems=1)}
+    frames = {"extra_trees": noisy(2, 0.6, systems), "hclmp": noisy(1, 0.4, systems)}
     summary = results(workdir, frames)
     good, trees = (values(summary, v, "all")["mae_std"] for v in ("hclmp", "extra_trees"))
     text = command("results").text
-    assert f"{good / trees:.3f} (–)" in text
+    assert f"│ {good / trees:.3f} │" in text
     assert "│ 1 │" in text, "the baseline itself"
+    held_out = "1 held-out system is" if systems == 1 else "7 held-out systems are"
+    assert f"{held_out} too few to say which model is better: 8 or more have" in text
+    assert "nan" not in text.lower()
+    assert "(95 % interval)" not in text
 
 
 def test_results_are_shown_best_first(workdir: Path, command: Command) -> None:
@@ -335,4 +425,15 @@ def test_results_are_shown_best_first(workdir: Path, command: Command) -> None:
     assert first < second
     answer = command("--quiet", "results", "--json")
     assert answer.code == 0
-    assert json.loads(answer.text) == ABOUT | {"notes": []}
+    printed = json.loads(answer.text)
+    assert printed.items() >= ABOUT.items()
+    assert printed["notes"] == []
+    assert printed["comparisons"]["hclmp"]["baseline"] == "extra_trees"
+
+
+def test_results_of_an_earlier_version_are_refused(workdir: Path, command: Command) -> None:
+    results(workdir, {"extra_trees": noisy(2, 0.6), "hclmp": noisy(1, 0.4)})
+    (workdir / "results/metrics/metrics.json").write_text(json.dumps(ABOUT))
+    answer = command("results")
+    assert answer.code == 2
+    assert "metrics.json: of an earlier version; `hclmp aggregate` makes it again" in answer.text

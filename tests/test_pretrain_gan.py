@@ -12,7 +12,7 @@ import torch
 
 from hclmp.config import Config, resolve
 from hclmp.data.composition import pad
-from hclmp.data.features import read_features
+from hclmp.data.features import read_dos_known, read_features
 from hclmp.data.formula import formula_text, parse_formulas
 from hclmp.data.tables import DosTable, Property, Targets, write_dos, write_targets
 from hclmp.models.generator.network import Generator
@@ -150,6 +150,8 @@ def test_features_recall_a_compound_unless_held_out_systems_are_dropped(held_out
     featurize(settings, made)
     got = read_features(made.outputs["features"])[0].dos
     hide = held_out == "drop"
+    known = read_dos_known(made.outputs["features"])
+    assert known == (set() if hide else set(targets.sample_id)), "their own computed DOS"
     wanted = model.feature(fractions, draws=5, seed=0, hide_own_system=hide).dos
     other = model.feature(fractions, draws=5, seed=0, hide_own_system=not hide).dos
     np.testing.assert_allclose(got, wanted, atol=1e-5)

@@ -59,6 +59,11 @@ class Property:
         """A standard deviation in property units: half the width of the one-sigma interval."""
         return (self.inverse(transformed + std) - self.inverse(transformed - std)) / 2
 
+    @property
+    def learned_unit(self) -> str:
+        """The unit of a difference in the transformed space."""
+        return "decades" if self.transform == "log10" else self.unit
+
     def range(self) -> tuple[float, float]:
         """The smallest and the largest possible value in property units; maybe infinite."""
         low = -np.inf if self.minimum is None else self.minimum

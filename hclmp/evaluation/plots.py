@@ -23,13 +23,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import r2_score
 
 from hclmp.data.tables import Floats, Property
-from hclmp.evaluation.metrics import (
-    by_system,
-    correlations,
-    predicted_std,
-    standardised_error,
-    system_errors,
-)
+from hclmp.evaluation.metrics import correlations, predicted_std, standardised_error
 from hclmp.evaluation.styles import STYLES, variant_styles
 from hclmp.files import atomic_write
 
@@ -121,21 +115,20 @@ def mae_by_property(
         figure.legend(loc="outside right upper")
 
 
-def mae_by_system(path: Path, frames: Mapping[str, pd.DataFrame], *, simulated: bool) -> None:
-    """Standardised mean absolute error of each held-out system, by variant.
+def mae_by_system(path: Path, errors: pd.DataFrame, *, simulated: bool) -> None:
+    """Standardised mean absolute error of each held-out system (a row), by variant (a column).
 
     Up to forty systems get a row of dots each, sorted by the first variant's error; of more, the
     cumulated distribution is shown.
     """
-    errors = system_errors(by_system(frames), list(frames))
     rows = len(errors) <= MOST_SYSTEM_ROWS
-    with _figure(path, 7.5, 1.5 + 0.2 * max(len(errors), len(frames)) if rows else 4.2) as figure:
+    with _figure(path, 7.5, 1.5 + 0.2 * max(errors.shape) if rows else 4.2) as figure:
         ax = figure.subplots()
         if rows:
-            _dots(ax, errors.sort_values(next(iter(frames)), kind="stable"))
+            _dots(ax, errors.sort_values(errors.columns[0], kind="stable"))
         else:
             share = np.arange(1, len(errors) + 1) / len(errors)
-            for variant, (colour, marker) in variant_styles(frames).items():
+            for variant, (colour, marker) in variant_styles(map(str, errors)).items():
                 style: Keywords = {
                     "color": colour,
                     "marker": marker,
@@ -304,7 +297,7 @@ def _marker(history: pd.DataFrame) -> str:
 
 
 def _parity_panel(ax: Axes, frame: pd.DataFrame, prop: Property, variant: str) -> None:
-    """One property: points, identity line, mean absolute error and R2."""
+    """One property: points, identity line, and mean absolute error and R2 of the learned values."""
     true, predicted, t = (frame[c].to_numpy() for c in ("y_true", "y_pred", "t_pred"))
     std = predicted_std(frame).to_numpy()
     few = len(frame) <= MOST_ERROR_BARS
@@ -322,8 +315,10 @@ def _parity_panel(ax: Axes, frame: pd.DataFrame, prop: Property, variant: str) -
         _few_ticks(axis, math.log10(high / low) if prop.transform == "log10" else 0)
     place = "" if prop.coordinate is None else f" at {prop.coordinate:g}"
     ax.set_title(_plain(prop.name) + place)
-    r2 = f"{r2_score(true, predicted):.2f}" if len(frame) > 1 else "–"
-    text = f"MAE {np.abs(predicted - true).mean():.3g}\nR² {r2}"
+    learned = frame["t_true"].to_numpy()
+    r2 = f"{r2_score(learned, t):.2f}" if len(frame) > 1 else "–"
+    unit = f" {prop.learned_unit}" if prop.transform == "log10" else ""
+    text = f"MAE {np.abs(t - learned).mean():.3g}{unit}\nR² {r2}"
     ax.text(0.04, 0.96, text, transform=ax.transAxes, va="top", fontsize=8, zorder=4)
 
 

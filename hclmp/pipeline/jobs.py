@@ -239,6 +239,13 @@ def _generators(config: Config, *kinds: str) -> Files:
     return files | {"gan/examples": made[0].outputs["examples"]}
 
 
+def _own_dos(config: Config) -> Files:
+    """The features, which say whose DOS is a computed one, where held-out samples may have one."""
+    if not config.transfers or config.generator_per_fold:
+        return {}
+    return {"features": Job(config, "featurize").outputs["features"]}
+
+
 def _plots(config: Config) -> Files:
     """The pictures, and the data for ``dvc plots``."""
     names = [*(f"parity_{v}.png" for v in config.variants), "parity.csv"]
@@ -372,7 +379,9 @@ STEPS: dict[str, Step] = {
             "dos_held_out": config.dos_of_held_out_systems,
             "trained": {"/".join(m.scope): hash_of(m.settings) for m in _evaluated(config)},
         },
-        inputs=lambda config: _predictions(config) | _generators(config, "metrics", "history"),
+        inputs=lambda config: (
+            _predictions(config) | _generators(config, "metrics", "history") | _own_dos(config)
+        ),
         outputs=lambda config: (
             _in("metrics", metrics="metrics.json", summary="summary.csv", by_system="by_system.csv")
             | _plots(config)

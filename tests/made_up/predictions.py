@@ -51,6 +51,7 @@ def predictions(
 
 
 def with_interval(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the Gaussian 90 % interval of its standard deviations."""
+    """The frame with the Gaussian 90 % interval of its standard deviations; ``y_`` is ``t_``."""
     half = Z90 * np.hypot(frame["t_std_aleatoric"], frame["t_std_epistemic"])
-    return frame.assign(t_low=frame["t_pred"] - half, t_high=frame["t_pred"] + half)
+    low, high = frame["t_pred"] - half, frame["t_pred"] + half
+    return frame.assign(t_low=low, t_high=high, y_low=low, y_high=high)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import html.parser
+import itertools
 import json
 import os
 import re
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from hclmp.cli.main import main
@@ -166,6 +169,29 @@ def gaps(tmp_path_factory: pytest.TempPathFactory) -> Made:
         "variants": ["hclmp", "ridge"],
     }
     return make(directory, config, "system\tfold\nFe-Ti-W\ta\n")
+
+
+@pytest.fixture(scope="session")
+def eight(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Enough systems for a verdict, in two folds; one property in eV, one in decades; no DOS."""
+    directory = tmp_path_factory.mktemp("eight") / "run"
+    directory.mkdir()
+    triples = list(itertools.combinations(("Cu", "Fe", "Mn", "Ti", "W"), 3))
+    amounts = [(a, b, c, i) for a, b, c in triples for i in range(1, 5)]
+    table = pd.DataFrame({"formula": [f"{a}{i}{b}2{c}3O9" for a, b, c, i in amounts]})
+    iron = table["formula"].str.contains("Fe")
+    table["gap"] = 2.0 + iron + 0.1 * np.arange(len(table)) % 0.4
+    table["rate"] = 10.0 ** (2.0 * iron + np.arange(len(table)) % 5)
+    write(directory / "table.csv", table)
+    properties = {"gap": {"unit": "eV"}, "rate": {"unit": "1/s", "transform": "log10"}}
+    config = {
+        **{key: TINY[key] for key in ("model", "training", "baselines")},
+        "targets": {"source": "table", "path": "table.csv", "properties": properties},
+        "dos": {"source": "none"},
+        "variants": ["hclmp", "ridge", "mean"],
+    }
+    folds = [f"{'-'.join(t)}\t{'ab'[i % 2]}\n" for i, t in enumerate(triples[:8])]
+    return make(directory, config, "system\tfold\n" + "".join(folds))
 
 
 class Tables(html.parser.HTMLParser):

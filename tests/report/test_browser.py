@@ -126,7 +126,7 @@ def test_it_draws_everything_quietly_without_a_request_and_fits(
     lightness = sum(map(int, re.findall(r"\d+", background))) / 3
     assert lightness > 200 if scheme == "light" else lightness < 60
     drawn = opened.page.evaluate("document.querySelectorAll('.plot .main-svg').length")
-    assert drawn >= {"demo": 12, "least": 2, "gaps": 8}[which]
+    assert drawn >= {"demo": 13, "least": 3, "gaps": 9}[which]
 
 
 def test_a_request_would_be_seen_and_the_page_forbids_it(open_: Open, demo: Made) -> None:
@@ -224,6 +224,19 @@ def test_parity_of_every_model_and_property(open_: Open, demo: Made) -> None:
         points, line = opened.traces("parity-plot")
         assert [points["x"], points["y"]] == data["parity"]["points"][variant][i]
         assert line["x"] == line["y"]
+
+
+def test_calibration_of_every_model_and_coverage_of_every_system(open_: Open, demo: Made) -> None:
+    opened, data = open_(demo), demo.data
+    diagonal, *curves = opened.traces("calibration-plot")
+    assert diagonal["x"] == diagonal["y"] == [0, 1]
+    assert {c["name"]: c["y"] for c in curves} == data["calibration"]["observed"]
+    wanted = {
+        row["system"]: [f"{100 * row['coverage90']:.0f} %", f"{row['width90_std']:.2f}"]
+        for row in data["systems"]
+    }
+    assert {row[0]: row[-2:] for row in opened.rows()} == wanted
+    assert opened.said == []
 
 
 def test_plots_follow_the_colour_scheme(open_: Open, demo: Made) -> None:

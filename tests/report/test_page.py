@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from hclmp.pipeline.checks import check_results
 from hclmp.pipeline.jobs import job
 from hclmp.pipeline.steps.report import report
 from hclmp.provenance import PACKAGE, read_provenance, source_files
-from tests.report.conftest import NASTY, Made, Tables, embedded
+from tests.report.conftest import NASTY, Made, Tables, embedded, hclmp
 
 
 def copy_of(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -37,18 +38,84 @@ def test_the_headline_is_that_of_the_metrics_file(demo: Made) -> None:
     values = demo.metrics["variants"]
     assert list(found) == sorted(values, key=lambda v: float(values[v]["mae_std"]))
     best = next(v for v in found if v in ("extra_trees", "mean"))
-    for variant, (error, relative, r2, coverage, nll, joint, certain) in found.items():
+    for variant, (error, relative, r2, coverage, width, nll, joint, certain) in found.items():
         wanted = values[variant]
         assert error == f"{wanted['mae_std']:.3f}"
         assert certain == f"{wanted['mae_std_certain']:.3f}"
         assert [r2, nll, joint] == [f"{wanted[m]:.2f}" for m in ("r2", "nll", "nll_joint")]
         assert coverage == f"{100 * wanted['coverage90']:.0f} %"
+        assert width == f"{wanted['width90_std']:.2f}"
         if variant == best:
             assert relative == "1"
             continue
         ratio = wanted["mae_std"] / values[best]["mae_std"]
-        ends = [wanted[f"mae_std_vs_{best}_{end}"] for end in ("low", "high")]
-        assert relative == f"{ratio:.2f}\n{ends[0]:.2f} to {ends[1]:.2f}"
+        assert wanted[f"mae_std_vs_{best}_low"] is None
+        less = "" if variant in ("hclmp", "mean", "extra_trees") else ", without the DOS"
+        assert relative == f"{ratio:.2f}\nno interval\n{best}{less}"
+
+
+def test_four_systems_are_too_few_for_an_interval_anywhere_on_the_page(
+    demo: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = "4 held-out systems are too few to say which model is better: 8 or more"
+    text = re.sub(r"<script.*?</script>", "", demo.page, flags=re.DOTALL)
+    assert why in text
+    assert not re.search(r"\bnan\b|better than the best|worse than the best", text, re.IGNORECASE)
+    assert "\nno interval" in Tables(demo.page).rows["ablation"][1][-1]
+    with contextlib.chdir(demo.directory):
+        hclmp("results")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert why in printed
+    assert "nan" not in printed
+
+
+def test_eight_systems_have_an_interval_on_the_page(
+    eight: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = Tables(eight.page).rows["headline"]
+    found = {row[0].split("\n")[0]: row[2] for row in rows[1:4]}
+    values = eight.metrics["variants"]
+    best = min(("ridge", "mean"), key=lambda v: float(values[v]["mae_std"]))
+    for variant in {"hclmp", "ridge", "mean"} - {best}:
+        ends = [values[variant][f"mae_std_vs_{best}_{end}"] for end in ("low", "high")]
+        ratio = values[variant]["mae_std"] / values[best]["mae_std"]
+        assert found[variant] == f"{ratio:.2f}\n{ends[0]:.2f} to {ends[1]:.2f}\n{best}"
+    assert "too few to say" not in eight.page
+    verdict = eight.run.comparisons["hclmp"].verdict()[0]
+    with contextlib.chdir(eight.directory):
+        hclmp("results")
+    assert verdict in html.unescape(eight.page)
+    assert verdict in capsys.readouterr().out, "on the terminal too"
+
+
+def test_a_property_in_decades_has_its_linear_metrics_beside(eight: Made, demo: Made) -> None:
+    summary = pd.read_csv(eight.directory / "results/metrics/summary.csv")
+    found = summary.query("variant == 'hclmp'").set_index(["property", "metric"])["value"]
+    rows = {row[0]: row[1:] for row in Tables(eight.page).rows["headline"]}
+    assert rows["gap"][0] == "eV"
+    assert rows["rate"][0] == "decades\n1/s"
+    values = found["rate"]
+    assert rows["rate"][1] == f"{values['mae']:#.3g}\n{values['mae_linear']:#.3g}"
+    assert rows["rate"][2] == f"{values['r2']:.2f}\n{values['r2_linear']:.2f}"
+    assert rows["rate"][5] == f"{values['width90']:#.3g}\n{values['width90_linear']:#.3g}"
+    assert values["mae"] < 10 < values["mae_linear"]
+    assert not {"mae", "rmse", "mae_linear"} & set(eight.metrics["variants"]["hclmp"])
+    assert "an MAE of 0.3 decades is a factor of 2" in eight.page
+    assert "0.3 decades" not in demo.page
+    assert demo.metrics["variants"]["hclmp"]["mae"] > 0, "one unit"
+
+
+def test_it_says_how_many_held_out_compositions_were_given_their_own_dos(
+    demo: Made, eight: Made
+) -> None:
+    own, n = demo.metrics["own_dos"], demo.metrics["n"]
+    text = " ".join(re.sub(r"<script.*?</script>", "", demo.page, flags=re.DOTALL).split())
+    given = f"{own} of the {n} held-out compositions were given their own simulated one"
+    assert text.count(given) >= 2, "at the top and at the generator"
+    assert "own_dos" not in eight.metrics
+    assert "predicted from the composition, judged on" in eight.page
+    for made in (demo, eight):
+        assert "composition alone" not in made.page
 
 
 def test_the_table_of_systems_is_that_of_by_system(demo: Made) -> None:
@@ -61,6 +128,35 @@ def test_the_table_of_systems_is_that_of_by_system(demo: Made) -> None:
     assert {row["system"] for row in rows} == set(wanted.index)
     for row in rows:
         assert row["errors"] == pytest.approx(wanted.loc[row["system"], names], rel=6e-3)
+
+
+def test_coverage_and_width_of_the_intervals_are_those_of_the_predictions(demo: Made) -> None:
+    frame = demo.run.frames["hclmp_t"]
+    inside = frame["t_true"].between(frame["t_low"], frame["t_high"])
+    width = (frame["t_high"] - frame["t_low"]) / frame["train_std"]
+    by_property = inside.groupby(frame["property"]).mean()
+    of_system = inside.groupby([frame["system"], frame["property"]]).mean()
+    widths = width.groupby([frame["system"], frame["property"]]).mean()
+    rows = {row[0]: row[1:] for row in Tables(demo.page).rows["headline"]}
+    for name, share in by_property.items():
+        assert rows[str(name)][4] == f"{100 * share:.0f} %"
+    for row in demo.data["systems"]:
+        name = row["system"]
+        assert row["coverage90"] == pytest.approx(of_system[name].mean(), rel=1e-2)
+        assert row["width90_std"] == pytest.approx(widths[name].mean(), rel=1e-2)
+
+
+def test_the_calibration_is_that_of_the_metrics(demo: Made) -> None:
+    data = demo.data["calibration"]
+    values = demo.metrics["variants"]
+    rows = {row[0]: row[1:] for row in Tables(demo.page).rows["calibration"][2:]}
+    for variant, metrics in values.items():
+        curve = dict(zip(data["nominal"], data["observed"][variant], strict=True))
+        assert curve[0.9] == pytest.approx(metrics["coverage90"], rel=1e-2)
+        assert list(curve.values()) == sorted(curve.values())
+        shares = [f"{100 * curve[level]:.0f} %" for level in (0.8, 0.9, 0.95)]
+        assert rows[variant][1:4] == shares
+        assert rows[variant][-1] == f"{metrics['width90_std']:.2f}"
 
 
 def test_a_system_in_full_is_that_of_the_predictions(demo: Made) -> None:
@@ -112,8 +208,6 @@ def test_all_parts_are_there(demo: Made) -> None:
 
 
 def test_the_configuration_on_the_page_makes_the_same_run(demo: Made) -> None:
-    import html
-
     import yaml
 
     from hclmp.config import resolve
@@ -237,8 +331,6 @@ def test_the_command_writes_it_and_says_how_large_it_is(
     demo: Made, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy_of(demo, tmp_path, monkeypatch)
-    from tests.report.conftest import hclmp
-
     hclmp("report")
     assert re.search(r"results/report\.html: \d\.\d MB", capsys.readouterr().err)
     with contextlib.chdir(tmp_path):

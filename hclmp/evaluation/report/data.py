@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hclmp.data.formula import parse_formulas
 from hclmp.data.tables import Floats
+from hclmp.evaluation.coverage import coverage_at
 from hclmp.evaluation.metrics import correlations, standardised_error
 from hclmp.evaluation.plots import materials_of
 from hclmp.evaluation.report.run import Run
@@ -23,6 +24,7 @@ MOST_POINTS = 1500  # of a variant and property in the parity plot
 MOST_PARITY_POINTS = 150_000  # of all of them together: 2 MB
 MOST_VALUES = 150_000  # compositions times properties of the systems in full: 4 MB
 MOST_CORRELATED = 60  # properties
+LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of the calibration curve
 CARDINALITY_OF_A_MAP = 3  # elements
 
 Json = dict[str, Any]
@@ -44,6 +46,7 @@ def page_data(run: Run) -> Json:
         "axis": run.targets["facts"].get("coordinate") or "coordinate of the property",
         "systems": _systems(run),
         "parity": _parity(run),
+        "calibration": _calibration(run),
         "details": _details(run),
         "correlation": _correlation(run),
         "dos": _dos(run),
@@ -76,14 +79,27 @@ def evenly(n: int, most: int) -> NDArray[np.int64]:
 
 
 def _systems(run: Run) -> list[Json]:
-    """A row of the table per held-out system, the largest error first."""
+    """A row of the table per held-out system, the largest error first.
+
+    Errors are of all variants; coverage and width of the intervals are the shown variant's.
+    """
     labelled = run.frames[run.shown].dropna(subset=["y_true"])
     sizes = labelled.groupby("system")["sample_id"].nunique()
     errors = run.errors.sort_values(run.shown, ascending=False, kind="stable")
+    intervals = run.intervals.reindex(errors.index)
+    columns = {str(name): numbers(intervals[name], 3) for name in intervals}
     return [
         {"system": system, "n": int(sizes[system]), "errors": row}
-        for system, row in zip(errors.index, numbers(errors, 3), strict=True)
+        | {name: column[i] for name, column in columns.items()}
+        for i, (system, row) in enumerate(zip(errors.index, numbers(errors, 3), strict=True))
     ]
+
+
+def _calibration(run: Run) -> Json:
+    """Nominal levels, and by variant the share of the labels in the interval of each."""
+    frames = {v: f.dropna(subset=["y_true"]) for v, f in run.frames.items()}
+    observed = {v: numbers(coverage_at(f, LEVELS), 3) for v, f in frames.items()}
+    return {"nominal": list(LEVELS), "observed": observed}
 
 
 def _parity(run: Run) -> Json:

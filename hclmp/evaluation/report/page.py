@@ -11,14 +11,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 from hclmp import CITATION, __version__
+from hclmp.evaluation.coverage import coverage_at, extremes
+from hclmp.evaluation.metrics import LINEAR
+from hclmp.evaluation.ratio import FEWEST_SYSTEMS
 from hclmp.evaluation.report.data import MOST_CORRELATED, has_map, page_data
 from hclmp.evaluation.report.run import Run
-from hclmp.evaluation.report.words import DOS, findings, what_is_held_out
+from hclmp.evaluation.report.words import about_dos, findings, what_is_given, what_is_held_out
 from hclmp.provenance import Provenance
 
 HERE = Path(__file__).parent
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "torch")
-HEADLINE = ["mae_std", "mae_std_certain", "r2", "coverage90", "nll", "nll_joint"]
+HEADLINE = ["mae_std", "mae_std_certain", "r2", "coverage90", "width90_std", "nll", "nll_joint"]
+TABULATED = (0.5, 0.8, 0.9, 0.95)  # levels in the table of calibration
 MOST_PROPERTIES = 200  # properties in the table of properties
 
 
@@ -37,7 +41,12 @@ def render(run: Run, origin: Provenance) -> str:
         "separators": (",", ":"),
         "allow_nan": False,
     }
-    environment.filters |= {"fixed": _fixed, "short": _short, "interval": _interval}
+    environment.filters |= {
+        "fixed": _fixed,
+        "short": _short,
+        "interval": _interval,
+        "percent": _percent,
+    }
     data = page_data(run)
     return environment.get_template("page.html").render(
         run=run,
@@ -46,10 +55,14 @@ def render(run: Run, origin: Provenance) -> str:
         held_out=what_is_held_out(run),
         headline=_headline(run),
         by_property=_by_property(run),
+        calibration=_calibration(run),
+        levels=TABULATED,
         ablation=_ablation(run),
         details=_details(run, data),
-        dos_words=DOS.get(_dos_of_held_out(run), _dos_of_held_out(run)),
+        given=what_is_given(run),
+        dos_words=about_dos(run),
         most_correlated=MOST_CORRELATED,
+        fewest_systems=FEWEST_SYSTEMS,
         provenance=_provenance(run, origin),
         embedded={"provenance": origin},
         citation=CITATION,
@@ -60,27 +73,49 @@ def render(run: Run, origin: Provenance) -> str:
 
 
 def _headline(run: Run) -> list[dict[str, Any]]:
-    """A row per variant, best first, with its error relative to the best baseline's."""
+    """A row per variant, best first, beside the best baseline."""
     rows = []
     for variant, row in run.overall.iterrows():
         name = str(variant)
-        against = None if run.baseline in (None, name) else run.ratio(name, str(run.baseline))
         rows.append(
-            {"name": name, "what": run.describe(name), "ratio": against}
+            {"name": name, "what": run.describe(name), "comparison": run.comparisons.get(name)}
             | {metric: row.get(metric, float("nan")) for metric in HEADLINE}
         )
     return rows
 
 
 def _by_property(run: Run) -> list[dict[str, Any]]:
-    """A row per property: errors of the shown variant and of the best baseline."""
+    """A row per property: metrics of the shown variant, and the error of the best baseline.
+
+    ``linear`` has those in property units of a property that is learned as log10.
+    """
     table, other = run.by_property, run.baseline
+
+    def metrics(prop: str, end: str = "") -> dict[str, Any]:
+        found = {m: table[m + end][(run.shown, prop)] for m in ("mae", "r2", "width90")}
+        return found | {"baseline": table["mae" + end][(other, prop)] if other else float("nan")}
+
     return [
-        {"name": p.name, "unit": p.unit}
-        | {m: table[m][(run.shown, p.name)] for m in ("mae", "r2", "mae_std", "coverage90")}
-        | {"baseline": table["mae"][(other, p.name)] if other else float("nan")}
+        {"name": p.name, "unit": p.learned_unit}
+        | {m: table[m][(run.shown, p.name)] for m in ("mae_std", "coverage90")}
+        | metrics(p.name)
+        | {"linear": {"unit": p.unit} | metrics(p.name, LINEAR) if p.transform == "log10" else None}
         for p in run.properties[:MOST_PROPERTIES]
     ]
+
+
+def _calibration(run: Run) -> list[dict[str, Any]]:
+    """A row per variant, best first: coverage at some levels and of the extreme labels, width."""
+    rows = []
+    for variant, row in run.overall.iterrows():
+        name = str(variant)
+        frame = run.frames[name].dropna(subset=["y_true"])
+        ends = {part.name: part.coverage for part in extremes(frame)}
+        rows.append(
+            {"name": name, "observed": coverage_at(frame, TABULATED), "width": row["width90_std"]}
+            | {end: ends.get(end, float("nan")) for end in ("lowest", "highest")}
+        )
+    return rows
 
 
 def _ablation(run: Run) -> list[dict[str, Any]]:
@@ -112,14 +147,6 @@ def _details(run: Run, data: dict[str, Any]) -> dict[str, Any]:
         "thinned": len(thinned),
         "compositions": max((len(shown[s]["formulas"]) for s in thinned), default=0),
     }
-
-
-def _dos_of_held_out(run: Run) -> str:
-    if not run.config.transfers:
-        return "not used"
-    if not run.config.pretrains:
-        return "the generator was pretrained elsewhere: what it has seen is not known here"
-    return run.config.dos.held_out
 
 
 def _provenance(run: Run, origin: Provenance) -> dict[str, Any]:
@@ -156,10 +183,17 @@ def _fixed(value: float, digits: int = 3) -> str:
     return "–" if value != value else f"{value:.{digits}f}"
 
 
-def _interval(ends: tuple[float, float]) -> str:
-    """The ends of an interval; a dash where there is none."""
+def _percent(share: float) -> str:
+    """A share in percent; a dash where there is none."""
+    return "–" if share != share else f"{100 * share:.0f} %"
+
+
+def _interval(ends: tuple[float | None, float | None]) -> str:
+    """The ends of an interval, or that there is none."""
     low, high = ends
-    return "–" if low != low else f"{_fixed(low, 2)} to {_fixed(high, 2)}"
+    if low is None or high is None or low != low:
+        return "no interval"
+    return f"{_fixed(low, 2)} to {_fixed(high, 2)}"
 
 
 def _short(value: float | None) -> str:

@@ -98,6 +98,19 @@
     };
   }
 
+  // ---- calibration
+
+  function calibration() {
+    const { nominal, observed } = data.calibration;
+    const lines = data.variants.map(({ name }) => ({
+      x: nominal, y: observed[name], name, mode: "lines", hovertemplate: `${plain(name)}: %{y:.0%} in the %{x:.0%} interval<extra></extra>`,
+      line: { color: colourOf(name), width: name === data.shown ? 3 : 1.5 },
+    }));
+    const diagonal = { x: [0, 1], y: [0, 1], mode: "lines", line: { color: style("--soft"), width: 1 }, hoverinfo: "skip", showlegend: false };
+    const share = { range: [0, 1], tickformat: ".0%" };
+    return { traces: [diagonal, ...lines], layout: { xaxis: axis("level of the interval", share), yaxis: axis("labels that it holds", share) } };
+  }
+
   // ---- one system
 
   const current = () => data.details[byId("system").value];
@@ -292,6 +305,7 @@
   choose("parity-variant", variants, named(() => redraw("parity-plot")), variants.indexOf(data.shown));
   choose("parity-property", names, () => redraw("parity-plot"));
   plot("parity-plot", parity);
+  plot("calibration-plot", calibration);
 
   const largest = Object.entries(data.details).reduce((a, b) => (b[1].of > a[1].of ? b : a))[0];
   const systems = Object.keys(data.details).sort();

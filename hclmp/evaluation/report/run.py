@@ -11,6 +11,7 @@ import pandas as pd
 from hclmp.config import Config
 from hclmp.data.tables import Floats, Property
 from hclmp.evaluation.metrics import ALL, system_errors
+from hclmp.evaluation.verdict import Comparison, compare
 
 NAMES = {
     "extra_trees": "extremely randomised trees",
@@ -36,6 +37,7 @@ class Run:
     targets: Mapping[str, Any]  # the record of the table
     dos: Mapping[str, Any] | None  # the record of the table; None if no generator is trained
     gan: Mapping[str, Mapping[str, Any]]  # fold, or "all", -> metrics of its generator
+    own_dos: int | None  # held-out samples whose DOS feature is their computed DOS; None: none may
     examples: pd.DataFrame | None  # true and generated DOS of materials, by the first generator
     sheet: Mapping[str, tuple[str, ...]]  # fold -> systems; empty where no systems are held out
 
@@ -59,15 +61,29 @@ class Run:
         """Standardised error of each held-out system, a row per system and a column per variant."""
         return system_errors(self.by_system, list(self.frames))
 
+    @cached_property
+    def intervals(self) -> pd.DataFrame:
+        """``coverage90`` and ``width90_std`` of the shown variant: a row per held-out system."""
+        table = self.by_system
+        rows = table[(table["property"] == ALL) & (table["variant"] == self.shown)]
+        wide = rows.pivot(index="system", columns="metric", values="value")
+        return wide.reindex(columns=["coverage90", "width90_std"])
+
     @property
     def shown(self) -> str:
         """The variant that is shown in detail: the first H-CLMP, else the best of all."""
         return self.config.final_variant or str(self.overall.index[0])
 
+    @cached_property
+    def comparisons(self) -> dict[str, Comparison]:
+        """Every variant beside the best baseline with the same information; empty without one."""
+        return compare(self.config, self.overall, systems=len(self.errors))
+
     @property
     def baseline(self) -> str | None:
-        """The best variant that is not H-CLMP."""
-        return next((str(v) for v in self.overall.index if v not in self.config.neural), None)
+        """The baseline that the shown variant is compared with."""
+        found = self.comparisons.get(self.shown)
+        return None if found is None else found.baseline
 
     @property
     def is_spectrum(self) -> bool:
@@ -95,7 +111,8 @@ class Run:
         """What a variant is."""
         settings = self.config.variants[variant]
         if settings.model != "hclmp":
-            return NAMES.get(settings.model, settings.model)
+            name = NAMES.get(settings.model, settings.model)
+            return f"{name}; with the density of states" if settings.transfer else name
         text = "H-CLMP(T): with the density of states" if settings.transfer else "H-CLMP"
         return f"{text}; {changes}" if (changes := self.changes(variant)) else text
 

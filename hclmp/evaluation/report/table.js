@@ -17,7 +17,9 @@ function element(tag, text, className) {
   const columns = [
     { title: "System", value: (row) => row.system },
     { title: "Samples", value: (row) => row.n, number: true },
-    ...order.map(([title, i]) => ({ title, value: (row) => row.errors[i], number: true, error: true })),
+    ...order.map(([title, i]) => ({ title, value: (row) => row.errors[i], number: true, text: (v) => v.toFixed(2) })),
+    { title: "in 90 % interval", value: (row) => row.coverage90, number: true, text: (v) => `${Math.round(100 * v)} %` },
+    { title: "width", value: (row) => row.width90_std, number: true, text: (v) => v.toFixed(2) },
   ];
   const known = new Set(data.systems.flatMap((row) => row.system.split("-")));
   let sorted = { column: 2, down: true };
@@ -59,7 +61,7 @@ function element(tag, text, className) {
     made.append(head);
     for (const column of columns.slice(1)) {
       const value = column.value(row);
-      const text = value === null ? "–" : column.error ? value.toFixed(2) : value.toLocaleString("en");
+      const text = value === null ? "–" : column.text ? column.text(value) : value.toLocaleString("en");
       made.append(element("td", text, "number"));
     }
     return made;

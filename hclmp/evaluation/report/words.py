@@ -1,18 +1,17 @@
 """The results in sentences, for someone who wants to use the predictions."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from hclmp.data.tables import COVERAGE
 from hclmp.errors import join_some
+from hclmp.evaluation.coverage import EXTREME, RIGHT_COVERAGE, Part, is_chance, parts, wrong
 from hclmp.evaluation.metrics import SET_ASIDE
 from hclmp.evaluation.report.run import Run
+from hclmp.evaluation.verdict import Tone
 
-FEW_SYSTEMS = 8  # with fewer, the bootstrap interval is not used to say which model is better
-RIGHT_COVERAGE = 0.03  # largest difference from 90 % that counts as about right
+MOST_NAMED = 3  # parts of one kind whose intervals are wrong
 INFORMATIVE = 0.9  # largest ratio of the certain samples' error to that of all samples
 NOTABLE = 1.25  # an element is named if its mean error is so many times that of all systems
 FEWEST_SYSTEMS_OF_ELEMENT = 3
@@ -20,6 +19,7 @@ DOS = {
     "not used": "no variant uses densities of states",
     "keep": "the generator may have seen computed DOS of held-out systems, as in the paper",
     "drop": "every fold has a generator of its own, which has seen no DOS of its held-out systems",
+    "pretrained": "the generator was pretrained elsewhere: what it has seen is not known here",
 }
 
 
@@ -28,7 +28,7 @@ class Finding:
     """A sentence, and whether it is good news."""
 
     text: str
-    tone: Literal["good", "bad", "plain"] = "plain"
+    tone: Tone = "plain"
 
 
 def findings(run: Run) -> list[Finding]:
@@ -51,40 +51,38 @@ def what_is_held_out(run: Run) -> str:
     }[run.config.split]
 
 
+def what_is_given(run: Run) -> str:
+    """What the predictions are made from."""
+    if not run.config.transfers:
+        return "from the composition"
+    if run.own_dos is None:
+        return "from the composition and, with transfer, a density of states generated from it"
+    return f"from the composition and, with transfer, a density of states ({_own_dos(run)})"
+
+
+def about_dos(run: Run) -> str:
+    """What the generator has seen of the held-out systems."""
+    config = run.config
+    seen = config.dos.held_out if config.pretrains else "pretrained"
+    text = DOS[seen if config.transfers else "not used"]
+    return text if run.own_dos is None else f"{text}; {_own_dos(run)}"
+
+
+def _own_dos(run: Run) -> str:
+    kind = "simulated" if run.dos is not None and run.dos.get("simulated") else "computed"
+    return (
+        f"{run.own_dos:,} of the {run.samples:,} held-out compositions were given their own {kind} "
+        "one"
+    )
+
+
 def _against_baseline(run: Run) -> Finding:
-    shown, baseline = run.shown, run.baseline
-    error = run.overall["mae_std"]
-    if baseline is None:
+    if run.baseline is None:
         return Finding("There is no baseline in this run to compare the model with.")
     if not run.config.neural:
-        return Finding(f"There is no H-CLMP in this run; {baseline} is the best of its baselines.")
-    ratio, low, high = run.ratio(shown, baseline)
-    systems = len(run.errors)
-    size = (
-        f"its error is {error[shown]:.3f} training standard deviations against "
-        f"{error[baseline]:.3f}, {100 * abs(ratio - 1):.0f} % "
-        f"{'smaller' if ratio < 1 else 'larger'}"
-    )
-    if systems < 2:
-        return Finding(
-            f"Whether {shown} is better than the best baseline, {baseline}, cannot be said from "
-            f"one system: {size}."
-        )
-    numbers = f"{size} (ratio {ratio:.2f}, 95 % interval {low:.2f} to {high:.2f})."
-    if systems < FEW_SYSTEMS:
-        return Finding(
-            f"{shown} beside the best baseline, {baseline}: {numbers} {systems} systems are too "
-            "few to say which is better."
-        )
-    if high < 1:
-        return Finding(f"{shown} is better than the best baseline, {baseline}: {numbers}", "good")
-    if low > 1:
-        return Finding(
-            f"{shown} is worse than the best baseline, {baseline}: {numbers} Use {baseline}.", "bad"
-        )
-    return Finding(
-        f"{shown} and the best baseline, {baseline}, do not differ significantly: {numbers}"
-    )
+        text = f"There is no H-CLMP in this run; {run.baseline} is the best of its baselines."
+        return Finding(text)
+    return Finding(*run.comparisons[run.shown].verdict())
 
 
 def _by_property(run: Run) -> Finding | None:
@@ -133,13 +131,49 @@ def _elements(run: Run) -> Finding | None:
 
 
 def _coverage(run: Run) -> Finding:
-    found = float(run.overall["coverage90"][run.shown])
-    text = f"The 90 % intervals of {run.shown} contain {100 * found:.0f} % of the values"
-    if abs(found - COVERAGE) <= RIGHT_COVERAGE:
-        return Finding(f"{text}: about right.", "good")
-    if found < COVERAGE:
-        return Finding(f"{text}: they are too narrow.", "bad")
-    return Finding(f"{text}: they are too wide.")
+    row = run.overall.loc[run.shown].to_dict()
+    frame = run.frames[run.shown]
+    whole = Part("values", "all", float(row["coverage90"]), run.samples)
+    text = (
+        f"The 90 % intervals of {run.shown} contain {100 * whole.coverage:.0f} % of the values; "
+        f"their mean width is {row['width90_std']:.2f} standard deviations of the training labels."
+    )
+    in_parts = wrong(parts(frame[frame["y_true"].notna()]))
+    names = _named(in_parts)
+    narrow = any(part.difference < 0 for part in in_parts)
+    if abs(whole.difference) <= RIGHT_COVERAGE:
+        if not in_parts:
+            right = "about right, and no property or system is clearly different"
+            return Finding(f"{text} That is {right}.", "good")
+        right = f"right on average, but wrong in parts: {names}"
+        return Finding(f"{text} That is {right}.", "bad" if narrow else "plain")
+    if is_chance(whole) and not in_parts:
+        return Finding(f"{text} {whole.n:,} compositions are too few to say whether that is wrong.")
+    side = "narrow" if whole.difference < 0 else "wide"
+    text += f" They are too {side}{': ' if names else ''}{names}."
+    return Finding(text, "bad" if whole.difference < 0 or narrow else "plain")
+
+
+def _named(found: list[Part]) -> str:
+    """Where the intervals are too narrow and where too wide, the worst of each kind of part."""
+    texts = []
+    for side, sign in (("narrow", -1), ("wide", 1)):
+        worst = sorted(found, key=lambda part: -abs(part.difference))
+        chosen = [part for part in worst if sign * part.difference > 0]
+        kinds = [
+            [part for part in chosen if part.kind == k] for k in ("values", "property", "system")
+        ]
+        names = [join_some(map(_described, kind), most=MOST_NAMED) for kind in kinds if kind]
+        if names:
+            texts.append(f"too {side} for {'; for '.join(names)}")
+    return "; ".join(texts)
+
+
+def _described(part: Part) -> str:
+    share = f"{100 * part.coverage:.0f} % of {part.n:,} compositions"
+    if part.kind == "values":
+        return f"the {part.name} {100 * EXTREME:.0f} % of the values ({share})"
+    return f"{part.name} ({share})"
 
 
 def _certainty(run: Run) -> Finding:

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 
 from hclmp.config import Config
+from hclmp.data.features import read_dos_known
 from hclmp.data.folds import fold_names
 from hclmp.data.tables import Predictions, correlation_of, read_predictions
 from hclmp.errors import UserError
 from hclmp.evaluation import plots
-from hclmp.evaluation.metrics import by_system, summarise
+from hclmp.evaluation.metrics import ALL, by_system, summarise, system_errors
+from hclmp.evaluation.verdict import compare
 from hclmp.files import write_csv, write_json
 from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Files, Job
@@ -42,18 +44,24 @@ def aggregate(config: Config, job: Job) -> None:
     frames = {v: pd.concat([t.frame for t in ts], ignore_index=True) for v, ts in tables.items()}
     _check_samples(frames)
     learned = {v: found for v, ts in tables.items() if (found := _learned(folds, ts))}
-    summary = summarise(frames, learned)
+    first = next(iter(tables.values()))[0]
+    summary = summarise(frames, first.properties, learned)
     frames = {v: frame[frame["y_true"].notna()] for v, frame in frames.items()}
     # Only `metrics` says where the results come from: it goes first and comes last, in case this is
     # killed between.
     files["metrics"].unlink(missing_ok=True)
-    write_csv(files["by_system"], by_system(frames))
+    systems = by_system(frames, first.properties)
+    write_csv(files["by_system"], systems)
     folder = files["parity.csv"].parent
     _plots(config, job.inputs, frames, tables, folder)
+    errors = system_errors(systems, list(frames))
+    plots.mae_by_system(folder / "mae_by_system.png", errors, simulated=first.simulated)
     _plot_data(config, job.inputs, frames, folder)
-    first = next(iter(tables.values()))[0]
     write_csv(files["summary"], summary)
-    overall = _overall(config, summary, first)
+    overall = _overall(config, summary, frames, first)
+    if "features" in job.inputs:
+        own = read_dos_known(job.inputs["features"])
+        overall["own_dos"] = len(own.intersection(next(iter(frames.values()))["sample_id"]))
     write_json(files["metrics"], overall | {"provenance": job.provenance()})
 
 
@@ -89,7 +97,6 @@ def _plots(
         path = folder / f"parity_{variant}.png"
         plots.parity(path, frame, properties, variant, simulated=simulated)
     plots.mae_by_property(folder / "mae_by_property.png", frames, properties, simulated=simulated)
-    plots.mae_by_system(folder / "mae_by_system.png", frames, simulated=simulated)
     if config.neural:
         histories = {
             v: {fold: pd.read_csv(files[f"history/{v}/{fold}"]) for fold in fold_names(config)}
@@ -136,9 +143,15 @@ def _of_generators(config: Config, files: Files, kind: str) -> list[tuple[str, P
     return [(s[0] if s else "all", files["/".join(("gan", kind, *s))]) for s in scopes]
 
 
-def _overall(config: Config, summary: pd.DataFrame, first: Predictions) -> dict[str, Any]:
+def _overall(
+    config: Config, summary: pd.DataFrame, frames: Mapping[str, pd.DataFrame], first: Predictions
+) -> dict[str, Any]:
     """The headline numbers: variant -> metric -> value."""
-    rows = summary[summary["property"] == "all"]
+    frame = next(iter(frames.values()))
+    systems = int(frame["system"].nunique())
+    rows = summary[summary["property"] == ALL]
+    overall = rows.pivot(index="variant", columns="metric", values="value")
+    comparisons = compare(config, overall, systems=systems)
     # what is not defined (r2 of single labels) is null in JSON
     values = {
         str(variant): {
@@ -149,7 +162,10 @@ def _overall(config: Config, summary: pd.DataFrame, first: Predictions) -> dict[
     }
     return {
         "variants": {v: values[v] for v in config.variants},
-        "n": int(rows["n"].iloc[0]),  # of samples
+        "n": int(frame["sample_id"].nunique()),  # of samples
+        "systems": systems,
+        "shown": config.final_variant,
+        "comparisons": {v: comparison.as_json() for v, comparison in comparisons.items()},
         "properties": [p.name for p in first.properties],
         "dos_of_held_out_systems": config.dos_of_held_out_systems,
         "simulated": first.simulated,

@@ -3,9 +3,6 @@
 import logging
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hclmp.config import Config
 from hclmp.data.composition import Compositions, pad, vocabulary_of
 from hclmp.data.elements import TABULATED, element_vectors
@@ -14,7 +11,7 @@ from hclmp.data.formula import parse_formulas
 from hclmp.data.inputs import ElementTable, Inputs
 from hclmp.data.tables import read_targets
 from hclmp.errors import UserError, join_some
-from hclmp.models.generator.network import Generator
+from hclmp.models.generator.network import CompositionDos, Generator
 from hclmp.pipeline.checks import check_inputs
 from hclmp.pipeline.jobs import Job
 
@@ -38,17 +35,19 @@ def featurize(config: Config, job: Job) -> None:
         {name: element_vectors(vocabulary, name) for name in config.embeddings},
         element_vectors(vocabulary, TABULATED),
     )
-    dos = None
+    dos = known = None
     if (generator := job.inputs.get("generator")) is not None:
         model = Generator.from_file(generator)
         _check_left_out(model, generator, config.targets.left_out)
         _check_known(model, generator, compositions, origin=str(targets))
-        dos = _dos_feature(config, model, compositions)
+        feature = _dos_feature(config, model, compositions)
+        dos, known = feature.dos.numpy(), feature.known.numpy()
     write_features(
         job.outputs["features"],
         Inputs(compositions, elements, dos),
         sample_id=table.sample_id,
         provenance=job.provenance(),
+        dos_known=known,
     )
 
 
@@ -95,7 +94,7 @@ def _holding(compositions: Compositions, elements: list[str]) -> int:
 
 def _dos_feature(
     config: Config, generator: Generator, compositions: Compositions
-) -> NDArray[np.float32]:
+) -> CompositionDos:
     """The generator's mean over noise draws: [n, D], scaled."""
     seen = {e for e, s in zip(generator.vocabulary, generator.seen.tolist(), strict=True) if s}
     unseen = [e for e in compositions.vocabulary if e not in seen]
@@ -106,4 +105,4 @@ def _dos_feature(
             *(_holding(compositions, unseen), len(compositions), join_some(unseen)),
         )
     fractions = generator.fractions(compositions)
-    return generator.feature(fractions, **config.dos_feature).dos.numpy()
+    return generator.feature(fractions, **config.dos_feature)

@@ -61,6 +61,7 @@ def _read(config: Config, files: Files) -> Run:
             scope[0] if scope else "all": _json(files["/".join(("gan/metrics", *scope))])
             for scope in (evaluation_scopes(config) if config.pretrains else [])
         },
+        own_dos=_json(files["metrics"]).get("own_dos"),
         examples=pd.read_csv(files["gan/examples"]) if config.pretrains else None,
         sheet=read_systems(config.systems) if config.split == "systems" else {},
     )
