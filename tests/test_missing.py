@@ -95,7 +95,7 @@ def test_baselines_learn_each_property_from_the_rows_that_have_it(kind: str) -> 
     assert (predicted.std_aleatoric > 0).all()
     error = np.abs(predicted.mean - test.t).mean()
     of_mean = np.abs(np.nanmean(train.t, axis=0) - test.t).mean()
-    assert error < of_mean * (1.02 if kind == "mean" else 0.7)
+    assert error < of_mean * (1.05 if kind == "mean" else 0.7)
 
 
 def test_a_property_that_no_validation_row_has_is_as_uncertain_as_its_labels() -> None:
@@ -105,8 +105,10 @@ def test_a_property_that_no_validation_row_has_is_as_uncertain_as_its_labels() -
     settings = BaselinesConfig(trees=10)
     part = Part(train, Labelled(validation.inputs, blank), {})
     model = fit_baseline("ridge", part, settings=settings, seed=0, threads=1)
-    widened = np.sqrt(few_rows_factor(np.ones((20, 1))))[0]
-    assert model.std_aleatoric[1] == pytest.approx(train.t[:, 1].std() * widened)
+    widened = np.sqrt(few_rows_factor(np.ones((60, 1))))[0]
+    scatter = np.sqrt(((train.t - np.median(train.t, axis=0)) ** 2).mean(axis=0))
+    predicted = model.predict(train.inputs)
+    np.testing.assert_allclose(predicted.std_aleatoric[:, 1], scatter[1] * widened, rtol=1e-3)
 
 
 def test_hclmp_learns_from_what_is_there(workdir: Path) -> None:

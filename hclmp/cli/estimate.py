@@ -99,7 +99,7 @@ def _training_seconds(config: Config, variant: str, rows: int) -> float:
             cost *= 15
         return rows * (training.epochs + training.refit_epochs) * training.members * cost
     if kind in ("extra_trees", "random_forest"):
-        # two smaller forests before it say whether the range helps
-        trees = config.baselines.trees + 2 * min(config.baselines.trees, CALIBRATION_TREES)
+        # four smaller forests before it choose the settings
+        trees = config.baselines.trees + 4 * min(config.baselines.trees, CALIBRATION_TREES)
         return rows * trees * SECONDS_PER_ROW_AND_TREE
     return rows * SECONDS_PER_ROW_OF_RIDGE if kind == "ridge" else 0.0

@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from hclmp.config.base import Positive, Section, Seed, Sizes
 
-# The forest that only measures the error on the validation systems: its error and the spread of
-# its trees are those of a larger one to about a percent, and it saves its share of the time.
+# The forests that only choose settings and measure the error on the validation systems: error and
+# quantiles are those of a larger one to about a percent, and it saves its share of the time.
 CALIBRATION_TREES = 100
 DEVICES = r"^(auto|cpu|cuda(:[0-9]+)?|mps)$"
 # Of `training`: how it is computed and not what. No result depends on it but for the last digits,

@@ -16,7 +16,7 @@ NAMES = {
     "extra_trees": "extremely randomised trees",
     "random_forest": "random forest",
     "ridge": "ridge regression",
-    "mean": "the mean of the training values, whatever the composition",
+    "mean": "the median of the training values, whatever the composition",
 }
 
 
