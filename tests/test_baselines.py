@@ -114,7 +114,7 @@ def test_order_of_elements_and_padding_do_not_matter() -> None:
     assert np.array_equal(descriptors(inputs), descriptors(Inputs(shuffled, TABLE)))
 
 
-@pytest.mark.parametrize("kind", ["extra_trees", "random_forest"])
+@pytest.mark.parametrize("kind", ["boosting", "extra_trees", "random_forest"])
 def test_trees_beat_the_mean_on_a_nonlinear_function(kind: str) -> None:
     test = some_inputs(60, seed=9)
     truth = nonlinear(test)
@@ -215,6 +215,15 @@ def test_the_validation_rows_choose_the_settings() -> None:
         for function in (linear, noisy)
     ]
     assert found == [1, 2]
+
+
+def test_boosting_stops_where_the_validation_rows_say() -> None:
+    """Few iterations if there is nothing but noise to learn, many for a sharp function."""
+    found = [
+        max(f["iterations"] for f in fitted("boosting", function, n=300).settings()["fits"])
+        for function in (skewed, nonlinear)
+    ]
+    assert found[0] < found[1] <= 3 * FEW.trees
 
 
 def test_rows_that_share_leaves_answer_with_their_weights() -> None:

@@ -84,7 +84,7 @@ def spoiled(n: int, seed: int = 0) -> tuple[Labelled, Labelled]:
     return Labelled(full.inputs, t), full
 
 
-@pytest.mark.parametrize("kind", ["extra_trees", "random_forest", "ridge", "mean"])
+@pytest.mark.parametrize("kind", ["boosting", "extra_trees", "random_forest", "ridge", "mean"])
 def test_baselines_learn_each_property_from_the_rows_that_have_it(kind: str) -> None:
     train, _ = spoiled(150)
     validation, test = spoiled(40, seed=1)[0], labelled(40, seed=2)

@@ -26,7 +26,7 @@ from tests.made_up.tables import (
     set_up,
 )
 
-KINDS = ("extra_trees", "random_forest", "ridge", "mean")
+KINDS = ("boosting", "extra_trees", "random_forest", "ridge", "mean")
 NAN = float("nan")
 
 
@@ -61,7 +61,7 @@ def test_weights_by_hand() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["extra_trees", "random_forest", "ridge"])
+@pytest.mark.parametrize("kind", ["boosting", "extra_trees", "random_forest", "ridge"])
 @pytest.mark.parametrize("properties", [1, 3])
 def test_garbage_with_honest_noise_does_little_harm(kind: str, properties: int) -> None:
     clean = [labelled(n, properties=properties, seed=i) for i, n in enumerate((200, 50, 100))]

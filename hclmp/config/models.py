@@ -226,13 +226,13 @@ class BaselinesConfig(Section):
     """The baselines that every report shows beside H-CLMP."""
 
     trees: Positive = 300
-    """Number of trees of each forest."""
+    """Number of trees of each forest; boosting has at most three times as many."""
 
 
 class VariantConfig(Section):
     """A model in the comparison: one line of every table of results."""
 
-    model: Literal["hclmp", "extra_trees", "random_forest", "ridge", "mean"]
+    model: Literal["hclmp", "boosting", "extra_trees", "random_forest", "ridge", "mean"]
     """Which model it is."""
     transfer: bool = False
     """`hclmp` only: use the DOS feature. This makes it H-CLMP(T)."""
@@ -255,6 +255,7 @@ class VariantConfig(Section):
 DEFAULT_VARIANTS: dict[str, dict[str, Any]] = {
     "hclmp_t": {"model": "hclmp", "transfer": True},
     "hclmp": {"model": "hclmp"},
+    "boosting": {"model": "boosting"},
     "extra_trees": {"model": "extra_trees"},
     "random_forest": {"model": "random_forest"},
     "ridge": {"model": "ridge"},

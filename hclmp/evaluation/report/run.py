@@ -13,6 +13,7 @@ from hclmp.data.tables import Floats, Property
 from hclmp.evaluation.metrics import ALL, system_errors
 
 NAMES = {
+    "boosting": "gradient boosting of trees",
     "extra_trees": "extremely randomised trees",
     "random_forest": "random forest",
     "ridge": "ridge regression",

@@ -165,9 +165,11 @@ def _choose(
 ) -> tuple[dict[str, Any], Estimate]:
     """The settings with the least absolute error on rows that judge, and what they predict there.
 
-    All forests are small ones here.
+    All forests are small ones here; what a fit finds with these rows needs its full size.
     """
-    options = replace(options, trees=min(options.trees, CALIBRATION_TREES), validation=judged)
+    options = replace(options, validation=judged)
+    if not kind.found:
+        options = replace(options, trees=min(options.trees, CALIBRATION_TREES))
     found = []
     for settings in kind.grid:
         fit = kind.fit(rows, _with(options, settings))

@@ -53,7 +53,7 @@ class Options:
     """Options of a fit; a baseline uses those that it knows.
 
     Attributes:
-        trees: of a forest.
+        trees: of a forest; boosting has at most three times as many.
         seed: of all that is random.
         threads: how many; the result does not depend on it.
         settings: an entry of ``Kind.grid``, and in the last fit ``Kind.found`` too.
