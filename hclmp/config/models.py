@@ -235,9 +235,11 @@ class VariantConfig(Section):
     model: Literal["hclmp", "boosting", "extra_trees", "random_forest", "ridge", "mean"]
     """Which model it is."""
     transfer: bool = False
-    """`hclmp` only: use the DOS feature. This makes it H-CLMP(T)."""
+    """Use the DOS feature, of which a baseline sees moments, quantiles and principal components. It
+    makes `hclmp` H-CLMP(T)."""
     pretrained: bool = True
-    """With `transfer` and `preset: default`: start from the pretrained encoder of `encoder:`."""
+    """`hclmp` only, with `transfer` and `preset: default`: start from the pretrained encoder of
+    `encoder:`."""
     preset: Literal["default", "paper"] = "default"
     """`hclmp` only. `paper`: the published sizes, losses and optimiser instead of those of `model:`
     and `training:`. Of these sections, `embedding`, `members`, `seed`, `validation_fraction`,
@@ -247,15 +249,19 @@ class VariantConfig(Section):
 
     @model_validator(mode="after")
     def _settings_are_for_hclmp(self) -> "VariantConfig":
-        if self.model != "hclmp" and (self.transfer or self.preset != "default" or self.overrides):
-            raise ValueError(f"`{self.model}` takes no `transfer`, `preset` or `overrides`")
+        if self.model != "hclmp" and (self.preset != "default" or self.overrides):
+            raise ValueError(f"`{self.model}` takes no `preset` or `overrides`")
+        if self.model == "mean" and self.transfer:
+            raise ValueError("`mean` takes no `transfer`: it predicts one value")
         return self
 
 
 DEFAULT_VARIANTS: dict[str, dict[str, Any]] = {
     "hclmp_t": {"model": "hclmp", "transfer": True},
     "hclmp": {"model": "hclmp"},
+    "boosting_t": {"model": "boosting", "transfer": True},
     "boosting": {"model": "boosting"},
+    "extra_trees_t": {"model": "extra_trees", "transfer": True},
     "extra_trees": {"model": "extra_trees"},
     "random_forest": {"model": "random_forest"},
     "ridge": {"model": "ridge"},

@@ -96,7 +96,8 @@ class Run:
         """What a variant is."""
         settings = self.config.variants[variant]
         if settings.model != "hclmp":
-            return NAMES.get(settings.model, settings.model)
+            name = NAMES.get(settings.model, settings.model)
+            return f"{name}, with the density of states" if settings.transfer else name
         text = "H-CLMP(T): with the density of states" if settings.transfer else "H-CLMP"
         return f"{text}; {changes}" if (changes := self.changes(variant)) else text
 

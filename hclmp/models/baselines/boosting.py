@@ -8,8 +8,8 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from hclmp.data.inputs import Inputs
+from hclmp.models.baselines.columns import Columns
 from hclmp.models.baselines.interface import Estimate, Kind, Options, Standardised
-from hclmp.models.descriptors import descriptors
 
 MOST = 3  # iterations, a tree each, for each tree of a forest
 PATIENCE = 30  # iterations without a smaller error, after which the fit stops
@@ -33,11 +33,12 @@ class Boosting:
     def __init__(self, rows: Standardised, options: Options) -> None:
         settings, validation = dict(options.settings), options.validation
         self._threads = options.threads
+        self._columns = Columns.fit(rows.inputs, with_range=False)
         self._iterations = settings.pop("iterations", None)
         judged: dict[str, Any] = {}
         if self._iterations is None and validation is not None:
             judged = {
-                "X_val": descriptors(validation.inputs, with_range=False),
+                "X_val": self._columns.of(validation.inputs),
                 "y_val": validation.y[:, 0],
                 "sample_weight_val": validation.weights,
             }
@@ -53,7 +54,7 @@ class Boosting:
             **FIXED,
             **settings,
         )
-        x = descriptors(rows.inputs, with_range=False)
+        x = self._columns.of(rows.inputs)
         with threadpool_limits(limits=options.threads, user_api="openmp"):
             self._model.fit(x, rows.y[:, 0], sample_weight=rows.weights, **judged)
         if judged:  # the first score is that before any iteration
@@ -62,7 +63,7 @@ class Boosting:
 
     def predict(self, inputs: Inputs) -> Estimate:
         """The prediction after the best iteration."""
-        x = descriptors(inputs, with_range=False)
+        x = self._columns.of(inputs)
         with threadpool_limits(limits=self._threads, user_api="openmp"):
             stages = self._model.staged_predict(x)
             median = next(islice(stages, self._iterations - 1, None))

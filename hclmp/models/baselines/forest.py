@@ -8,8 +8,8 @@ from scipy.sparse import csr_array
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
 from hclmp.data.inputs import Inputs
+from hclmp.models.baselines.columns import Columns
 from hclmp.models.baselines.interface import Estimate, Options, Standardised
-from hclmp.models.descriptors import descriptors
 from hclmp.models.weights import QUANTILES, weighted_quantiles
 
 # The least weight of a leaf, where a label without noise has weight 1. A very noisy row then never
@@ -48,7 +48,8 @@ class Forest:
     ) -> None:
         y, weights = rows.y, rows.weights
         least = 0.0 if weights is None else min(0.5, LEAF_WEIGHT / weights.sum())
-        self._with_range = options.settings["with_range"]
+        with_range = options.settings["with_range"]
+        self._columns = Columns.fit(rows.inputs, with_range=with_range)
         self._forest = forest(
             n_estimators=options.trees,
             random_state=options.seed,
@@ -57,15 +58,15 @@ class Forest:
             min_weight_fraction_leaf=least,
             min_samples_leaf=options.settings["min_samples_leaf"],
         )
-        x = self._columns(rows.inputs)
+        x = self._of(rows.inputs)
         self._forest.fit(x, y[:, 0] if len(y.T) == 1 else y, sample_weight=weights)
         nodes = [tree.tree_.node_count for tree in self._forest.estimators_]
         self._first = np.cumsum([0, *nodes])  # number of each tree's first node
         self._y = y
         self._shares = self._rows_of_nodes(x, weights)
 
-    def _columns(self, inputs: Inputs) -> NDArray[np.float32]:
-        return descriptors(inputs, with_range=self._with_range).astype(np.float32)
+    def _of(self, inputs: Inputs) -> NDArray[np.float32]:
+        return self._columns.of(inputs).astype(np.float32)
 
     def _leaves(self, x: NDArray[np.float32]) -> NDArray[np.int64]:
         """The leaf of n rows in each tree, as numbers over all trees: [n, trees]."""
@@ -84,7 +85,7 @@ class Forest:
 
     def predict(self, inputs: Inputs) -> Estimate:
         """Quantiles of the labels in the leaves of n compositions."""
-        leaves = self._leaves(self._columns(inputs))
+        leaves = self._leaves(self._of(inputs))
         found = np.empty((len(QUANTILES), len(leaves), self._y.shape[1]))
         for start in range(0, len(leaves), ROWS_AT_ONCE):
             of_rows = leaves[start : start + ROWS_AT_ONCE]
@@ -105,4 +106,4 @@ class Forest:
     def settings(self) -> dict[str, Any]:
         parameters = self._forest.get_params(deep=False)
         kept = {k: v for k, v in parameters.items() if k not in ("n_jobs", "verbose")}
-        return {"with_range": self._with_range, **kept}
+        return {"with_range": self._columns.with_range, **kept}

@@ -9,8 +9,8 @@ from threadpoolctl import threadpool_limits
 
 from hclmp.data.inputs import Inputs
 from hclmp.data.tables import Floats
+from hclmp.models.baselines.columns import Columns
 from hclmp.models.baselines.interface import Estimate, Kind, Options, Standardised
-from hclmp.models.descriptors import descriptors
 from hclmp.models.scaling import ROUNDING, Scaler
 from hclmp.models.weights import weighted_quantiles
 
@@ -34,14 +34,15 @@ class Ridge:
     def __init__(self, rows: Standardised, options: Options) -> None:
         dense = rows.inputs.compositions.dense()
         self._pairs = _frequent_pairs(dense > 0)
-        self._scaler = Scaler.fit(descriptors(rows.inputs), least=ROUNDING)
+        self._columns = Columns.fit(rows.inputs)
+        self._scaler = Scaler.fit(self._columns.of(rows.inputs), least=ROUNDING)
         products = self._products(dense)
         self._centre = products.mean(axis=0)
         deviation = np.sqrt(((products - self._centre) ** 2).mean()) if products.size else 0.0
         self._unit = float(deviation) or 1.0
         # One thread, because BLAS adds up in another order on two.
         with threadpool_limits(limits=1):
-            fit = _Normal(self._columns(rows.inputs), rows.y, rows.weights)
+            fit = _Normal(self._of(rows.inputs), rows.y, rows.weights)
             if (alphas := options.settings.get("alpha")) is None:
                 alphas = self._best_alphas(fit, options.validation)
             self._alphas: list[float] = alphas
@@ -51,23 +52,23 @@ class Ridge:
         """The penalty of each property: [L]."""
         if validation is None:
             return [RIDGE_ALPHAS[0]] * fit.y.shape[1]
-        errors = fit.errors(self._columns(validation.inputs), validation)
+        errors = fit.errors(self._of(validation.inputs), validation)
         return [RIDGE_ALPHAS[i] for i in errors.argmin(axis=0)]
 
     def predict(self, inputs: Inputs) -> Estimate:
         """Summed column by column: the order of a matrix product depends on the number of rows."""
         median = np.tile(self._offset, (len(inputs), 1))
-        for column, weight in zip(self._columns(inputs).T, self._weights, strict=True):
+        for column, weight in zip(self._of(inputs).T, self._weights, strict=True):
             median += column[:, None] * weight
         return Estimate(median)
 
     def settings(self) -> dict[str, Any]:
         return {"alpha": self._alphas, "pairs": len(self._pairs)}
 
-    def _columns(self, inputs: Inputs) -> Floats:
+    def _of(self, inputs: Inputs) -> Floats:
         products = self._products(inputs.compositions.dense())
         scaled = (products - self._centre) / self._unit
-        return np.hstack([self._scaler.scale(descriptors(inputs)), scaled])
+        return np.hstack([self._scaler.scale(self._columns.of(inputs)), scaled])
 
     def _products(self, dense: NDArray[np.float32]) -> Floats:
         first, second = self._pairs.T
