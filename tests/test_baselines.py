@@ -3,6 +3,7 @@
 import json
 import pkgutil
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, get_args
 
@@ -16,15 +17,18 @@ from hclmp.data.composition import Compositions, pad
 from hclmp.data.inputs import ElementTable, Inputs, Labelled
 from hclmp.data.tables import Floats
 from hclmp.models import baselines
+from hclmp.models.baselines import extra_trees
+from hclmp.models.baselines.columns import Columns
 from hclmp.models.baselines.fit import Baseline, fit_baseline
+from hclmp.models.baselines.interface import Options, Standardised
 from hclmp.models.descriptors import descriptors
 from hclmp.models.interface import Part
+from hclmp.models.weights import weighted_quantiles
 
 KINDS = [n for n in get_args(VariantConfig.model_fields["model"].annotation) if n != "hclmp"]
 VOCABULARY = ("Co", "Cu", "Fe", "Mn", "Ti", "W")
 PROPERTIES = np.random.default_rng(5).standard_normal((6, 3)).astype(np.float32)
 TABLE = ElementTable({}, PROPERTIES)
-JOULE = 2.0**-62  # of an electronvolt, nearly: a power of 2, which changes no digit
 FEW = BaselinesConfig(trees=20)
 
 
@@ -57,9 +61,13 @@ def rms(values: NDArray[np.float64]) -> float:
 
 
 def fitted(
-    kind: str, function: Callable[[Inputs], Floats] = linear, n: int = 160, threads: int = 1
+    kind: str,
+    function: Callable[[Inputs], Floats] = linear,
+    n: int = 160,
+    validation_rows: int | None = None,
+    threads: int = 1,
 ) -> Baseline:
-    train, validation = some_inputs(n), some_inputs(max(1, n // 5), seed=1)
+    train, validation = some_inputs(n), some_inputs(validation_rows or max(1, n // 5), seed=1)
     return fit_baseline(
         kind,
         Part(Labelled(train, function(train)), Labelled(validation, function(validation)), {}),
@@ -108,7 +116,7 @@ def test_order_of_elements_and_padding_do_not_matter() -> None:
     assert np.array_equal(descriptors(inputs), descriptors(Inputs(shuffled, TABLE)))
 
 
-@pytest.mark.parametrize("kind", ["extra_trees", "random_forest"])
+@pytest.mark.parametrize("kind", ["boosting", "extra_trees", "random_forest"])
 def test_trees_beat_the_mean_on_a_nonlinear_function(kind: str) -> None:
     test = some_inputs(60, seed=9)
     truth = nonlinear(test)
@@ -140,12 +148,110 @@ def test_ridge_learns_ternaries_from_binaries() -> None:
     assert rms(model.predict(three).mean - truth) < 0.3 * rms(truth - truth.mean(axis=0))
 
 
-def test_mean_is_that_of_train_and_validation_rows() -> None:
-    rows = np.vstack([linear(some_inputs(160)), linear(some_inputs(32, seed=1))])
-    prediction = fitted("mean").predict(some_inputs(4, seed=9))
-    np.testing.assert_allclose(prediction.mean, np.tile(rows.mean(axis=0), (4, 1)))
-    np.testing.assert_allclose(prediction.std_aleatoric, np.tile(rows.std(axis=0), (4, 1)))
+def test_mean_is_the_median_of_train_and_validation_rows() -> None:
+    rows = np.vstack([nonlinear(some_inputs(160)), nonlinear(some_inputs(32, seed=1))])
+    prediction = fitted("mean", nonlinear).predict(some_inputs(4, seed=9))
+    np.testing.assert_allclose(prediction.mean, np.tile(np.median(rows, axis=0), (4, 1)), atol=1e-4)
+    scatter = np.sqrt(((rows - np.median(rows, axis=0)) ** 2).mean(axis=0))
+    np.testing.assert_allclose(prediction.std_aleatoric, np.tile(scatter, (4, 1)), rtol=0.02)
     assert not prediction.std_epistemic.any()
+
+
+def skewed(inputs: Inputs) -> Floats:
+    """A property whose scatter has a long tail: its median is 0 at all compositions, its mean 0.65.
+
+    The scatter is drawn from the composition, so that the same one has the same label.
+    """
+    x = inputs.compositions.dense().astype(np.float64)
+    draws = [np.random.default_rng(int(1e9 * row @ np.arange(1, 7))).normal() for row in x]
+    return np.exp(np.array(draws)[:, None]) - 1.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_predicted_is_the_median(kind: str) -> None:
+    test = some_inputs(200, seed=9)
+    predicted = fitted(kind, skewed, n=300).predict(test).mean
+    assert abs(predicted.mean()) < 0.3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_intervals_hold_nine_labels_of_ten_and_are_longer_on_the_side_of_the_tail(
+    kind: str,
+) -> None:
+    test = some_inputs(400, seed=9)
+    prediction = fitted(kind, skewed, n=300, validation_rows=200).predict(test)
+    low, high = prediction.interval()
+    truth = skewed(test)
+    assert 0.85 < ((low <= truth) & (truth <= high)).mean() < 0.97
+    assert (low <= prediction.mean).all()
+    assert (prediction.mean <= high).all()
+    if kind in ("extra_trees", "random_forest", "mean"):  # they know quantiles
+        assert (high - prediction.mean).mean() > 1.5 * (prediction.mean - low).mean()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_and_intervals_keep_to_the_limits(kind: str) -> None:
+    def above(inputs: Inputs) -> Floats:
+        return np.maximum(linear(inputs), 0.0)
+
+    limits = np.array([[0.0, 0.0], [2.5, np.inf]])
+    train, validation = (
+        Labelled(x, np.minimum(above(x), [2.5, np.inf]), limits=limits)
+        for x in (some_inputs(160), some_inputs(60, seed=1))
+    )
+    model = fit_baseline(kind, Part(train, validation, {}), settings=FEW, seed=0, threads=1)
+    prediction = model.predict(some_inputs(100, seed=9))
+    for values in (prediction.mean, *prediction.interval()):
+        assert (values >= limits[0]).all()
+        assert (values <= limits[1]).all()
+
+
+def test_the_validation_rows_choose_the_settings() -> None:
+    """Leaves of two rows if neighbours differ by noise alone, of one if each label is true."""
+
+    def noisy(inputs: Inputs) -> Floats:
+        return nonlinear(inputs)[:, :1] + 10 * skewed(inputs)
+
+    found = [
+        fitted("extra_trees", function, n=300).settings()["fits"][0]["min_samples_leaf"]
+        for function in (linear, noisy)
+    ]
+    assert found == [1, 2]
+
+
+def test_boosting_stops_where_the_validation_rows_say() -> None:
+    """Few iterations if there is nothing but noise to learn, many for a sharp function."""
+    found = [
+        max(f["iterations"] for f in fitted("boosting", function, n=300).settings()["fits"])
+        for function in (skewed, nonlinear)
+    ]
+    assert found[0] < found[1] <= 3 * FEW.trees
+
+
+def test_rows_that_share_leaves_answer_with_their_weights() -> None:
+    """A forest of one leaf: the weighted quantiles of all labels."""
+    inputs, weights = some_inputs(9), np.array([1.0, 1, 1, 1, 1, 1, 1, 1, 30])
+    same = inputs.take(np.zeros(9, dtype=np.int64))
+    y = np.arange(9.0)[:, None]
+    settings = {"with_range": True, "min_samples_leaf": 1}
+    forest = extra_trees.KIND.fit(Standardised(same, y, weights), Options(3, 0, 1, settings))
+    predicted = forest.predict(same.take(np.arange(2)))
+    expected = weighted_quantiles(y, weights, [0.05, 0.5, 0.95])
+    assert predicted.ends is not None
+    for found, value in zip(
+        (predicted.ends[0], predicted.median, predicted.ends[1]), expected, strict=True
+    ):
+        np.testing.assert_allclose(found, [value, value])
+    assert expected[1] > 7
+
+
+def test_weighted_quantiles_by_hand() -> None:
+    values = np.array([[3.0, 1.0], [1.0, 1.0], [2.0, 5.0]])
+    equal = weighted_quantiles(values, None, [0.0, 0.5, 1.0])
+    np.testing.assert_allclose(equal, [[1, 1], [2, 1], [3, 5]])
+    # the middles of the shares: of 1 at 1/8, of 2 at 1/2, of 3 at 7/8
+    weighted = weighted_quantiles(values[:, :1], np.array([1.0, 1.0, 2.0]), [0.125, 0.3125, 0.5])
+    np.testing.assert_allclose(weighted, [[1.0], [1.5], [2.0]])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -187,20 +293,40 @@ def test_constant_property(kind: str) -> None:
     assert np.isfinite(prediction.std_epistemic).all()
 
 
+UNITS: dict[str, Callable[[Floats], Floats]] = {
+    "joule": lambda y: y * 1.602176634e-19,
+    "a billionth": lambda y: y * 1e-9,
+    "an offset": lambda y: y + 1e3 * np.ptp(y, axis=0),
+}
+
+
+@pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_unit_of_a_property_is_nothing_to_a_baseline(kind: str) -> None:
-    train, validation = some_inputs(60), some_inputs(20, seed=1)
-    given = [
-        [Labelled(part, nonlinear(part) * unit) for part in (train, validation)]
-        for unit in (1.0, JOULE)
-    ]
+def test_unit_and_offset_of_a_property_are_nothing_to_a_baseline(kind: str, unit: str) -> None:
+    """Labels with ties, from which rounding errors could choose other splits of a tree."""
+    parts = [some_inputs(90), some_inputs(30, seed=1)]
+    labels = [np.round(nonlinear(part), 1) for part in parts]
+    other = np.split(UNITS[unit](np.vstack(labels)), [90])
     settings: dict[str, Any] = {"settings": BaselinesConfig(trees=10), "seed": 0, "threads": 1}
     expected, found = (
-        fit_baseline(kind, Part(*parts, {}), **settings).predict(some_inputs(10, seed=2))
-        for parts in given
+        fit_baseline(
+            kind, Part(*(Labelled(*pair) for pair in zip(parts, y, strict=True)), {}), **settings
+        ).predict(some_inputs(40, seed=2))
+        for y in (labels, other)
     )
-    for name in ("mean", "std_aleatoric", "std_epistemic"):
-        np.testing.assert_allclose(getattr(found, name) / JOULE, getattr(expected, name), rtol=1e-6)
+    scatter = np.vstack(labels).std(axis=0)
+    factor = np.vstack(other).std(axis=0) / scatter
+    shift = np.vstack(other).mean(axis=0) - factor * np.vstack(labels).mean(axis=0)
+    values = zip(
+        (found.mean, *found.interval()), (expected.mean, *expected.interval()), strict=True
+    )
+    for value, as_given in values:
+        back = (value - shift) / factor
+        np.testing.assert_allclose(back / scatter, as_given / scatter, atol=1e-6)
+    for name in ("std_aleatoric", "std_epistemic"):
+        np.testing.assert_allclose(
+            getattr(found, name) / factor, getattr(expected, name), rtol=1e-6
+        )
 
 
 def test_uncertainty_of_trees_is_about_the_error() -> None:
@@ -211,8 +337,9 @@ def test_uncertainty_of_trees_is_about_the_error() -> None:
     test = some_inputs(300, seed=9)
     prediction = fitted("extra_trees", noisy, n=600).predict(test)
     std = np.hypot(prediction.std_aleatoric, prediction.std_epistemic)
-    covered = np.abs(noisy(test) - prediction.mean) < 1.645 * std
-    assert 0.8 < covered.mean() < 0.97
+    low, high = prediction.interval()
+    for ends in ((low, high), (prediction.mean - 1.645 * std, prediction.mean + 1.645 * std)):
+        assert 0.8 < ((ends[0] < noisy(test)) & (noisy(test) < ends[1])).mean() < 0.97
     assert 0.8 < rms(std) / rms(noisy(test) - prediction.mean) < 1.2
     assert (prediction.std_aleatoric > 0).all()
 
@@ -222,14 +349,70 @@ def test_settings_are_json(kind: str) -> None:
     settings = fitted(kind).settings()
     assert json.loads(json.dumps(settings)) == settings
     assert settings["kind"] == kind
-    assert settings["rows_fitted"] == 192
+    assert settings["rows"] == 192
     if kind in ("extra_trees", "random_forest"):
-        assert settings["n_estimators"] == 20
+        assert settings["fits"][0]["n_estimators"] == 20
     if kind == "ridge":
-        assert settings["alpha"] > 0
+        assert all(alpha > 0 for alpha in settings["fits"][0]["alpha"])
 
 
 def test_the_configuration_names_every_baseline() -> None:
     modules = [module.name for module in pkgutil.iter_modules(baselines.__path__)]
     found = [n for n in modules if hasattr(import_module(f"hclmp.models.baselines.{n}"), "KIND")]
     assert sorted(found) == sorted(KINDS)
+
+
+def with_dos(inputs: Inputs, seed: int = 4) -> Inputs:
+    """The same compositions with a feature of 9 energies that says what no fraction says."""
+    rng = np.random.default_rng(seed)
+    peak = rng.uniform(-1, 1, len(inputs))
+    dos = np.exp(-((np.linspace(-1, 1, 9) - peak[:, None]) ** 2) / 0.3)
+    return replace(inputs, dos=dos.astype(np.float32))
+
+
+def of_dos(inputs: Inputs) -> Floats:
+    """A label that hangs on the feature alone: the place of its peak."""
+    assert inputs.dos is not None
+    return np.linspace(-1, 1, 9)[inputs.dos.argmax(axis=1)][:, None]
+
+
+@pytest.mark.parametrize("kind", ["boosting", "extra_trees", "random_forest", "ridge"])
+def test_a_baseline_with_the_dos_feature_learns_from_it(kind: str) -> None:
+    parts = [with_dos(some_inputs(n, seed=n), seed=n) for n in (160, 40, 60)]
+    blind = [replace(part, dos=None) for part in parts]
+    errors = []
+    for given in (parts, blind):
+        rows = [Labelled(x, of_dos(full)) for x, full in zip(given, parts, strict=True)]
+        model = fit_baseline(kind, Part(*rows[:2], {}), settings=FEW, seed=0, threads=1)
+        prediction = model.predict(given[2])
+        errors.append(np.abs(prediction.mean - rows[2].t).mean())
+        alone = model.predict(given[2].take(np.array([13])))
+        assert alone.mean[0].tobytes() == prediction.mean[13].tobytes()
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_columns_of_the_dos_feature_by_hand() -> None:
+    inputs = with_dos(some_inputs(30))
+    columns = Columns.fit(inputs)
+    assert inputs.dos is not None
+    dos = inputs.dos.astype(np.float64)
+    of_dos = columns.of(inputs)[:, descriptors(inputs).shape[1] :]
+    assert of_dos.shape == (30, 4 + 9 + 1 + 3)  # moments, components, deviation, quantiles
+    x = np.linspace(-1, 1, 9)
+    np.testing.assert_allclose(of_dos[:, 0], dos.mean(axis=1))
+    np.testing.assert_allclose(of_dos[:, 1], (dos * x).mean(axis=1))
+    np.testing.assert_allclose(of_dos[:, 2], (dos * (1.5 * x**2 - 0.5)).mean(axis=1))
+    np.testing.assert_allclose(of_dos[:, 13], dos.std(axis=1))
+    np.testing.assert_allclose(of_dos[:, 15], np.median(dos, axis=1))
+    variances = of_dos[:, 4:13].var(axis=0)
+    assert (np.diff(variances) <= 1e-12).all()
+    np.testing.assert_allclose(variances.sum(), dos.var(axis=0).sum())
+
+
+def test_the_components_are_those_of_the_training_rows() -> None:
+    inputs, others = with_dos(some_inputs(30)), with_dos(some_inputs(20, seed=8), seed=9)
+    columns = Columns.fit(inputs)
+    together = columns.of(inputs.joined(others))
+    assert together[:30].tobytes() == columns.of(inputs).tobytes()
+    assert together[30:].tobytes() == columns.of(others).tobytes()
+    assert not np.allclose(Columns.fit(others).of(others), together[30:])

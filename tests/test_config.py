@@ -114,8 +114,12 @@ def test_a_typo_names_the_nearest_key(raw: dict[str, Any], key: str, nearest: st
         ({"variants": {"A-b": {"model": "ridge"}}}, "`variants.A-b`"),
         ({"variants": {"hclmp": {}}}, "`variants.hclmp.model` is missing"),
         (
-            {"variants": {"a": {"model": "ridge", "transfer": True}}},
-            "`variants.a`: `ridge` takes no `transfer`, `preset` or `overrides`",
+            {"variants": {"a": {"model": "ridge", "preset": "paper"}}},
+            "`variants.a`: `ridge` takes no `preset` or `overrides`",
+        ),
+        (
+            {"variants": {"a": {"model": "mean", "transfer": True}}},
+            "`variants.a`: `mean` takes no `transfer`: it predicts one value",
         ),
     ],
 )
@@ -276,3 +280,12 @@ def test_a_key_of_an_earlier_version_says_what_to_do() -> None:
         UserError, match=r"`dos\.materials_project\.spin` is no longer a key.*Remove"
     ):
         resolve({"dos": {"materials_project": {"spin": "sum"}}}, origin="results/config.json")
+
+
+def test_a_baseline_with_transfer_has_the_dos_feature_and_no_encoder() -> None:
+    config = resolve({"variants": ["boosting_t", "ridge"], "dos": {"held_out": "drop"}}, origin="")
+    assert config.transfers
+    assert config.pretrains
+    assert config.generator_per_fold
+    assert not config.pretrains_encoder
+    assert config.final_variant is None

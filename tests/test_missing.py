@@ -86,7 +86,7 @@ def spoiled(n: int, seed: int = 0) -> tuple[Labelled, Labelled]:
     return Labelled(full.inputs, t), full
 
 
-@pytest.mark.parametrize("kind", ["extra_trees", "random_forest", "ridge", "mean"])
+@pytest.mark.parametrize("kind", ["boosting", "extra_trees", "random_forest", "ridge", "mean"])
 def test_baselines_learn_each_property_from_the_rows_that_have_it(kind: str) -> None:
     train, _ = spoiled(150)
     validation, test = spoiled(40, seed=1)[0], labelled(40, seed=2)
@@ -97,7 +97,7 @@ def test_baselines_learn_each_property_from_the_rows_that_have_it(kind: str) -> 
     assert (predicted.std_aleatoric > 0).all()
     error = np.abs(predicted.mean - test.t).mean()
     of_mean = np.abs(np.nanmean(train.t, axis=0) - test.t).mean()
-    assert error < of_mean * (1.02 if kind == "mean" else 0.7)
+    assert error < of_mean * (1.05 if kind == "mean" else 0.7)
 
 
 def test_a_property_that_no_validation_row_has_is_as_uncertain_as_its_labels() -> None:
@@ -107,8 +107,10 @@ def test_a_property_that_no_validation_row_has_is_as_uncertain_as_its_labels() -
     settings = BaselinesConfig(trees=10)
     part = Part(train, Labelled(validation.inputs, blank), {})
     model = fit_baseline("ridge", part, settings=settings, seed=0, threads=1)
-    widened = np.sqrt(few_rows_factor(np.ones((20, 1))))[0]
-    assert model.std_aleatoric[1] == pytest.approx(train.t[:, 1].std() * widened)
+    widened = np.sqrt(few_rows_factor(np.ones((60, 1))))[0]
+    scatter = np.sqrt(((train.t - np.median(train.t, axis=0)) ** 2).mean(axis=0))
+    predicted = model.predict(train.inputs)
+    np.testing.assert_allclose(predicted.std_aleatoric[:, 1], scatter[1] * widened, rtol=1e-3)
 
 
 def test_hclmp_learns_from_what_is_there(workdir: Path) -> None:

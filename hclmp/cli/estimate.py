@@ -16,6 +16,7 @@ SECONDS_PER_GAN_ROW_AND_EPOCH = 1e-3  # its second training, on all DOS, include
 SECONDS_PER_ROW_AND_EPOCH = 3.5e-4
 SECONDS_PER_ROW_AND_TREE = 1.5e-5
 SECONDS_PER_ROW_OF_RIDGE = 2e-3
+SECONDS_PER_ROW_OF_BOOSTING = 2e-2  # of ten properties
 BYTES_PER_PREDICTION = 120
 BYTES_PER_PARAMETER = 4 * 300_000
 BYTES_PER_REMEMBERED_ROW = 4 * 256  # the key, of each member
@@ -100,7 +101,8 @@ def _training_seconds(config: Config, variant: str, rows: int) -> float:
             cost *= 15
         return rows * (training.epochs + training.refit_epochs) * training.members * cost
     if kind in ("extra_trees", "random_forest"):
-        # two smaller forests before it say whether the range helps
-        trees = config.baselines.trees + 2 * min(config.baselines.trees, CALIBRATION_TREES)
+        # four smaller forests before it choose the settings
+        trees = config.baselines.trees + 4 * min(config.baselines.trees, CALIBRATION_TREES)
         return rows * trees * SECONDS_PER_ROW_AND_TREE
-    return rows * SECONDS_PER_ROW_OF_RIDGE if kind == "ridge" else 0.0
+    each = {"ridge": SECONDS_PER_ROW_OF_RIDGE, "boosting": SECONDS_PER_ROW_OF_BOOSTING}
+    return rows * each.get(kind, 0.0)

@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from hclmp.config.base import Positive, Section, Seed, Sizes
 
-# The forest that only measures the error on the validation systems: its error and the spread of
-# its trees are those of a larger one to about a percent, and it saves its share of the time.
+# The forests that only choose settings and measure the error on the validation systems: error and
+# quantiles are those of a larger one to about a percent, and it saves its share of the time.
 CALIBRATION_TREES = 100
 DEVICES = r"^(auto|cpu|cuda(:[0-9]+)?|mps)$"
 # Of `training`: how it is computed and not what. No result depends on it but for the last digits,
@@ -236,18 +236,20 @@ class BaselinesConfig(Section):
     """The baselines that every report shows beside H-CLMP."""
 
     trees: Positive = 300
-    """Number of trees of each forest."""
+    """Number of trees of each forest; boosting has at most three times as many."""
 
 
 class VariantConfig(Section):
     """A model in the comparison: one line of every table of results."""
 
-    model: Literal["hclmp", "extra_trees", "random_forest", "ridge", "mean"]
+    model: Literal["hclmp", "boosting", "extra_trees", "random_forest", "ridge", "mean"]
     """Which model it is."""
     transfer: bool = False
-    """`hclmp` only: use the DOS feature. This makes it H-CLMP(T)."""
+    """Use the DOS feature, of which a baseline sees moments, quantiles and principal components. It
+    makes `hclmp` H-CLMP(T)."""
     pretrained: bool = True
-    """With `transfer` and `preset: default`: start from the pretrained encoder of `encoder:`."""
+    """`hclmp` only, with `transfer` and `preset: default`: start from the pretrained encoder of
+    `encoder:`."""
     preset: Literal["default", "paper"] = "default"
     """`hclmp` only. `paper`: the published sizes, losses and optimiser instead of those of `model:`
     and `training:`. Of these sections, `embedding`, `members`, `seed`, `validation_fraction`,
@@ -257,14 +259,19 @@ class VariantConfig(Section):
 
     @model_validator(mode="after")
     def _settings_are_for_hclmp(self) -> "VariantConfig":
-        if self.model != "hclmp" and (self.transfer or self.preset != "default" or self.overrides):
-            raise ValueError(f"`{self.model}` takes no `transfer`, `preset` or `overrides`")
+        if self.model != "hclmp" and (self.preset != "default" or self.overrides):
+            raise ValueError(f"`{self.model}` takes no `preset` or `overrides`")
+        if self.model == "mean" and self.transfer:
+            raise ValueError("`mean` takes no `transfer`: it predicts one value")
         return self
 
 
 DEFAULT_VARIANTS: dict[str, dict[str, Any]] = {
     "hclmp_t": {"model": "hclmp", "transfer": True},
     "hclmp": {"model": "hclmp"},
+    "boosting_t": {"model": "boosting", "transfer": True},
+    "boosting": {"model": "boosting"},
+    "extra_trees_t": {"model": "extra_trees", "transfer": True},
     "extra_trees": {"model": "extra_trees"},
     "random_forest": {"model": "random_forest"},
     "ridge": {"model": "ridge"},

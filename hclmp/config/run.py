@@ -152,7 +152,8 @@ class Config(Section):
         """Whether the encoder of a variant is first trained on densities of states."""
         chosen = self.variants[variant]
         may = chosen.transfer and chosen.pretrained and chosen.preset == "default"
-        return self.pretrains and may and self.encoder.epochs > 0
+        is_network = chosen.model == "hclmp"
+        return is_network and self.pretrains and may and self.encoder.epochs > 0
 
     @property
     def pretrains_encoder(self) -> bool:

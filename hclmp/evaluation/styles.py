@@ -6,6 +6,9 @@ from collections.abc import Iterable
 STYLES = {  # colour, marker
     "hclmp_t": ("#D55E00", "o"),
     "hclmp": ("#0072B2", "s"),
+    "boosting_t": ("#4C5E22", "P"),
+    "boosting": ("#7A8B4F", "p"),
+    "extra_trees_t": ("#33475B", "<"),
     "extra_trees": ("#5F7384", "^"),
     "random_forest": ("#A99F5B", "v"),
     "ridge": ("#B78FB1", "D"),

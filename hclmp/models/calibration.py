@@ -12,7 +12,7 @@ PRIOR_ROWS = 20  # weight, in validation rows, of the correlation learned in tra
 EQUAL_ROWS = 10  # weight, in validation rows, of equal uncertainty for all predictions
 TINY = 1e-300  # least variance, where it is a divisor
 LEAST = 1e-6  # least standard deviation, in those of the labels: likelihoods stay finite
-# Shares of the squared error that the spread over trees may explain. Never all of it, because
+# Shares of the squared error that the spread of the quantiles may explain. Never all of it, because
 # predictions on which all trees agree have errors too.
 EPISTEMIC_SHARES = np.linspace(0.0, 0.95, 20)
 SMALLEST_SHARE, LARGEST_SHARE = -9.0, 4.0  # of the mean squared residual, as logarithms
@@ -88,11 +88,11 @@ class Calibration:
 
 
 def calibrate_spread(residuals: Floats, spread: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Calibrate a baseline: aleatoric std and the factor on the spread over trees, both [L].
+    """Calibrate a baseline: aleatoric std and the factor on the spread, both [L].
 
-    The spread of fully grown trees often follows the error closely from row to row, but it is that
-    of single trees, larger than the error of their mean. So it is never enlarged, but shrunk to the
-    share of the mean squared error that makes Gaussian residuals most likely. The aleatoric
+    The spread of the quantiles of a forest often follows the error closely from row to row. It is
+    shrunk to the share of the mean squared error that makes Gaussian residuals most likely, and
+    never enlarged. The aleatoric
     variance is the rest, so that the two add up to the measured error, which is enlarged a little
     if it comes from few rows.
     """

@@ -53,9 +53,9 @@ class Part:
 class Prediction:
     """A prediction with its uncertainty, in the transformed space: [n, L] each."""
 
-    mean: Floats
+    mean: Floats  # the predicted value: of H-CLMP the mean of its members, of baselines a median
     std_aleatoric: Floats  # the scatter that more training data would not reduce
-    std_epistemic: Floats  # the disagreement between members or trees; 0 for a single model
+    std_epistemic: Floats  # the disagreement between members, or of quantiles; 0 for a single model
     covariance: Floats | None = None  # [L, L] of the aleatoric scatter, for models that learn one
     ends: tuple[Floats, Floats] | None = None  # of the 90 % intervals, where they are not Gaussian
 

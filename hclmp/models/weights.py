@@ -1,10 +1,13 @@
 """The weights of labels in a fit, from the noise of their measurement."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.stats import t
 
 from hclmp.data.tables import COVERAGE, Z90, Floats
 
+QUANTILES = ((1 - COVERAGE) / 2, 0.5, (1 + COVERAGE) / 2)  # ends of a 90 % interval, and the median
 MODEL_ERROR = 0.3  # of a good model on held-out systems, in standard deviations of the labels
 
 
@@ -55,3 +58,18 @@ def weighted_mean(values: Floats, weights: Floats) -> Floats:
     """Weighted mean over the rows that are not NaN, whose weight is 0: [n, L] -> [L]."""
     out: Floats = (np.nan_to_num(values) * weights).sum(axis=0) / weights.sum(axis=0)
     return out
+
+
+def weighted_quantiles(values: Floats, weights: Floats | None, at: Sequence[float]) -> Floats:
+    """Quantiles of n rows with weights [n] (None: all equal): [n, L] -> [len(at), L].
+
+    A value stands in the middle of its share of the total weight; between two it is interpolated.
+    """
+    if weights is None:
+        weights = np.ones(len(values))
+    order = np.argsort(values, axis=0, kind="stable")
+    sorted_values, sorted_weights = np.take_along_axis(values, order, axis=0), weights[order]
+    until = np.cumsum(sorted_weights, axis=0)
+    middles = (until - sorted_weights / 2) / until[-1]
+    columns = [np.interp(at, m, v) for m, v in zip(middles.T, sorted_values.T, strict=True)]
+    return np.stack(columns, axis=1)

@@ -186,7 +186,8 @@ def _trained(config: Config, variant: str, fold: str) -> Settings:
     } | held_out_by(config, fold)
     if variant in config.neural:
         return settings | _network(config, variant)
-    return settings | {"baselines": config.baselines.model_dump(mode="json")}
+    baselines = config.baselines.model_dump(mode="json")
+    return settings | {"transfer": chosen.transfer, "baselines": baselines}
 
 
 def _training_inputs(config: Config, variant: str, fold: str) -> Files:

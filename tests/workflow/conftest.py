@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from hclmp.config import DEFAULT_VARIANTS
+
 ROOT = Path(__file__).parents[2]
 SHEET = "system\tfold\nCo-Ti-Zr\tfirst\nCr-Fe-Mn\tfirst\nCo-Cu-Nb\tsecond\nCo-Fe-Mo\tsecond\n"
-VARIANTS = ["hclmp_t", "hclmp", "extra_trees", "random_forest", "ridge", "mean"]
+VARIANTS = list(DEFAULT_VARIANTS)
 TINY: dict[str, Any] = {
     "targets": {"source": "demo", "limit": 120},
     "dos": {"source": "demo", "limit": 60},

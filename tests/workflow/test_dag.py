@@ -37,7 +37,7 @@ ENDS = {"aggregate": 1, "finalize": 1, "report": 1, "all": 1}
 
 def test_default_configuration_to_the_end(demo_run: tuple[Path, str]) -> None:
     run, text = demo_run
-    assert "A whole run: 23 jobs" in text
+    assert "A whole run: 29 jobs" in text
     assert "simulated held-out samples" in text, "the table of results ends the run"
     summary = pd.read_csv(run / "results/metrics/summary.csv")
     assert set(summary["variant"]) == set(VARIANTS)

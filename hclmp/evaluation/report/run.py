@@ -14,10 +14,11 @@ from hclmp.evaluation.metrics import ALL, system_errors
 from hclmp.evaluation.verdict import Comparison, compare
 
 NAMES = {
+    "boosting": "gradient boosting of trees",
     "extra_trees": "extremely randomised trees",
     "random_forest": "random forest",
     "ridge": "ridge regression",
-    "mean": "the mean of the training values, whatever the composition",
+    "mean": "the median of the training values, whatever the composition",
 }
 
 
@@ -112,7 +113,7 @@ class Run:
         settings = self.config.variants[variant]
         if settings.model != "hclmp":
             name = NAMES.get(settings.model, settings.model)
-            return f"{name}; with the density of states" if settings.transfer else name
+            return f"{name}, with the density of states" if settings.transfer else name
         text = "H-CLMP(T): with the density of states" if settings.transfer else "H-CLMP"
         return f"{text}; {changes}" if (changes := self.changes(variant)) else text
 

@@ -1,30 +1,26 @@
-"""The mean of the labels, for all compositions."""
+"""One value for all compositions: the median of the labels, which has the least absolute error."""
 
 from typing import Any
 
 import numpy as np
 
 from hclmp.data.inputs import Inputs
-from hclmp.data.tables import Floats
-from hclmp.models.baselines.interface import Kind, Options
+from hclmp.models.baselines.interface import Estimate, Kind, Options, Standardised
+from hclmp.models.weights import QUANTILES, weighted_quantiles
 
 
 class Mean:
-    """The mean of the rows: 0 in standardised labels, unless they are weighted."""
+    """Quantiles of the labels of the training rows, weighted as these are."""
 
-    def __init__(
-        self, _inputs: Inputs, y: Floats, weights: Floats | None, _options: Options
-    ) -> None:
-        self._mean = np.zeros(y.shape[1])
-        if weights is not None:
-            self._mean = (weights * np.nan_to_num(y)).sum(axis=0) / weights.sum(axis=0)
+    def __init__(self, rows: Standardised, _options: Options) -> None:
+        self._quantiles = weighted_quantiles(rows.y, rows.weights, QUANTILES)  # [3, L]
 
-    def predict(self, inputs: Inputs) -> tuple[Floats, Floats]:
-        mean = np.tile(self._mean, (len(inputs), 1))
-        return mean, np.zeros_like(mean)
+    def predict(self, inputs: Inputs) -> Estimate:
+        low, median, high = (np.tile(q, (len(inputs), 1)) for q in self._quantiles)
+        return Estimate(median, (low, high))
 
     def settings(self) -> dict[str, Any]:
         return {}
 
 
-KIND = Kind(Mean, constant=True)
+KIND = Kind(Mean, per_property=True, constant=True)

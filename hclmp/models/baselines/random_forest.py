@@ -4,9 +4,8 @@ from functools import partial
 
 from sklearn.ensemble import RandomForestRegressor
 
-from hclmp.models.baselines.forest import Forest
+from hclmp.models.baselines.forest import GRID, Forest
 from hclmp.models.baselines.interface import Kind
 
-# Half of the descriptors at each split is best on held-out ternary systems. As for `extra_trees`,
-# the validation systems decide whether the range is one of them.
-KIND = Kind(partial(Forest, RandomForestRegressor, 0.5), ranges=(True, False))
+# Half of the descriptors at each split is best on held-out ternary systems.
+KIND = Kind(partial(Forest, RandomForestRegressor, 0.5), GRID)
