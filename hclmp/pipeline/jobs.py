@@ -241,11 +241,11 @@ def _generators(config: Config, *kinds: str) -> Files:
     return files | {"gan/examples": made[0].outputs["examples"]}
 
 
-def _own_dos(config: Config) -> Files:
-    """The features, which say whose DOS is a computed one, where held-out samples may have one."""
-    if not config.transfers or config.generator_per_fold:
-        return {}
-    return {"features": Job(config, "featurize").outputs["features"]}
+def _aggregate_inputs(config: Config) -> Files:
+    """Predictions and generators, and the features if a held-out sample may have its own DOS."""
+    inputs = _predictions(config) | _generators(config, "metrics", "history")
+    own = config.transfers and not config.generator_per_fold
+    return inputs | (Job(config, "featurize").outputs if own else {})
 
 
 def _plots(config: Config) -> Files:
@@ -379,11 +379,10 @@ STEPS: dict[str, Step] = {
     "aggregate": Step(
         settings=lambda config: {
             "dos_held_out": config.dos_of_held_out_systems,
+            "shown": config.final_variant,
             "trained": {"/".join(m.scope): hash_of(m.settings) for m in jobs(config, "train")},
         },
-        inputs=lambda config: (
-            _predictions(config) | _generators(config, "metrics", "history") | _own_dos(config)
-        ),
+        inputs=_aggregate_inputs,
         outputs=lambda config: (
             _in("metrics", metrics="metrics.json", summary="summary.csv", by_system="by_system.csv")
             | _plots(config)
