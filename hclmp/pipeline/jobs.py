@@ -18,6 +18,7 @@ from hclmp.files import ModelFiles
 from hclmp.pipeline.scopes import (
     Scope,
     dos_scopes,
+    dos_seen,
     evaluated,
     evaluation_scopes,
     features_scope,
@@ -150,12 +151,6 @@ def _in(*folders: str, **names: str) -> Files:
     return {name: RESULTS.joinpath(*folders, file) for name, file in names.items()}
 
 
-def _dos_seen(config: Config, scope: Scope) -> Settings:
-    """Which DOS are learned from: all, or those that a fold may see."""
-    seen: Settings = {"held_out": config.dos.held_out, "left_out": config.targets.left_out}
-    return seen | (held_out_by(config, *scope) if scope else {})
-
-
 def _dos_inputs(config: Config, *scope: str) -> Files:
     """The DOS; and the samples, from which a fold of the calibration is drawn."""
     return DOS | (TARGETS if scope and scope[0] in CALIBRATION else {})
@@ -240,11 +235,11 @@ def _generators(config: Config, *kinds: str) -> Files:
     return files | {"gan/examples": made[0].outputs["examples"]}
 
 
-def _own_dos(config: Config) -> Files:
-    """The features, which say whose DOS is a computed one, where held-out samples may have one."""
-    if not config.transfers or config.generator_per_fold:
-        return {}
-    return {"features": Job(config, "featurize").outputs["features"]}
+def _aggregate_inputs(config: Config) -> Files:
+    """Predictions and generators, and the features if a held-out sample may have its own DOS."""
+    inputs = _predictions(config) | _generators(config, "metrics", "history")
+    own = config.transfers and not config.generator_per_fold
+    return inputs | (Job(config, "featurize").outputs if own else {})
 
 
 def _plots(config: Config) -> Files:
@@ -324,7 +319,7 @@ STEPS: dict[str, Step] = {
         settings=lambda config, *scope: {
             "gan": config.gan.model_dump(mode="json", exclude={"draws"}),
             "embedding": config.model.embedding,
-            **_dos_seen(config, scope),
+            **dos_seen(config, scope),
         },
         inputs=_dos_inputs,
         outputs=lambda config, *scope: (
@@ -344,7 +339,7 @@ STEPS: dict[str, Step] = {
             "encoder": config.encoder.model_dump(mode="json"),
             "members": config.training.members,
             "seed": config.training.seed,
-            **_dos_seen(config, scope),
+            **dos_seen(config, scope),
         },
         inputs=_dos_inputs,
         outputs=lambda config, *scope: _in(
@@ -378,11 +373,10 @@ STEPS: dict[str, Step] = {
     "aggregate": Step(
         settings=lambda config: {
             "dos_held_out": config.dos_of_held_out_systems,
+            "shown": config.final_variant,
             "trained": {"/".join(m.scope): hash_of(m.settings) for m in _evaluated(config)},
         },
-        inputs=lambda config: (
-            _predictions(config) | _generators(config, "metrics", "history") | _own_dos(config)
-        ),
+        inputs=_aggregate_inputs,
         outputs=lambda config: (
             _in("metrics", metrics="metrics.json", summary="summary.csv", by_system="by_system.csv")
             | _plots(config)

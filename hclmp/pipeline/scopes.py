@@ -85,3 +85,9 @@ def held_out_by(config: Config, fold: str) -> dict[str, Any]:
     if fold in CALIBRATION:
         return {"fold": fold, "systems": [], "drawn_by": config.training.seed}
     return {"fold": fold, "systems": list(held_out_systems(config)[fold])}
+
+
+def dos_seen(config: Config, scope: Scope) -> dict[str, Any]:
+    """The settings that determine which DOS are learned from: all, or those a fold may see."""
+    seen = {"held_out": config.dos.held_out, "left_out": config.targets.left_out}
+    return seen | (held_out_by(config, *scope) if scope else {})
