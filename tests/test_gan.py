@@ -24,7 +24,14 @@ from hclmp.models.recall import is_superset_of
 from hclmp.pipeline.steps.pretrain_gan import _spread_to_residual, _wasserstein
 from tests.made_up.synthetic import GRID, VOCABULARY, synthetic_dos
 
-SETTINGS = GanConfig(generator_hidden=(32,), critic_hidden=(32,), epochs=10, batch_size=32, noise=4)
+SETTINGS = GanConfig(
+    generator_hidden=(32,),
+    critic_hidden=(32,),
+    critic_steps=2,
+    epochs=10,
+    batch_size=32,
+    noise=4,
+)
 PLAIN = SETTINGS.model_copy(update={"memory": 0, "epochs": 40})
 NO_CRITIC = SETTINGS.model_copy(update={"critic_steps": 0})
 
