@@ -19,8 +19,8 @@ MOST_REMEMBERED = 16_384
 
 
 class GanConfig(Section):
-    """The generator of DOS, trained on computed ones: the generator of a conditional Wasserstein GAN,
-    by default without the critic, which does not help (docs/method.md)."""
+    """The generator of DOS: that of a conditional Wasserstein GAN, by default trained without the
+    critic, which does not help (docs/method.md)."""
 
     source: Literal["train", "pretrained"] = "train"
     """`train`: train it on the DOS of `dos:`. `pretrained`: use the generator at `path`, so that no

@@ -6,8 +6,8 @@ training of Wasserstein GANs*, 2017. What differs from the paper and why:
 - the condition is [fractions, fraction-weighted mean of fixed element vectors], not the fractions
   alone, so that elements with few DOS learn from their neighbours in the periodic table;
 - DOS values, up to hundreds of times the median, are scaled after a logarithm;
-- it is trained on the error of the mean of its draws and on their energy score, by default without a
-  critic (``training.py``);
+- it is trained on the error of the mean of its draws and on their energy score, by default without
+  a critic (``training.py``);
 - it keeps its training DOS: it recalls those of the most similar materials (``recall.py``) and the
   network adds to that. A DOS that it has seen is not generated again.
 
