@@ -1,1 +1,1 @@
-"""Baselines that every report shows beside H-CLMP: forests, ridge regression and the mean."""
+"""Baselines that every report shows beside H-CLMP: boosting, forests, ridge and the median."""

@@ -14,11 +14,12 @@ from hclmp.models.baselines.interface import Estimate, Kind, Options, Standardis
 MOST = 3  # iterations, a tree each, for each tree of a forest
 PATIENCE = 30  # iterations without a smaller error, after which the fit stops
 WITHOUT_VALIDATION = 100  # iterations where no validation row has a label
-# A third of the descriptors at each split: trees differ more, and are faster.
+# A third of the descriptors at each split had the smaller error on the validation systems for five
+# of six properties of elastic and transport, and trees of 63 leaves for four of them. On small
+# tables smaller trees may be better.
 FIXED = {"learning_rate": 0.1, "max_features": 0.3}
 GRID = (
-    {"max_leaf_nodes": 15, "min_samples_leaf": 20},
-    {"max_leaf_nodes": 31, "min_samples_leaf": 10},
+    {"max_leaf_nodes": 15, "min_samples_leaf": 10},
     {"max_leaf_nodes": 63, "min_samples_leaf": 5},
 )
 
