@@ -41,7 +41,7 @@ def test_default_configuration_to_the_end(demo_run: tuple[Path, str]) -> None:
     assert "simulated held-out samples" in text, "the table of results ends the run"
     summary = pd.read_csv(run / "results/metrics/summary.csv")
     assert set(summary["variant"]) == set(VARIANTS)
-    assert list(summary.columns) == ["variant", "property", "metric", "value", "n"]
+    assert list(summary.columns) == ["variant", "property", "metric", "value", "unit", "n"]
     headline = summary.query("property == 'all' and metric == 'mae_std'").set_index("variant")
     assert headline["value"].between(0.05, 3).all()
     systems = pd.read_csv(run / "results/metrics/by_system.csv")
