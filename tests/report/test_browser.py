@@ -232,7 +232,7 @@ def test_calibration_of_every_model_and_coverage_of_every_system(open_: Open, de
     assert diagonal["x"] == diagonal["y"] == [0, 1]
     assert {c["name"]: c["y"] for c in curves} == data["calibration"]["observed"]
     wanted = {
-        row["system"]: [f"{100 * row['coverage90']:.0f} %", f"{row['width90_std']:.2f}"]
+        row["system"]: [f"{int(100 * row['coverage90'] + 0.5)} %", f"{row['width90_std']:.2f}"]
         for row in data["systems"]
     }
     assert {row[0]: row[-2:] for row in opened.rows()} == wanted

@@ -69,7 +69,7 @@ def about_dos(run: Run) -> str:
 
 
 def _own_dos(run: Run) -> str:
-    kind = "simulated" if run.dos is not None and run.dos.get("simulated") else "computed"
+    kind = "simulated" if run.dos and run.dos["facts"].get("simulated") else "computed"
     return (
         f"{run.own_dos:,} of the {run.samples:,} held-out compositions were given their own {kind} "
         "one"
