@@ -1,7 +1,8 @@
 """Whether a variant is better than the best baseline with the same information.
 
-The density of states is information: a variant with `transfer` is compared with the best baseline
-that has it too. Where none has, the best one without it is taken, and this is said with the ratio.
+The density of states is information. A variant with `transfer` is compared with the best of all
+baselines, for whoever has densities of states may use or ignore them; if none of the baselines was
+given them, this is said with the ratio. A variant without is compared with those without.
 """
 
 from collections.abc import Mapping
@@ -30,8 +31,7 @@ class Comparison:
     systems: int
     transfer: bool  # whether the variant is given the density of states
     baseline_transfer: bool
-    # a baseline with less information whose error is lower still
-    better_without: str | None = None
+    informed: bool  # whether some baseline was given what the variant was
 
     @property
     def ratio(self) -> float:
@@ -41,36 +41,33 @@ class Comparison:
     @property
     def against(self) -> str:
         """The baseline, and whether it had the same information, in a few words."""
-        if self.transfer == self.baseline_transfer:
+        if self.informed:
             return self.baseline
         return f"{self.baseline}, {'without' if self.transfer else 'with'} the DOS"
 
     def verdict(self) -> tuple[str, Tone]:
         """A sentence, and whether it is good news."""
         beside = f"the best baseline, {self.baseline}"
-        if self.transfer != self.baseline_transfer:
+        if not self.informed:
             was = "was not" if self.transfer else "was"
             beside += f" (which {was} given the density of states)"
         elif self.transfer:
             beside = f"the best baseline with the same information, {self.baseline}"
+            if not self.baseline_transfer:
+                beside += " (without the density of states it does no worse than with it)"
         size = (
             f"its error is {self.error:.3f} training standard deviations against "
             f"{self.baseline_error:.3f}, {100 * abs(self.ratio - 1):.0f} % "
             f"{'smaller' if self.ratio < 1 else 'larger'} (ratio {self.ratio:.2f}"
         )
-        more = "."
-        if self.better_without is not None:
-            more = f". {self.better_without}, without the density of states, has a lower error."
         if self.low is None or self.high is None:
             why = "" if self.systems >= FEWEST_SYSTEMS else f". {too_few(self.systems)}"
-            return f"{self.variant} beside {beside}: {size}){why}{more}", "plain"
-        numbers = f"{size}, 95 % interval {self.low:.2f} to {self.high:.2f}){more}"
+            return f"{self.variant} beside {beside}: {size}){why}.", "plain"
+        numbers = f"{size}, 95 % interval {self.low:.2f} to {self.high:.2f})."
         if self.high < 1:
-            tone: Tone = "good" if self.better_without is None else "plain"
-            return f"{self.variant} is better than {beside}: {numbers}", tone
+            return f"{self.variant} is better than {beside}: {numbers}", "good"
         if self.low > 1:
-            use = f" Use {self.better_without or self.baseline}."
-            return f"{self.variant} is worse than {beside}: {numbers}{use}", "bad"
+            return f"{self.variant} is worse than {beside}: {numbers} Use {self.baseline}.", "bad"
         return f"{self.variant} and {beside}, do not differ significantly: {numbers}", "plain"
 
     def as_json(self) -> dict[str, Any]:
@@ -97,13 +94,11 @@ def compare(config: Config, overall: pd.DataFrame, *, systems: int) -> dict[str,
     baselines = [str(name) for name in errors.index if name not in config.neural]
     found: dict[str, Comparison] = {}
     for variant in config.variants if baselines else ():
-        alike = [b for b in baselines if transfer[b] == transfer[variant]]
-        best = (alike or baselines)[0]
+        allowed = [b for b in baselines if transfer[variant] or not transfer[b]]
+        best = (allowed or baselines)[0]
         row = overall.loc[variant].to_dict()
         ends = [row.get(f"mae_std_vs_{best}_{end}", np.nan) for end in ("low", "high")]
         low, high = (float(end) if np.isfinite(end) else None for end in ends)
-        first = baselines[0]
-        less = transfer[best] and not transfer[first] and variant in config.neural
         found[variant] = Comparison(
             variant=variant,
             baseline=best,
@@ -114,6 +109,6 @@ def compare(config: Config, overall: pd.DataFrame, *, systems: int) -> dict[str,
             systems=systems,
             transfer=transfer[variant],
             baseline_transfer=transfer[best],
-            better_without=first if less and errors[first] < errors[best] else None,
+            informed=any(transfer[b] == transfer[variant] for b in baselines),
         )
     return found
