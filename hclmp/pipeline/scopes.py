@@ -94,8 +94,12 @@ def dos_seen(config: Config, scope: Scope) -> dict[str, Any]:
 
 
 def split_of_rows(config: Config) -> dict[str, Any]:
-    """The settings that determine which nearly equal compositions a split of rows divides."""
+    """The settings that determine what a table says of its split.
+
+    That is which nearly equal compositions a split of single rows divides; none of systems.
+    """
+    given = {"given_split": config.given_split}
     if config.split == "systems":
-        return {}
+        return given
     drawn = {} if config.given_split else {"split_seed": config.training.seed}
-    return {"split": config.split} | drawn
+    return given | {"split": config.split} | drawn
