@@ -204,6 +204,19 @@ def test_predictions_and_intervals_keep_to_the_limits(kind: str) -> None:
         assert (values <= limits[1]).all()
 
 
+@pytest.mark.parametrize("unit", np.geomspace(1.0, 3.0, 20))
+def test_a_label_at_a_limit_is_in_the_interval_that_ends_there(unit: float) -> None:
+    """Labels are rounded when they are standardised, and a margin may be negative."""
+    limits = np.array([[0.0], [np.inf]])
+    x = some_inputs(60)
+    y = unit * np.maximum(linear(x)[:, :1] - 1.0, 0.0)
+    assert (y == 0).mean() > 0.2
+    part = Part(Labelled(x, y, limits=limits), Labelled(x, y, limits=limits), {})
+    prediction = fit_baseline("mean", part, settings=FEW, seed=0, threads=1).predict(x)
+    low, _ = prediction.interval()
+    assert (low == 0.0).all()
+
+
 def test_the_validation_rows_choose_the_settings() -> None:
     """Leaves of two rows if neighbours differ by noise alone, of one if each label is true."""
 

@@ -61,6 +61,16 @@ def test_how_much_of_the_dos_feature_is_hidden_is_in_it_where_it_acts(
     assert Job(one, "pretrain-encoder").settings == Job(other, "pretrain-encoder").settings
 
 
+def test_what_is_said_of_nearly_equal_compositions_is_said_anew_of_another_split() -> None:
+    def prepared(split: str, seed: int) -> dict[str, Any]:
+        raw = {"split": split, "training": {"seed": seed}, "targets": {"source": "demo"}}
+        return Job(resolve(raw), "prepare-targets").settings
+
+    assert prepared("systems", 0) == prepared("systems", 1), "it says nothing of these"
+    assert prepared("random", 0) != prepared("systems", 0)
+    assert prepared("random", 0) != prepared("random", 1)
+
+
 def test_variants_share_the_rows_of_a_fold() -> None:
     overrides = {"training": {"validation_fraction": 0.3}}
     with pytest.raises(UserError, match="all variants share the rows of a fold"):

@@ -196,7 +196,7 @@ def _config_text(config: dict[str, Any], limits: Limits) -> str:
     if limits:
         head += (
             "# A limit in a comment fits all values of the table. Remove its `# ` if no material\n"
-            "# can be beyond it: predictions and intervals of H-CLMP then stay within.\n"
+            "# can be beyond it: predictions and their intervals then stay within.\n"
         )
     targets = config["targets"]
     properties = {c: p | limits.get(c, {}) for c, p in targets["properties"].items()}

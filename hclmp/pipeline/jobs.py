@@ -24,6 +24,7 @@ from hclmp.pipeline.scopes import (
     features_scope,
     held_out_by,
     shared_scopes,
+    split_of_rows,
     trained,
 )
 from hclmp.provenance import Provenance, hash_of, provenance
@@ -306,7 +307,7 @@ STEPS: dict[str, Step] = {
     "prepare-targets": Step(
         settings=lambda config: {
             "targets": config.targets.model_dump(mode="json"),
-            "given_split": config.given_split,
+            **split_of_rows(config),
         },
         outputs=lambda config: {"table": TARGETS["targets"], "record": PROCESSED / "targets.json"},
     ),

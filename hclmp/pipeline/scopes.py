@@ -91,3 +91,15 @@ def dos_seen(config: Config, scope: Scope) -> dict[str, Any]:
     """The settings that determine which DOS are learned from: all, or those a fold may see."""
     seen = {"held_out": config.dos.held_out, "left_out": config.targets.left_out}
     return seen | (held_out_by(config, *scope) if scope else {})
+
+
+def split_of_rows(config: Config) -> dict[str, Any]:
+    """The settings that determine what a table says of its split.
+
+    That is which nearly equal compositions a split of single rows divides; none of systems.
+    """
+    given = {"given_split": config.given_split}
+    if config.split == "systems":
+        return given
+    drawn = {} if config.given_split else {"split_seed": config.training.seed}
+    return given | {"split": config.split} | drawn

@@ -52,12 +52,14 @@ class Ends:
 
     def of(self, predicted: Estimate) -> tuple[Floats, Floats]:
         """Lower and upper ends of n predictions, within the limits: [n, L] each."""
-        scale = self.limits
-        median, low, high = (
-            scale.warp(scale.clip(v)) for v in (predicted.median, *_quantiles(predicted))
-        )
-        # A margin below 0 never moves an end past the prediction.
-        low, high = np.minimum(low - self.margin, median), np.maximum(high + self.margin, median)
+        scale, quantiles = self.limits, _quantiles(predicted)
+        median, low, high = (scale.warp(scale.clip(v)) for v in (predicted.median, *quantiles))
+        # A margin below 0 never moves an end off a limit, where many labels may be at once.
+        least = np.maximum(self.margin, 0.0)
+        below = np.where(quantiles[0] <= scale.low, least, self.margin)
+        above = np.where(quantiles[1] >= scale.high, least, self.margin)
+        # Nor past the prediction.
+        low, high = np.minimum(low - below, median), np.maximum(high + above, median)
         return scale.unwarp(low), scale.unwarp(high)
 
 

@@ -89,6 +89,12 @@ def _labelled(rows: Labelled, properties: NDArray[np.int64]) -> Labelled:
     return Labelled(rows.inputs.take(kept), rows.t[cells], noise, limits)
 
 
+def _limits(rows: Labelled) -> Floats:
+    """The limits of the properties, infinite where there is none: [2, L]."""
+    none = np.repeat([[-np.inf], [np.inf]], rows.t.shape[1], axis=1)
+    return none if rows.limits is None else rows.limits
+
+
 @dataclass(frozen=True)
 class _Scale:
     """The standardisation of the labels of some properties."""
@@ -96,7 +102,7 @@ class _Scale:
     labels: Scaler
 
     def rows(self, rows: Labelled) -> Standardised:
-        y = np.round(self.labels.scale(rows.t) / GRID) * GRID
+        y = self._rounded(rows.t)
         known = rows.noise is not None and not np.isnan(rows.noise).all()
         # a row has one weight for all of its labels: their mean
         return Standardised(rows.inputs, y, self.weights(rows).mean(axis=1) if known else None)
@@ -107,9 +113,12 @@ class _Scale:
         return np.asarray(np.ldexp(np.round(digits / GRID) * GRID, power), dtype=np.float64)
 
     def limits(self, rows: Labelled) -> Floats:
-        """The limits of the properties, standardised: [2, L]."""
-        none = np.repeat([[-np.inf], [np.inf]], rows.t.shape[1], axis=1)
-        return none if rows.limits is None else self.labels.scale(rows.limits)
+        """The limits of the properties, standardised and rounded like labels: [2, L]."""
+        return self._rounded(_limits(rows))
+
+    def _rounded(self, values: Floats) -> Floats:
+        """Standardised values, as multiples of ``GRID``."""
+        return np.asarray(np.round(self.labels.scale(values) / GRID) * GRID, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,7 @@ class _Fit:
     std_aleatoric: Floats  # [L], the scatter about a prediction, the same for all compositions
     std_scale: Floats  # [L], from the spread of the quantiles to an epistemic standard deviation
     ends: Ends
+    limits: Floats  # [2, L], of the properties, in the space of the labels
 
     @classmethod
     def of(cls, kind: Kind, train: Labelled, validation: Labelled, options: Options) -> "_Fit":
@@ -144,7 +154,8 @@ class _Fit:
         stds = np.hypot(aleatoric, factor * spread)
         ends = Ends.fit(predicted, judged.y, stds, weights, scale.limits(judges))
         regressor = kind.fit(scale.rows(everything), replace(options, settings=settings))
-        return cls(scale, regressor, aleatoric, factor * (not kind.constant), ends)
+        factor = factor * (not kind.constant)
+        return cls(scale, regressor, aleatoric, factor, ends, _limits(everything))
 
     def predict(self, inputs: Inputs) -> Sequence[Floats]:
         """Median, both standard deviations and both ends, in the space of the labels: [n, L]."""
@@ -152,7 +163,15 @@ class _Fit:
         median, ends = self.ends.limits.clip(predicted.median), self.ends.of(predicted)
         stds = np.tile(self.std_aleatoric, (len(inputs), 1)), _spread(predicted) * self.std_scale
         scaled = [std * labels.std for std in stds]
-        return [labels.unscale(median), *scaled, *(labels.unscale(end) for end in ends)]
+        median, low, high = map(self._unscaled, (median, *ends))
+        return [median, *scaled, low, high]
+
+    def _unscaled(self, values: Floats) -> Floats:
+        """Values back in the space of the labels; limits as they are, which rounding had moved."""
+        low, high = self.limits
+        values = self.ends.limits.clip(values)
+        t = np.where(values == self.ends.limits.low, low, self.scale.labels.unscale(values))
+        return np.where(values == self.ends.limits.high, high, t).clip(low, high)
 
     def settings(self) -> dict[str, Any]:
         uncertainty = {"std_aleatoric": self.std_aleatoric, "std_scale": self.std_scale}
