@@ -213,15 +213,10 @@ def _generator(config: Config, *scope: str) -> Files:
     return {"generator": Path(config.gan.path) if config.gan.path else own}
 
 
-def _evaluated(config: Config) -> list[Job]:
-    """The trainings whose held-out samples are the evaluation."""
-    return [Job(config, "train", scope) for scope in evaluated(config)]
-
-
 def _predictions(config: Config) -> Files:
     """Predictions of all variants and folds, and the histories of the networks."""
     files: Files = {}
-    for made in _evaluated(config):
+    for made in (Job(config, "train", scope) for scope in evaluated(config)):
         kinds = [kind for kind in ("predictions", "history") if kind in made.outputs]
         files |= {"/".join((kind, *made.scope)): made.outputs[kind] for kind in kinds}
     return files
@@ -375,7 +370,9 @@ STEPS: dict[str, Step] = {
         settings=lambda config: {
             "dos_held_out": config.dos_of_held_out_systems,
             "shown": config.final_variant,
-            "trained": {"/".join(m.scope): hash_of(m.settings) for m in _evaluated(config)},
+            "trained": {
+                "/".join(s): hash_of(Job(config, "train", s).settings) for s in evaluated(config)
+            },
         },
         inputs=_aggregate_inputs,
         outputs=lambda config: (
