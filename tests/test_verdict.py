@@ -116,3 +116,12 @@ def test_metrics_json_has_it() -> None:
             text = json.dumps(found.as_json(), allow_nan=False)
             assert Comparison.from_json(json.loads(text)) == found
             assert json.loads(text)["ratio"] == pytest.approx(found.ratio)
+
+
+def test_a_baseline_without_any_error_has_no_ratio_to_it() -> None:
+    """As a median of 0 of held-out metals, which have no gap."""
+    found = of({"hclmp": 0.3, "mean": 0.0}, systems=5)["hclmp"]
+    text, tone = found.verdict()
+    assert "0.300 training standard deviations against 0.000 (no ratio)" in text
+    assert tone == "plain"
+    assert json.loads(json.dumps(found.as_json(), allow_nan=False))["ratio"] is None

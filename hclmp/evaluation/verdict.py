@@ -35,8 +35,8 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """Below 1 the variant is better."""
-        return float(np.divide(self.error, self.baseline_error))
+        """Below 1 the variant is better; NaN if the baseline makes no error at all."""
+        return self.error / self.baseline_error if self.baseline_error else float("nan")
 
     @property
     def against(self) -> str:
@@ -57,8 +57,13 @@ class Comparison:
                 beside += " (without the density of states it does no worse than with it)"
         size = (
             f"its error is {self.error:.3f} training standard deviations against "
-            f"{self.baseline_error:.3f}, {100 * abs(self.ratio - 1):.0f} % "
+            f"{self.baseline_error:.3f}"
+        )
+        size += (
+            f", {100 * abs(self.ratio - 1):.0f} % "
             f"{'smaller' if self.ratio < 1 else 'larger'} (ratio {self.ratio:.2f}"
+            if self.baseline_error
+            else " (no ratio"
         )
         if self.low is None or self.high is None:
             why = "" if self.systems >= FEWEST_SYSTEMS else f". {too_few(self.systems)}"
@@ -72,7 +77,7 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """What ``metrics.json`` has of it; `from_json` reads it."""
-        return asdict(self) | {"ratio": self.ratio}
+        return asdict(self) | {"ratio": self.ratio if self.baseline_error else None}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Comparison":

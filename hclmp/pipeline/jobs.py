@@ -300,10 +300,9 @@ STEPS: dict[str, Step] = {
     ),
     # Measured properties of a source, checked and merged.
     "prepare-targets": Step(
-        settings=lambda config: {
-            "targets": config.targets.model_dump(mode="json"),
-            **split_of_rows(config),
-        },
+        settings=lambda config: (
+            {"targets": config.targets.model_dump(mode="json")} | split_of_rows(config)
+        ),
         outputs=lambda config: {"table": TARGETS["targets"], "record": PROCESSED / "targets.json"},
     ),
     # The generator of densities of states.
