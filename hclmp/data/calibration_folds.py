@@ -17,7 +17,7 @@ from hclmp.data.folds import CALIBRATION, FoldRows
 from hclmp.data.tables import Floats
 
 PARTS = 5  # a fold holds out one part in five of the systems of every size
-MOST_ELEMENTS = 3  # that a fold leaves out, with all of their systems
+ELEMENTS_LEFT_OUT = 3  # that a fold leaves out, with all of their systems
 # Share of the systems that may hold an element that is left out: a common one would take too much.
 RARE = 0.05
 
@@ -37,7 +37,7 @@ class Outside:
 def draw_outside(systems: Sequence[str], values: Floats, *, fold: str, seed: int) -> Outside:
     """Draw what a calibration fold holds out.
 
-    One system in five of every size, no system in two folds; and up to ``MOST_ELEMENTS`` rare
+    One system in five of every size, no system in two folds; and up to ``ELEMENTS_LEFT_OUT`` rare
     elements, no element in two folds. Supersets of held-out systems stay: a scientist who asks for
     Fe-Ti may well have measured Fe-Ti-O.
 
@@ -57,7 +57,7 @@ def draw_outside(systems: Sequence[str], values: Floats, *, fold: str, seed: int
     most = RARE * len(set(systems))
     rare = [e for e, count in sorted(counts.items()) if count <= most and e not in kept]
     order = [rare[i] for i in rng.permutation(len(rare))]
-    elements = order[number :: len(CALIBRATION)][:MOST_ELEMENTS]
+    elements = order[number :: len(CALIBRATION)][:ELEMENTS_LEFT_OUT]
     return Outside(chosen, frozenset(elements))
 
 
@@ -80,7 +80,7 @@ def split_calibration(
     outside = draw_outside(systems, values, fold=fold, seed=seed)
     known = {s for s in systems if not outside.holds(s)}
     rest = sorted(known - _needed(systems, values)) or sorted(known)
-    every = max(1, round(1 / validation_fraction))
+    every = max(2, round(1 / validation_fraction))  # some are left for training
     drawn = _shuffled(rest, np.random.default_rng([seed, 5, CALIBRATION.index(fold)]))
     validation = set(drawn[::every])
     parts = np.array([2 if outside.holds(s) else int(s in validation) for s in systems])

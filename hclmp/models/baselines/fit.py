@@ -25,7 +25,7 @@ from hclmp.models.weights import label_weights, weighted_quantiles
 # Standardised labels are rounded to multiples of this, and weights to as many digits. Otherwise the
 # rounding errors of another unit or offset of a label would choose between splits of a tree that
 # are equally good, and so give other trees.
-GRID = 2.0**-16
+STEP = 2.0**-16
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,15 @@ class _Scale:
     def weights(self, rows: Labelled) -> Floats:
         """The weights of the labels: [n, L]."""
         digits, power = np.frexp(label_weights(rows.t, rows.noise, self.labels.std))
-        return np.asarray(np.ldexp(np.round(digits / GRID) * GRID, power), dtype=np.float64)
+        return np.asarray(np.ldexp(np.round(digits / STEP) * STEP, power), dtype=np.float64)
 
     def limits(self, rows: Labelled) -> Floats:
         """The limits of the properties, standardised and rounded like labels: [2, L]."""
         return self._rounded(_limits(rows))
 
     def _rounded(self, values: Floats) -> Floats:
-        """Standardised values, as multiples of ``GRID``."""
-        return np.asarray(np.round(self.labels.scale(values) / GRID) * GRID, dtype=np.float64)
+        """Standardised values, as multiples of ``STEP``."""
+        return np.asarray(np.round(self.labels.scale(values) / STEP) * STEP, dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ class Standardised:
 
     Attributes:
         inputs: n compositions.
-        y: [n, L], none missing; whole multiples of ``fit.GRID``.
+        y: [n, L], none missing; whole multiples of ``fit.STEP``.
         weights: [n], of the rows; None: all equal.
     """
 

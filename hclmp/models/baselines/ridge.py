@@ -1,5 +1,6 @@
 """Ridge regression with interactions of pairs of elements."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hclmp.models.baselines.interface import Estimate, Kind, Options, Standardis
 from hclmp.models.scaling import ROUNDING, Scaler
 from hclmp.models.weights import weighted_quantiles
 
+RIDGE_FOLDS = 5
 RIDGE_ALPHAS: tuple[float, ...] = tuple(float(a) for a in np.logspace(5, -2, 15))
 PAIR_LEAST_ROWS = 3  # a pair of elements in fewer rows has no coefficient of its own
 PAIR_MOST = 2000  # pairs with a coefficient, the most frequent: bounds time and memory
@@ -26,9 +28,11 @@ class Ridge:
     344, 1958), by which binaries teach something about ternaries. They share one scale, so that
     the coefficients of rare pairs are shrunk more than those of frequent ones.
 
-    Least squares find the coefficients; the constant is the median of the residuals, and each
-    property has the penalty with the least absolute error on the validation rows (the largest one
-    if there are none).
+    Least squares find the coefficients; the constant is the median of the residuals. Each property
+    has the penalty with the least absolute error on the validation rows and in a cross-validation
+    over the training systems of as many elements: the validation systems alone may be too few to
+    choose it. Leaving out single rows would choose far too small a one, because rows come in series
+    of one system.
     """
 
     def __init__(self, rows: Standardised, options: Options) -> None:
@@ -44,16 +48,29 @@ class Ridge:
         with threadpool_limits(limits=1):
             fit = _Normal(self._of(rows.inputs), rows.y, rows.weights)
             if (alphas := options.settings.get("alpha")) is None:
-                alphas = self._best_alphas(fit, options.validation)
+                errors = self._errors(fit, rows, options)
+                alphas = [RIDGE_ALPHAS[i] for i in errors.argmin(axis=0)]
             self._alphas: list[float] = alphas
             self._offset, self._weights = fit.solve(self._alphas)
 
-    def _best_alphas(self, fit: "_Normal", validation: Standardised | None) -> list[float]:
-        """The penalty of each property: [L]."""
-        if validation is None:
-            return [RIDGE_ALPHAS[0]] * fit.y.shape[1]
-        errors = fit.errors(self._of(validation.inputs), validation)
-        return [RIDGE_ALPHAS[i] for i in errors.argmin(axis=0)]
+    def _errors(self, fit: "_Normal", rows: Standardised, options: Options) -> Floats:
+        """Summed absolute errors of each penalty and property: [A, L].
+
+        If errors are equal, as without anything to judge by, the largest penalty is the first.
+        """
+        errors = np.zeros((len(RIDGE_ALPHAS), rows.y.shape[1]))
+        sizes = judged_sizes = rows.inputs.compositions.sizes()
+        if (judges := options.validation) is not None:
+            given, judged_sizes = judges.weights, judges.inputs.compositions.sizes()
+            weights = np.ones(len(judges.y)) if given is None else given
+            errors += fit.errors(fit.all, self._of(judges.inputs), judges.y, weights)
+        folds = _system_folds(rows.inputs.compositions.systems(), options.seed)
+        for fold in np.unique(folds):
+            held_out = folds == fold
+            out = held_out & np.isin(sizes, judged_sizes)
+            if out.any():
+                errors += fit.errors(~held_out, fit.x[out], fit.y[out], fit.weights[out])
+        return errors
 
     def predict(self, inputs: Inputs) -> Estimate:
         """Summed column by column: the order of a matrix product depends on the number of rows."""
@@ -79,11 +96,19 @@ class _Normal:
     """The normal equations of columns x [n, p], labels y [n, L] and weights of the rows [n]."""
 
     def __init__(self, x: Floats, y: Floats, weights: Floats | None) -> None:
-        self.x, self.y, self.weights = x, y, weights
-        root = np.ones((len(x), 1)) if weights is None else np.sqrt(weights)[:, None]
-        centred = (root * (v - np.average(v, axis=0, weights=weights)) for v in (x, y))
-        x_centred, y_centred = centred
-        self._gram, self._moments = x_centred.T @ x_centred, x_centred.T @ y_centred
+        self.x, self.y = x, y
+        self.weights = np.ones(len(x)) if weights is None else weights
+        root = np.sqrt(self.weights)[:, None]
+        self._centred = tuple(
+            root * (v - np.average(v, axis=0, weights=self.weights)) for v in (x, y)
+        )
+        self.all = np.ones(len(x), dtype=bool)
+        self._gram, self._moments = self._parts(self.all)
+
+    def _parts(self, rows: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """What some rows add to the equations: [p, p] and [p, L]."""
+        x, y = (v[rows] for v in self._centred)
+        return x.T @ x, x.T @ y
 
     def solve(self, alphas: list[float]) -> tuple[Floats, Floats]:
         """Constant [L] and coefficients [p, L] with a penalty for each property."""
@@ -93,23 +118,34 @@ class _Normal:
             columns = [i for i, a in enumerate(alphas) if a == alpha]
             system = self._gram + alpha * identity
             weights[:, columns] = solve(system, self._moments[:, columns], assume_a="pos")
-        return self._constant(self.x @ weights), weights
+        return self._constant(self.x @ weights, self.all), weights
 
-    def errors(self, x: Floats, rows: Standardised) -> Floats:
-        """Absolute error on other rows, with columns x, of each penalty and property."""
-        values, vectors = eigh(self._gram)  # once for all penalties
-        moments, turned, others = vectors.T @ self._moments, self.x @ vectors, x @ vectors
-        errors = np.empty((len(RIDGE_ALPHAS), self.y.shape[1]))
+    def errors(self, rows: NDArray[np.bool_], x: Floats, y: Floats, weights: Floats) -> Floats:
+        """Summed absolute errors on other rows of a fit to some rows, for each penalty: [A, L]."""
+        gram, moments = self._parts(rows)
+        values, vectors = eigh(gram)  # once for all penalties
+        moments, turned, others = vectors.T @ moments, self.x[rows] @ vectors, x @ vectors
+        errors = np.zeros((len(RIDGE_ALPHAS), y.shape[1]))
         for i, alpha in enumerate(RIDGE_ALPHAS):
-            weights = moments / (values + alpha)[:, None]
-            residuals = others @ weights + self._constant(turned @ weights) - rows.y
-            errors[i] = np.average(np.abs(residuals), axis=0, weights=rows.weights)
+            coefficients = moments / (values.clip(0.0) + alpha)[:, None]
+            constant = self._constant(turned @ coefficients, rows)
+            errors[i] = weights @ np.abs(others @ coefficients + constant - y)
         return errors
 
-    def _constant(self, predicted: Floats) -> Floats:
-        """The median of the residuals: [L]."""
-        constant: Floats = weighted_quantiles(self.y - predicted, self.weights, [0.5])[0]
+    def _constant(self, predicted: Floats, rows: NDArray[np.bool_]) -> Floats:
+        """The median of the residuals of some rows, 0 if there are none: [L]."""
+        if not rows.any():
+            return np.zeros(self.y.shape[1])
+        residuals = self.y[rows] - predicted
+        constant: Floats = weighted_quantiles(residuals, self.weights[rows], [0.5])[0]
         return constant
+
+
+def _system_folds(systems: Sequence[str], seed: int) -> NDArray[np.int64]:
+    """A fold number per row, the same for all rows of a chemical system."""
+    names, index = np.unique(np.array(systems), return_inverse=True)
+    order = np.random.default_rng([seed, 3]).permutation(len(names))
+    return np.asarray(order[index.reshape(-1)] % RIDGE_FOLDS, dtype=np.int64)
 
 
 def _frequent_pairs(present: NDArray[np.bool_]) -> NDArray[np.int64]:
