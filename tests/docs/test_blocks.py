@@ -17,6 +17,7 @@ REASONS = {
     "names of experiments are drawn",
     "needs a cluster",
     "needs a key and the network",
+    "needs a table that is not here",
     "needs another machine or a bucket",
     "takes hours",
     "the folder is there only after a run of DVC",
