@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hclmp.data.folds import CALIBRATION, FoldRows
+from hclmp.data.folds import CALIBRATION, FoldRows, rows_of
 from hclmp.data.tables import Floats
 
 PARTS = 5  # a fold holds out one part in five of the systems of every size
@@ -28,6 +28,7 @@ class Outside:
 
     systems: frozenset[str]
     elements: frozenset[str]
+    needed: frozenset[str]  # systems that training needs: neither held out nor for validation
 
     def holds(self, system: str) -> bool:
         """Whether a system is held out."""
@@ -51,14 +52,13 @@ def draw_outside(systems: Sequence[str], values: Floats, *, fold: str, seed: int
     number, rng = CALIBRATION.index(fold), np.random.default_rng([seed, 4])
     needed = _needed(systems, values)
     drawn = _shuffled(sorted(set(systems) - needed), rng)
-    chosen = frozenset(s for i, s in enumerate(drawn) if i % PARTS == number)
     counts = Counter(e for system in sorted(set(systems)) for e in system.split("-"))
     kept = {element for system in needed for element in system.split("-")}
     most = RARE * len(set(systems))
     rare = [e for e, count in sorted(counts.items()) if count <= most and e not in kept]
     order = [rare[i] for i in rng.permutation(len(rare))]
     elements = order[number :: len(CALIBRATION)][:ELEMENTS_LEFT_OUT]
-    return Outside(chosen, frozenset(elements))
+    return Outside(frozenset(drawn[number::PARTS]), frozenset(elements), needed)
 
 
 def split_calibration(
@@ -79,13 +79,12 @@ def split_calibration(
     """
     outside = draw_outside(systems, values, fold=fold, seed=seed)
     known = {s for s in systems if not outside.holds(s)}
-    rest = sorted(known - _needed(systems, values)) or sorted(known)
+    rest = sorted(known - outside.needed) or sorted(known)
     every = max(2, round(1 / validation_fraction))  # some are left for training
     drawn = _shuffled(rest, np.random.default_rng([seed, 5, CALIBRATION.index(fold)]))
     validation = set(drawn[::every])
-    parts = np.array([2 if outside.holds(s) else int(s in validation) for s in systems])
-    train, validated, test = (np.flatnonzero(parts == part).astype(np.int64) for part in range(3))
-    return FoldRows(train, validated, test, np.array([], dtype=np.int64))
+    test = set(systems) - known
+    return rows_of(systems, train=known - validation, validation=validation, test=test)
 
 
 def _shuffled(systems: Sequence[str], rng: np.random.Generator) -> list[str]:
@@ -94,7 +93,7 @@ def _shuffled(systems: Sequence[str], rng: np.random.Generator) -> list[str]:
     return sorted((systems[i] for i in order), key=lambda system: system.count("-"))
 
 
-def _needed(systems: Sequence[str], values: Floats) -> set[str]:
+def _needed(systems: Sequence[str], values: Floats) -> frozenset[str]:
     """A few systems that leave every property two different values."""
     alone = pd.DataFrame(values).groupby(np.array(systems)).nunique() > 1  # one row per system
     needed, missing = set(), np.ones(values.shape[1], dtype=bool)
@@ -105,4 +104,4 @@ def _needed(systems: Sequence[str], values: Floats) -> set[str]:
         labelled = np.flatnonzero(~np.isnan(values[:, column]))
         other = labelled[values[labelled, column] != values[labelled[0], column]]
         needed |= {systems[row] for row in (labelled[0], *other[:1])}
-    return needed
+    return frozenset(needed)

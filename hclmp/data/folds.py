@@ -165,7 +165,7 @@ def split_fold(
             f"fold `{fold}` leaves no training data: holding out {join_some(held_out)} takes every "
             "sample but those of the validation systems. Hold out fewer systems per fold."
         )
-    return _rows(systems, train=train, validation=validation, test=set(held_out))
+    return rows_of(systems, train=train, validation=validation, test=set(held_out))
 
 
 def split_random(
@@ -331,7 +331,7 @@ def seen_of(systems: Sequence[str], held_out: Collection[str]) -> list[bool]:
     return [s not in held_out and not is_superset(s, held_out) for s in systems]
 
 
-def _rows(
+def rows_of(
     systems: Sequence[str], *, train: set[str], validation: set[str], test: set[str]
 ) -> FoldRows:
     """Row numbers of the systems of each part; what is in no part is left out."""

@@ -16,6 +16,11 @@ def own_calibration_folds(config: Config) -> list[str]:
     return [fold for fold in calibration_folds(config) if fold in CALIBRATION]
 
 
+def _final(config: Config) -> list[str]:
+    """The final variant, if there is one."""
+    return [] if config.final_variant is None else [config.final_variant]
+
+
 def evaluated(config: Config) -> list[Scope]:
     """The trainings whose held-out samples are the evaluation: every variant on every fold."""
     return list(product(config.variants, fold_names(config)))
@@ -23,18 +28,13 @@ def evaluated(config: Config) -> list[Scope]:
 
 def trained(config: Config) -> list[Scope]:
     """All trainings: those of the evaluation, and of the final variant's calibration."""
-    return evaluated(config) + [
-        (variant, fold)
-        for variant in config.neural
-        if variant == config.final_variant
-        for fold in own_calibration_folds(config)
-    ]
+    return evaluated(config) + list(product(_final(config), own_calibration_folds(config)))
 
 
 def training_batches(config: Config) -> list[tuple[list[str], list[str]]]:
     """Variants of H-CLMP with the folds that are one job of each, as ``training.folds_per_job``."""
-    final = [variant for variant in config.neural if variant == config.final_variant]
-    parts = ((config.neural, fold_names(config)), (final, own_calibration_folds(config)))
+    own = own_calibration_folds(config)
+    parts = ((config.neural, fold_names(config)), (_final(config), own))
     size = config.training.folds_per_job
     return [
         (variants, folds[start : start + size])
