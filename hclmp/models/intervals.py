@@ -93,8 +93,13 @@ def _factor(sizes: Floats, weights: Floats, count: int | None = None) -> float:
     if not weights.any():
         return 1.0
     rows = float(effective_rows(weights[:, None])[0]) if count is None else count
-    order = np.argsort(sizes, kind="stable")
+    quantile = conformal_quantile(sizes, weights, rows)
+    return float((rows * quantile / Z90 + PRIOR_ROWS) / (rows + PRIOR_ROWS))
+
+
+def conformal_quantile(scores: Floats, weights: Floats, rows: float) -> float:
+    """What 90 % of further scores do not exceed, given scores and weights [n] of so many rows."""
+    order = np.argsort(scores, kind="stable")
     # of n + 1 equal samples, one of which is that to be predicted
     share = np.cumsum(weights[order]) / (weights.sum() * (1 + 1 / rows))
-    quantile = sizes[order][min(int(np.searchsorted(share, COVERAGE)), len(order) - 1)]
-    return float((rows * quantile / Z90 + PRIOR_ROWS) / (rows + PRIOR_ROWS))
+    return float(scores[order][min(int(np.searchsorted(share, COVERAGE)), len(order) - 1)])

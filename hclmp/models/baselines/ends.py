@@ -4,13 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hclmp.data.tables import COVERAGE, Z90, Floats
+from hclmp.data.tables import Z90, Floats
 from hclmp.models.baselines.interface import Estimate
+from hclmp.models.intervals import PRIOR_ROWS, conformal_quantile
 from hclmp.models.limits import Limits
 from hclmp.models.weights import effective_rows
-
-# Weight of a Gaussian's interval, in rows: few of them say little about a tail.
-PRIOR_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,6 @@ def _quantiles(predicted: Estimate) -> tuple[Floats, Floats]:
 def _margin(outside: Floats, of_gaussian: Floats, weights: Floats) -> float:
     """The margin that holds 90 % of labels which lie so far outside the quantiles: [n] each."""
     rows = float(effective_rows(weights[:, None])[0])
-    order = np.argsort(outside, kind="stable")
-    # of n + 1 equal rows, one of which is that to be predicted
-    share = np.cumsum(weights[order]) / (weights.sum() * (1 + 1 / rows))
-    quantile = outside[order][min(int(np.searchsorted(share, COVERAGE)), len(order) - 1)]
+    quantile = conformal_quantile(outside, weights, rows)
     prior = float(np.average(of_gaussian, weights=weights))
     return float((rows * quantile + PRIOR_ROWS * prior) / (rows + PRIOR_ROWS))
